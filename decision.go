@@ -1,0 +1,122 @@
+package gatehouse
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Verdict is the answer. Its zero value denies, so that everything forgotten
+// is a no.
+type Verdict int
+
+const (
+	Deny  Verdict = iota
+	Warn          // may run, with warnings
+	Allow         // may run
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Allow:
+		return "allow"
+	case Warn:
+		return "warn"
+	}
+	return "deny"
+}
+
+// MarshalJSON writes the name.
+func (v Verdict) MarshalJSON() ([]byte, error) { return json.Marshal(v.String()) }
+
+// UnmarshalJSON reads the name; an unknown one is an error, and v denies.
+func (v *Verdict) UnmarshalJSON(b []byte) error {
+	*v = Deny
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	switch s {
+	case "allow":
+		*v = Allow
+	case "warn":
+		*v = Warn
+	case "deny":
+	default:
+		return fmt.Errorf("verdict %q is unknown", clip(s))
+	}
+	return nil
+}
+
+// User is who asks the cluster.
+type User struct {
+	Name   string   `json:"username"`
+	UID    string   `json:"uid,omitempty"`
+	Groups []string `json:"groups,omitempty"`
+}
+
+// Kind is a Kubernetes group, version and kind.
+type ObjectKind struct {
+	Group   string `json:"group"`
+	Version string `json:"version"`
+	Kind    string `json:"kind"`
+}
+
+// Request is one admission or one pull, with every fact that the policies
+// asked for. A policy sees nothing else.
+type Request struct {
+	UID       string
+	Kind      ObjectKind
+	Operation string // CREATE, UPDATE, DELETE, CONNECT
+	Name      string
+	Namespace string
+	User      User
+	Object    []byte // JSON, as it would be stored; nil on DELETE
+	OldObject []byte // JSON, before; nil on CREATE
+	Images    []ImageFacts
+	FeedAt    time.Time // of the advisory generation behind Findings; zero = none
+	Now       time.Time
+}
+
+// ImageFacts is what is known of one image of a request.
+type ImageFacts struct {
+	Written string // as the object has it
+	Field   string // "spec.containers[0].image"
+	Image   Ref    // parsed; Digest is set once it has been resolved
+	// Inventory and Findings are set when a policy asked for findings and the
+	// image has been indexed.
+	Inventory *Inventory
+	Findings  []Finding
+	// Complete: the inventory is whole and the advisories cover its distro and
+	// ecosystems. Findings of an image that is not Complete prove nothing.
+	Complete   bool
+	Incomplete []string
+	Evidence   []Evidence
+	Rejected   []Rejected
+	Config     []byte
+	// Failed says which needs could not be answered, by Need.Name. A policy
+	// whose need failed denies.
+	Failed map[string]*Error
+}
+
+// Reason explains one step of a decision.
+type Reason struct {
+	Verdict  Verdict  `json:"verdict"`
+	Code     string   `json:"code"`   // stable, for machines: "signature-missing"
+	Policy   string   `json:"policy"` // which policy said so; empty = the decision itself
+	Image    string   `json:"image,omitempty"`
+	Field    string   `json:"field,omitempty"`
+	Message  string   `json:"message"`        // why
+	Hint     string   `json:"hint,omitempty"` // what would help
+	Evidence []Digest `json:"evidence,omitempty"`
+}
+
+// Decision is the answer to one Request.
+type Decision struct {
+	ID       string    `json:"id"`
+	Subject  Digest    `json:"subject,omitempty"` // digest of the single image, or of the object
+	Verdict  Verdict   `json:"verdict"`
+	Reasons  []Reason  `json:"reasons"`
+	Policies Digest    `json:"policies"` // of the policy set that judged
+	At       time.Time `json:"at"`
+}

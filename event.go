@@ -1,0 +1,33 @@
+package gatehouse
+
+import "time"
+
+// EventType names what happened. An event is written in the transaction of the
+// change that it tells of, so that neither exists without the other.
+type EventType string
+
+const (
+	EventPushed          EventType = "manifest.pushed"
+	EventManifestDeleted EventType = "manifest.deleted"
+	EventTagMoved        EventType = "tag.moved" // created, moved or deleted
+	EventTagDeleted      EventType = "tag.deleted"
+	EventReferrerAdded   EventType = "referrer.added" // signature, attestation, SBOM …
+	EventIndexed         EventType = "image.indexed"
+	EventFeedChanged     EventType = "feed.changed"
+	EventVulnNew         EventType = "vulnerability.new"
+	EventVulnFixed       EventType = "vulnerability.fixed"
+	EventPolicyChanged   EventType = "policy.changed"
+	EventDecisionDenied  EventType = "admission.denied"
+)
+
+// Event is one row of the outbox.
+type Event struct {
+	Seq     int64 // position in the outbox, assigned on commit
+	Type    EventType
+	At      time.Time
+	Actor   string
+	Repo    Repo
+	Tag     string
+	Digest  Digest
+	Payload []byte // JSON, its shape depends on Type
+}

@@ -1,0 +1,166 @@
+package gatehouse
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// Severity orders how bad a finding is. The zero value is unknown, which no
+// filter may drop silently and which a policy treats as high unless it says
+// otherwise.
+type Severity int
+
+const (
+	SeverityUnknown Severity = iota
+	SeverityNegligible
+	SeverityLow
+	SeverityMedium
+	SeverityHigh
+	SeverityCritical
+)
+
+var severityNames = [...]string{"UNKNOWN", "NEGLIGIBLE", "LOW", "MEDIUM", "HIGH", "CRITICAL"}
+
+// Severities lists all severities, worst first, unknown last: the order in
+// which reports are sorted.
+func Severities() []Severity {
+	return []Severity{SeverityCritical, SeverityHigh, SeverityMedium, SeverityLow, SeverityNegligible, SeverityUnknown}
+}
+
+func (s Severity) String() string {
+	if s < 0 || int(s) >= len(severityNames) {
+		return "UNKNOWN"
+	}
+	return severityNames[s]
+}
+
+// ParseSeverity accepts the names of [Severity.String] in any case.
+// Errors: CodeInvalid.
+func ParseSeverity(s string) (Severity, error) {
+	for i, name := range severityNames {
+		if strings.EqualFold(s, name) {
+			return Severity(i), nil
+		}
+	}
+	return 0, Errorf(CodeInvalid, "severity %q is unknown", clip(s)).
+		WithHint("use %s", strings.Join(severityNames[:], ", "))
+}
+
+// MarshalJSON writes the name.
+func (s Severity) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// UnmarshalJSON reads the name; an unknown name is an error.
+func (s *Severity) UnmarshalJSON(b []byte) error {
+	var name string
+	if err := json.Unmarshal(b, &name); err != nil {
+		return err
+	}
+	v, err := ParseSeverity(name)
+	*s = v
+	return err
+}
+
+// Advisory is one published record of a flaw, normalised from any feed.
+type Advisory struct {
+	ID       string   `json:"id"`                 // "DSA-5417-1", "CVE-2023-0464", "GO-2023-1571"
+	Aliases  []string `json:"aliases,omitempty"`  // the same flaw under other names
+	Upstream []string `json:"upstream,omitempty"` // the flaws that this record covers (OSV 1.7)
+	Related  []string `json:"related,omitempty"`
+	Source   string   `json:"source"` // feed: "osv", "trivydb"
+	Summary  string   `json:"summary,omitempty"`
+	Details  string   `json:"details,omitempty"`
+	Severity Severity `json:"severity"` // of this record, before other records are asked
+	// SeveritySource names who rated it; empty while unknown.
+	SeveritySource string     `json:"severitySource,omitempty"`
+	CVSS           []CVSS     `json:"cvss,omitempty"`
+	References     []string   `json:"references,omitempty"`
+	Published      time.Time  `json:"published,omitzero"`
+	Modified       time.Time  `json:"modified,omitzero"`
+	Withdrawn      time.Time  `json:"withdrawn,omitzero"` // not zero: the record no longer holds
+	Affected       []Affected `json:"affected"`
+}
+
+// CVSS is one score with its vector ("CVSS:3.1/AV:N/…").
+type CVSS struct {
+	Version string  `json:"version"` // "2.0", "3.0", "3.1", "4.0"
+	Vector  string  `json:"vector"`
+	Score   float64 `json:"score"` // 0 to 10
+	Source  string  `json:"source,omitempty"`
+}
+
+// Affected says which versions of one package an advisory speaks of.
+type Affected struct {
+	// Space is the ecosystem with its release as OSV writes it: "npm", "Go",
+	// "Debian:12", "Alpine:v3.10", "AlmaLinux:8".
+	Space  string  `json:"space"`
+	Name   string  `json:"name"` // as normalised for the ecosystem (PyPI: PEP 503)
+	Ranges []Range `json:"ranges,omitempty"`
+	// Versions are affected besides the ranges, compared as written.
+	Versions []string `json:"versions,omitempty"`
+	// Status is "" or one of affected, not_affected, will_not_fix,
+	// fix_deferred, end_of_life.
+	Status string `json:"status,omitempty"`
+	// Modules are rpm module streams ("nodejs:16") that it is limited to.
+	Modules []string `json:"modules,omitempty"`
+	// Informational records (unmaintained, notice) are not vulnerabilities.
+	Informational string `json:"informational,omitempty"`
+}
+
+// Range is a list of events on the line of versions (OSV schema,
+// affected[].ranges[]). Type is SEMVER or ECOSYSTEM; GIT ranges are dropped by
+// the feeds.
+type Range struct {
+	Type   string       `json:"type"`
+	Events []RangeEvent `json:"events"`
+}
+
+// RangeEvent has exactly one field set. Introduced "0" is before every version.
+type RangeEvent struct {
+	Introduced   string `json:"introduced,omitempty"`
+	Fixed        string `json:"fixed,omitempty"`
+	LastAffected string `json:"lastAffected,omitempty"`
+	Limit        string `json:"limit,omitempty"`
+}
+
+// Kind is what a finding is about.
+type Kind string
+
+const (
+	KindVulnerability Kind = "vulnerability"
+	KindSecret        Kind = "secret"
+	KindMisconfig     Kind = "misconfig"
+	KindMalware       Kind = "malware"
+	KindLicense       Kind = "license"
+)
+
+// Status of a finding's fix.
+const (
+	StatusAffected    = "affected" // no fixed version is known
+	StatusFixed       = "fixed"    // FixedVersion repairs it
+	StatusWillNotFix  = "will_not_fix"
+	StatusFixDeferred = "fix_deferred"
+	StatusEndOfLife   = "end_of_life"
+)
+
+// Finding is one thing wrong with one package at one place. Records that speak
+// of the same flaw are folded into one finding with all their names.
+type Finding struct {
+	ID             string    `json:"id"`      // the CVE where there is one
+	Aliases        []string  `json:"aliases"` // every other name, sorted
+	Kind           Kind      `json:"kind"`
+	Package        Package   `json:"package"`
+	FixedVersion   string    `json:"fixedVersion"` // empty: none known
+	Status         string    `json:"status"`
+	Severity       Severity  `json:"severity"`
+	SeveritySource string    `json:"severitySource"`
+	CVSS           []CVSS    `json:"cvss"`
+	Title          string    `json:"title"`
+	Description    string    `json:"description"`
+	References     []string  `json:"references"`
+	Published      time.Time `json:"published,omitzero"`
+	FirstSeen      time.Time `json:"firstSeen,omitzero"` // on this package version, by this server
+}
+
+// Fixable reports whether a fixed version exists.
+func (f Finding) Fixable() bool { return f.FixedVersion != "" }

@@ -1,0 +1,262 @@
+package arch_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gatehouse-dev/gatehouse"
+
+// rooms lists, for every box under internal, the boxes that it may import. The
+// root package and a box's own sub-packages are always allowed. "*" is
+// everything.
+var rooms = map[string][]string{
+	// The way of data: pure. They read through interfaces handed in.
+	"index": {}, "match": {}, "verify": {}, "decide": {}, "expr": {}, "sbom": {},
+	// What it stands on.
+	"db": {}, "blob": {}, "egress": {}, "config": {}, "feed": {}, "sign": {}, "fetch": {},
+	"tlog": {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
+	// Joins.
+	"content": {"db", "blob"}, "gather": {}, "retention": {"db"}, "quota": {"db"},
+	"pipeline": {"content", "db", "feed", "index", "match", "verify", "gather", "decide", "job"},
+	// Edges: what they need they ask for in a small interface of their own.
+	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
+	"mirror": {}, "backup": {}, "report": {},
+	// Wiring.
+	"server": {"*"}, "quickstart": {"server", "config", "sign", "fetch"}, "simtest": {"*"},
+	"arch": {},
+}
+
+// cmdMay is what the command line may import besides server and config, for
+// commands that work without a server.
+var cmdMay = []string{
+	"server", "config", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "db", "blob",
+	"egress", "feed", "sign", "fetch", "gather", "report", "admit",
+}
+
+// owners says which boxes may touch a foreign library. "test" files are free.
+var owners = []struct {
+	path string
+	by   []string
+	why  string
+}{
+	{"k8s.io/", []string{"admit", "operator", "decide"}, "Kubernetes types stay at the cluster's edge"},
+	{"sigs.k8s.io/controller-runtime", []string{"operator"}, "controllers live in operator"},
+	{"github.com/sigstore/", []string{"verify", "sign"}, "signature formats live in verify and sign"},
+	{"github.com/open-policy-agent/", []string{"decide"}, "Rego lives in decide/rego"},
+	{"github.com/google/cel-go", []string{"expr", "decide"}, "CEL lives in expr"},
+	{"database/sql", []string{"db"}, "db owns all SQL"},
+	{"modernc.org/", []string{"db"}, "db owns all SQL"},
+	{"github.com/jackc/pgx", []string{"db"}, "db owns all SQL"},
+	{"github.com/pressly/goose", []string{"db"}, "db owns all SQL"},
+	{"github.com/minio/", []string{"blob"}, "S3 lives in blob/s3"},
+	{"html/template", []string{"web"}, "pages live in web"},
+	{"github.com/google/osv-scalibr", []string{"index", "match"}, "extractors live in index, long-tail version orders in match/version"},
+	{"github.com/knqyf263/go-rpmdb", []string{"index"}, "package databases are read in index"},
+	{"go.etcd.io/bbolt", []string{"feed"}, "Trivy's database is read in feed/trivydb"},
+	{"github.com/google/go-containerregistry", []string{"fetch", "sign"}, "registry clients live in fetch"},
+	{"github.com/spf13/cobra", []string{"cmd"}, "commands live in cmd/gatehouse"},
+}
+
+// egressOnly are selectors that open connections past internal/egress.
+var egressOnly = map[string][]string{
+	"net/http": {"DefaultClient", "DefaultTransport", "Transport", "Get", "Head", "Post", "PostForm"},
+	"net":      {"Dialer", "Dial", "DialTimeout", "DialTCP", "DialUDP", "DialIP", "DialUnix"},
+}
+
+// loopbackOnly may use bare clients because they talk to a server that the same
+// process started, or to an address that the user typed.
+var egressFree = []string{"egress"}
+
+func TestImports(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			// test/ holds modules of their own, with heavy tools.
+			if name := d.Name(); path != root && (strings.HasPrefix(name, ".") || name == "testdata" || hasGoMod(path)) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		files++
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		checkFile(t, path, filepath.ToSlash(rel))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 20 {
+		t.Fatalf("walked only %d files: the test looks at the wrong folder", files)
+	}
+}
+
+func hasGoMod(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
+}
+
+// room names the box that a file lives in: "" for the root package, "cmd", or
+// the first folder under internal.
+func room(rel string) string {
+	parts := strings.Split(rel, "/")
+	switch {
+	case len(parts) == 1:
+		return ""
+	case parts[0] == "internal":
+		return parts[1]
+	}
+	return parts[0]
+}
+
+func checkFile(t *testing.T, path, rel string) {
+	t.Helper()
+	mode := parser.SkipObjectResolution
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, mode)
+	if err != nil {
+		t.Errorf("%s: %v", rel, err)
+		return
+	}
+	box, isTest := room(rel), strings.HasSuffix(rel, "_test.go")
+	// Test suites and helpers may stand on anything.
+	helper := isTest || strings.HasSuffix(filepath.Dir(rel), "test") || box == "test"
+	if _, known := rooms[box]; box != "" && box != "cmd" && box != "test" && !known {
+		t.Errorf("%s: internal/%s is no room of the house; add it to rooms with what it may import", rel, box)
+	}
+	names := map[string]string{}
+	for _, spec := range f.Imports {
+		imp, _ := strconv.Unquote(spec.Path.Value)
+		local := imp[strings.LastIndex(imp, "/")+1:]
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		names[local] = imp
+		if helper {
+			continue
+		}
+		if why := forbidden(box, imp); why != "" {
+			t.Errorf("%s imports %s: %s", rel, imp, why)
+		}
+	}
+	if !helper && !slices.Contains(egressFree, box) {
+		checkDialling(t, rel, f, names)
+	}
+	if !helper {
+		checkInit(t, rel, f)
+	}
+}
+
+func forbidden(box, imp string) string {
+	if rest, ok := strings.CutPrefix(imp, module+"/internal/"); ok {
+		target, _, _ := strings.Cut(rest, "/")
+		if strings.HasSuffix(rest, "test") {
+			return "a test suite in the product"
+		}
+		if target == box {
+			return ""
+		}
+		allowed := rooms[box]
+		if box == "cmd" {
+			allowed = cmdMay
+		}
+		if box == "" {
+			return "the root package holds words only"
+		}
+		if !slices.Contains(allowed, "*") && !slices.Contains(allowed, target) {
+			return box + " may import " + strings.Join(allowed, ", ") + " (internal/arch/arch_test.go)"
+		}
+		return ""
+	}
+	if box == "" && strings.Contains(strings.Split(imp, "/")[0], ".") {
+		return "the root package imports the standard library only"
+	}
+	if pure(box) && (imp == "log" || imp == "log/slog" || imp == "net/http") {
+		return box + " is pure: no log, no dialling"
+	}
+	for _, o := range owners {
+		if (imp == strings.TrimSuffix(o.path, "/") || strings.HasPrefix(imp, strings.TrimSuffix(o.path, "/")+"/")) && !slices.Contains(o.by, box) {
+			return o.why
+		}
+	}
+	return ""
+}
+
+func pure(box string) bool {
+	return slices.Contains([]string{"index", "match", "verify", "decide", "expr", "sbom"}, box)
+}
+
+func checkDialling(t *testing.T, rel string, f *ast.File, names map[string]string) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		sel, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		id, ok := sel.X.(*ast.Ident)
+		if ok && slices.Contains(egressOnly[names[id.Name]], sel.Sel.Name) {
+			t.Errorf("%s uses %s.%s: every outbound connection goes through internal/egress", rel, id.Name, sel.Sel.Name)
+		}
+		return true
+	})
+}
+
+// checkInit forbids init functions: lists of parts are literals in server.
+func checkInit(t *testing.T, rel string, f *ast.File) {
+	for _, d := range f.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.Name == "init" {
+			t.Errorf("%s has an init function; wire it in server", rel)
+		}
+	}
+}
+
+// TestPackageComments asks every package to say in a sentence what it is.
+func TestPackageComments(t *testing.T) {
+	has := map[string]bool{}
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != root && (strings.HasPrefix(name, ".") || name == "testdata" || hasGoMod(path)) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Dir(path)
+		has[dir] = has[dir] || f.Doc != nil
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, ok := range has {
+		if !ok {
+			t.Errorf("%s: no file has a package comment", dir)
+		}
+	}
+}
