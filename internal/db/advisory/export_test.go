@@ -1,0 +1,17 @@
+package advisory
+
+import "github.com/gatehouse-dev/gatehouse"
+
+// CachedDocs returns how many documents an open file keeps unpacked, and their
+// counted bytes.
+func (f *File) CachedDocs() (n, bytes int) { return len(f.docs.byN), f.docs.bytes }
+
+// DocCacheBytes is the bound of that cache.
+const DocCacheBytes = docCacheBytes
+
+// EncodeEntry and DecodeEntry are the codec of Affected entries.
+func EncodeEntry(list []gatehouse.Affected) []byte { return encodeEntry(list) }
+
+func DecodeEntry(n Name, b []byte) ([]gatehouse.Affected, error) { return decodeEntry(n, b) }
+
+func DecodeCore(id string, b []byte) (gatehouse.Advisory, error) { return decodeCore(id, b) }

@@ -1,0 +1,57 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// AuditRecord is one row of the audit record: who did what to which thing.
+type AuditRecord struct {
+	Seq      int64
+	At       time.Time
+	Actor    string
+	Addr     string
+	Action   string // "manifest.push", "tag.move", …
+	Resource string // "repo:tag", "repo@digest", a name
+	Detail   string // JSON or empty
+}
+
+// AddAudit records an act of actor. Call it in the transaction of the act.
+func (t *Tx) AddAudit(ctx context.Context, actor gatehouse.Actor, action, resource, detail string) error {
+	name := actor.Name
+	if actor.Anonymous() {
+		name = "anonymous"
+	}
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO audit (at, actor, addr, action, resource, detail) VALUES ($1, $2, $3, $4, $5, $6)`,
+		micros(t.now), name, actor.Addr, action, resource, detail)
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Audit lists records after seq, in order, at most n.
+func (t *Tx) Audit(ctx context.Context, after int64, n int) ([]AuditRecord, error) {
+	rows, err := t.tx.QueryContext(ctx, `SELECT seq, at, actor, addr, action, resource, detail FROM audit
+		WHERE seq > $1 ORDER BY seq LIMIT $2`, after, n)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	var out []AuditRecord
+	for rows.Next() {
+		var r AuditRecord
+		var at int64
+		if err := rows.Scan(&r.Seq, &at, &r.Actor, &r.Addr, &r.Action, &r.Resource, &r.Detail); err != nil {
+			return nil, unavailable(err)
+		}
+		r.At = fromMicros(at)
+		out = append(out, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, unavailable(err)
+	}
+	return out, nil
+}

@@ -1,0 +1,213 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Blob is one stored blob. Its bytes are Inline where StorageKey is empty.
+type Blob struct {
+	ID         int64
+	Digest     gatehouse.Digest
+	Size       int64 // bytes
+	StorageKey string
+	Inline     []byte
+	CreatedAt  time.Time
+}
+
+// states of a blob row.
+const (
+	blobLive     = 0
+	blobDeleting = 1 // garbage collection has taken it: it no longer exists for readers
+)
+
+// RepoBlob finds a live blob that repo holds a link to, in one query.
+// CodeNotFound with detail BLOB_UNKNOWN: there is none.
+func (t *Tx) RepoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b Blob, err error) {
+	var created int64
+	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size, b.storage_key, b.inline, b.created_at
+		FROM repository r JOIN blob b ON b.digest = $2 JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id
+		WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).
+		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created)
+	if none(err) {
+		return Blob{}, notFound("BLOB_UNKNOWN", "repository %s holds no blob %s", repo, digest)
+	}
+	if err != nil {
+		return Blob{}, unavailable(err)
+	}
+	b.Digest, b.CreatedAt = digest, fromMicros(created)
+	return b, nil
+}
+
+// Blob finds a live blob whatever repository holds it. ok is false for none.
+func (t *Tx) Blob(ctx context.Context, digest gatehouse.Digest) (b Blob, ok bool, err error) {
+	var created int64
+	err = t.tx.QueryRowContext(ctx, `SELECT id, size, storage_key, inline, created_at FROM blob WHERE digest = $1 AND state = 0`+t.dialect.share, dbDigest(digest)).
+		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created)
+	if none(err) {
+		return Blob{}, false, nil
+	}
+	if err != nil {
+		return Blob{}, false, unavailable(err)
+	}
+	b.Digest, b.CreatedAt = digest, fromMicros(created)
+	return b, true, nil
+}
+
+// AddBlob adds a blob whose bytes are durable already. won is false where a
+// live blob of that digest exists: its row stays, and the caller drops the key
+// that it brought. A row that garbage collection has taken is taken back: keys
+// are never used twice, so that the old key can still be deleted.
+func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
+	// A nil and an empty body are the same empty blob.
+	if b.StorageKey == "" && b.Inline == nil {
+		b.Inline = []byte{}
+	}
+	live, ok, err := t.Blob(ctx, b.Digest)
+	if err != nil || ok {
+		return live.ID, false, err
+	}
+	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (digest) DO UPDATE SET storage_key = excluded.storage_key, inline = excluded.inline, created_at = excluded.created_at, state = 0
+		WHERE blob.state <> 0 RETURNING id`,
+		dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
+	if none(err) { // another transaction added it since
+		live, _, err := t.Blob(ctx, b.Digest)
+		return live.ID, false, err
+	}
+	if err != nil {
+		return 0, false, unavailable(err)
+	}
+	return id, true, nil
+}
+
+// LinkBlob lets repo read a blob. pin keeps the link alive until then although
+// no manifest needs it; a link that a manifest holds already stays held.
+func (t *Tx) LinkBlob(ctx context.Context, repoID, blobID int64, pin time.Time) error {
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO repo_blob (repo_id, blob_id, expires_at) VALUES ($1, $2, $3)
+		ON CONFLICT (repo_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at
+		WHERE repo_blob.expires_at IS NOT NULL AND repo_blob.expires_at < excluded.expires_at`, repoID, blobID, micros(pin))
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// HeldBlob is a blob that a repository holds.
+type HeldBlob struct {
+	ID   int64
+	Size int64
+}
+
+// HeldBlobs finds those of digests that the repository holds a link to. Until
+// the transaction ends they cannot be collected.
+func (t *Tx) HeldBlobs(ctx context.Context, repoID int64, digests []gatehouse.Digest) (map[gatehouse.Digest]HeldBlob, error) {
+	out := make(map[gatehouse.Digest]HeldBlob, len(digests))
+	err := inBatches(digests, func(batch []any, list string) error {
+		rows, err := t.tx.QueryContext(ctx, `SELECT b.digest, b.id, b.size FROM blob b JOIN repo_blob rb ON rb.blob_id = b.id AND rb.repo_id = $1
+			WHERE b.state = 0 AND b.digest IN (`+list+`)`+t.dialect.share, append([]any{repoID}, batch...)...)
+		if err != nil {
+			return unavailable(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var d gatehouse.Digest
+			var h HeldBlob
+			if err := rows.Scan((*dbDigest)(&d), &h.ID, &h.Size); err != nil {
+				return unavailable(err)
+			}
+			out[d] = h
+		}
+		if err := rows.Err(); err != nil {
+			return unavailable(err)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// BlobNeeded finds a manifest of the repository that needs the blob. ok is
+// false where none does.
+func (t *Tx) BlobNeeded(ctx context.Context, repoID, blobID int64) (by gatehouse.Digest, ok bool, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT m.digest FROM manifest_blob mb JOIN manifest m ON m.id = mb.manifest_id
+		WHERE mb.blob_id = $2 AND m.repo_id = $1 LIMIT 1`, repoID, blobID).Scan((*dbDigest)(&by))
+	if none(err) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, unavailable(err)
+	}
+	return by, true, nil
+}
+
+// UnlinkBlob removes the repository's right to read a blob.
+func (t *Tx) UnlinkBlob(ctx context.Context, repoID, blobID int64) error {
+	if _, err := t.tx.ExecContext(ctx, `DELETE FROM repo_blob WHERE repo_id = $1 AND blob_id = $2`, repoID, blobID); err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// Blobs lists live blobs by row id after the given one, at most n, for checks.
+func (t *Tx) Blobs(ctx context.Context, after int64, n int) ([]Blob, error) {
+	rows, err := t.tx.QueryContext(ctx, `SELECT id, digest, size, storage_key, inline, created_at FROM blob
+		WHERE id > $1 AND state = 0 ORDER BY id LIMIT $2`, after, n)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	var out []Blob
+	for rows.Next() {
+		var b Blob
+		var created int64
+		if err := rows.Scan(&b.ID, (*dbDigest)(&b.Digest), &b.Size, &b.StorageKey, &b.Inline, &created); err != nil {
+			return nil, unavailable(err)
+		}
+		b.CreatedAt = fromMicros(created)
+		out = append(out, b)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, unavailable(err)
+	}
+	return out, nil
+}
+
+// KeyNamed reports whether any row, of a blob or of an upload, names a storage
+// key. A stored key that no row names is garbage.
+func (t *Tx) KeyNamed(ctx context.Context, key string) (bool, error) {
+	var n int
+	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)`, key).Scan(&n)
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return n > 0, nil
+}
+
+// batchMax bounds the parameters of one IN list.
+const batchMax = 128
+
+// inBatches calls f with digests in batches whose sizes are powers of two, the
+// last one filled up by repetition, so that few distinct statements are
+// prepared. list holds their placeholders, from $2 on.
+func inBatches(digests []gatehouse.Digest, f func(batch []any, list string) error) error {
+	for len(digests) > 0 {
+		take := min(len(digests), batchMax)
+		size := 1
+		for size < take {
+			size *= 2
+		}
+		batch, marks := make([]any, size), make([]string, size)
+		for i := range batch {
+			batch[i], marks[i] = dbDigest(digests[min(i, take-1)]), fmt.Sprintf("$%d", i+2)
+		}
+		if err := f(batch, strings.Join(marks, ", ")); err != nil {
+			return err
+		}
+		digests = digests[take:]
+	}
+	return nil
+}

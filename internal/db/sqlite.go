@@ -1,0 +1,177 @@
+package db
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"strings"
+	"sync/atomic"
+)
+
+// statementsMax bounds the prepared statements that one connection keeps. There
+// are about a hundred and fifty texts; lists of placeholders come in powers of
+// two.
+const statementsMax = 512
+
+// sqliteConnector opens connections that keep their prepared statements, which
+// saves parsing and planning on each call, and counts what they run.
+type sqliteConnector struct {
+	driver.Connector
+	count *atomic.Int64
+}
+
+// Connect implements driver.Connector.
+func (c sqliteConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := conn.(rawConn)
+	if !ok {
+		conn.Close()
+		return nil, errors.New("the SQLite driver's connections lack what this program needs of them")
+	}
+	return &sqliteConn{rawConn: raw, count: c.count, kept: map[string]*keptStmt{}}, nil
+}
+
+// rawConn is a connection of the driver.
+type rawConn interface {
+	driver.Conn
+	driver.ConnBeginTx
+	driver.ConnPrepareContext
+	driver.ExecerContext
+	driver.QueryerContext
+	driver.Pinger
+	driver.SessionResetter
+	driver.Validator
+}
+
+// sqliteConn is one connection; database/sql lets one goroutine use it at a time.
+type sqliteConn struct {
+	rawConn
+	count *atomic.Int64
+	kept  map[string]*keptStmt
+}
+
+type keptStmt struct {
+	rawStmt
+	busy bool // its rows are being read
+}
+
+type rawStmt interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
+// keep returns the prepared statement of query, nil where it is not kept or in
+// use.
+func (c *sqliteConn) keep(ctx context.Context, query string) (*keptStmt, error) {
+	if s := c.kept[query]; s != nil {
+		if s.busy {
+			return nil, nil
+		}
+		return s, nil
+	}
+	if len(c.kept) >= statementsMax || !keepable(query) {
+		return nil, nil
+	}
+	stmt, err := c.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := stmt.(rawStmt)
+	if !ok {
+		return nil, stmt.Close()
+	}
+	s := &keptStmt{rawStmt: raw}
+	c.kept[query] = s
+	return s, nil
+}
+
+// keepable tells the statements of this package from those of migrations.
+func keepable(query string) bool {
+	verb, _, _ := strings.Cut(strings.TrimSpace(query), " ")
+	switch verb {
+	case "SELECT", "INSERT", "UPDATE", "DELETE", "WITH":
+		return true
+	}
+	return false
+}
+
+// drop forgets a statement that failed: whatever state it is in, it is not
+// used again.
+func (c *sqliteConn) drop(query string, s *keptStmt) {
+	if c.kept[query] == s {
+		delete(c.kept, query)
+	}
+	s.Close()
+}
+
+// ExecContext implements driver.ExecerContext.
+func (c *sqliteConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	c.count.Add(1)
+	s, err := c.keep(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return c.rawConn.ExecContext(ctx, query, args)
+	}
+	res, err := s.ExecContext(ctx, args)
+	if err != nil {
+		c.drop(query, s)
+	}
+	return res, err
+}
+
+// QueryContext implements driver.QueryerContext.
+func (c *sqliteConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	c.count.Add(1)
+	s, err := c.keep(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return c.rawConn.QueryContext(ctx, query, args)
+	}
+	rows, err := s.QueryContext(ctx, args)
+	if err != nil {
+		c.drop(query, s)
+		return nil, err
+	}
+	s.busy = true
+	return &keptRows{Rows: rows, conn: c, query: query, stmt: s}, nil
+}
+
+// Close implements driver.Conn.
+func (c *sqliteConn) Close() error {
+	var errs []error
+	for _, s := range c.kept {
+		errs = append(errs, s.Close())
+	}
+	clear(c.kept)
+	return errors.Join(append(errs, c.rawConn.Close())...)
+}
+
+// keptRows frees its statement when it is closed.
+type keptRows struct {
+	driver.Rows
+	conn   *sqliteConn
+	query  string
+	stmt   *keptStmt
+	closed bool
+}
+
+func (r *keptRows) Close() error {
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	err := r.Rows.Close()
+	if err != nil {
+		r.conn.drop(r.query, r.stmt)
+	}
+	r.stmt.busy = false
+	return err
+}
