@@ -1,0 +1,94 @@
+package content
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+)
+
+// blobMediaType is what a blob is as long as no manifest says more.
+const blobMediaType = "application/octet-stream"
+
+// StatBlob implements [gatehouse.ContentReader]: one query.
+func (c *Content) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (gatehouse.Descriptor, error) {
+	b, err := c.repoBlob(ctx, repo, digest)
+	if err != nil {
+		return gatehouse.Descriptor{}, err
+	}
+	return describe(b), nil
+}
+
+// OpenBlob implements [gatehouse.ContentReader]: one query and, unless the blob
+// is inline, one open.
+func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Blob, error) {
+	b, err := c.repoBlob(ctx, repo, digest)
+	if err != nil {
+		return nil, err
+	}
+	if b.StorageKey == "" {
+		if !digest.Matches(b.Inline) {
+			return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the stored bytes of blob %s have been damaged", digest)
+		}
+		return &gatehouse.Blob{Descriptor: describe(b), Body: inlineBody{bytes.NewReader(b.Inline)}}, nil
+	}
+	body, err := c.store.Open(ctx, b.StorageKey)
+	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+		// The row says that it exists: this is our fault, not the caller's.
+		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the bytes of blob %s are missing from storage: %w", digest, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &gatehouse.Blob{Descriptor: describe(b), Body: body}, nil
+}
+
+type inlineBody struct{ *bytes.Reader }
+
+func (inlineBody) Close() error { return nil }
+
+var _ io.ReadSeekCloser = inlineBody{}
+
+func (c *Content) repoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b db.Blob, err error) {
+	if _, err := gatehouse.ParseDigest(string(digest)); err != nil {
+		return db.Blob{}, err
+	}
+	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
+		b, err = tx.RepoBlob(ctx, repo, digest)
+		return err
+	})
+	return b, err
+}
+
+func describe(b db.Blob) gatehouse.Descriptor {
+	return gatehouse.Descriptor{MediaType: blobMediaType, Digest: b.Digest, Size: b.Size}
+}
+
+// Manifest implements [gatehouse.ContentReader]: one query, no storage.
+func (c *Content) Manifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Manifest, error) {
+	if _, err := gatehouse.ParseDigest(string(digest)); err != nil {
+		return nil, err
+	}
+	return c.manifest(ctx, repo, func(tx *db.Tx) (*gatehouse.Manifest, error) { return tx.Manifest(ctx, repo, digest) })
+}
+
+// ManifestByTag implements [gatehouse.ContentReader]: one query, no storage.
+func (c *Content) ManifestByTag(ctx context.Context, repo gatehouse.Repo, tag string) (*gatehouse.Manifest, error) {
+	return c.manifest(ctx, repo, func(tx *db.Tx) (*gatehouse.Manifest, error) { return tx.ManifestByTag(ctx, repo, tag) })
+}
+
+func (c *Content) manifest(ctx context.Context, repo gatehouse.Repo, find func(*db.Tx) (*gatehouse.Manifest, error)) (m *gatehouse.Manifest, err error) {
+	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
+		m, err = find(tx)
+		return err
+	})
+	if err != nil {
+		return nil, c.nameUnknown(ctx, repo, err)
+	}
+	if !m.Digest.Matches(m.Body) {
+		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the stored bytes of manifest %s have been damaged", m.Digest)
+	}
+	return m, nil
+}

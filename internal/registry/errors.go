@@ -1,0 +1,130 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// statuses maps our codes to HTTP and to the spec's code where an error names
+// none itself.
+var statuses = map[gatehouse.Code]struct {
+	status int
+	code   string
+}{
+	gatehouse.CodeNotFound:    {http.StatusNotFound, "NAME_UNKNOWN"},
+	gatehouse.CodeInvalid:     {http.StatusBadRequest, "UNSUPPORTED"},
+	gatehouse.CodeDenied:      {http.StatusForbidden, "DENIED"},
+	gatehouse.CodeConflict:    {http.StatusConflict, "DENIED"},
+	gatehouse.CodeTooLarge:    {http.StatusRequestEntityTooLarge, "SIZE_INVALID"},
+	gatehouse.CodeTooMany:     {http.StatusTooManyRequests, "TOOMANYREQUESTS"},
+	gatehouse.CodeUnavailable: {http.StatusServiceUnavailable, "UNAVAILABLE"},
+	gatehouse.CodeInternal:    {http.StatusInternalServerError, "UNKNOWN"},
+}
+
+// refined are the spec's codes that have a status of their own.
+var refined = map[string]int{
+	"UNAUTHORIZED":    http.StatusUnauthorized,
+	"RANGE_INVALID":   http.StatusRequestedRangeNotSatisfiable,
+	"URI_TOO_LONG":    http.StatusRequestURITooLong,
+	"REQUEST_TIMEOUT": http.StatusRequestTimeout,
+}
+
+// statusOf finds the HTTP status and the spec's code of err. What is not a
+// [gatehouse.Error] is our own fault.
+func statusOf(err error) (status int, code string) {
+	var e *gatehouse.Error
+	if !errors.As(err, &e) {
+		e = &gatehouse.Error{Code: gatehouse.CodeInternal}
+	}
+	entry, known := statuses[e.Code]
+	if !known {
+		entry = statuses[gatehouse.CodeInternal]
+	}
+	status, code = entry.status, entry.code
+	if e.Detail != "" && status < http.StatusInternalServerError {
+		code = e.Detail
+	}
+	if special, ok := refined[code]; ok {
+		status = special
+	}
+	var method methodError
+	if errors.As(err, &method) {
+		status = http.StatusMethodNotAllowed
+	}
+	return status, code
+}
+
+// wireError is one entry of the spec's error document.
+type wireError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Detail  any    `json:"detail,omitempty"`
+}
+
+// retryAfterSeconds is told where an error names no time of its own.
+const retryAfterSeconds = 5
+
+// writeError is the one place that answers with an error (distribution-spec,
+// "Error Codes").
+func (s *server) writeError(w *pacedWriter, r *http.Request, err error) {
+	status, code := statusOf(err)
+	message := messageOf(err)
+	if status >= http.StatusInternalServerError {
+		if r.Context().Err() == nil { // a client that left is no fault of ours
+			s.log.ErrorContext(r.Context(), "registry request failed", "method", r.Method, "path", r.URL.Path, "status", status, "err", err)
+		}
+	} else {
+		s.log.DebugContext(r.Context(), "registry request refused", "method", r.Method, "path", r.URL.Path, "status", status, "err", err)
+	}
+	h := w.Header()
+	var method methodError
+	if errors.As(err, &method) {
+		h.Set("Allow", method.allow)
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", strconv.Itoa(retryAfter(err)))
+	}
+	if status == http.StatusRequestEntityTooLarge || status == http.StatusRequestTimeout {
+		h.Set("Connection", "close") // what is still on its way is not read
+	}
+	for _, name := range []string{"ETag", "Cache-Control", "Docker-Content-Digest", "Last-Modified"} {
+		h.Del(name) // of the answer that it did not become
+	}
+	body, err := json.Marshal(struct {
+		Errors []wireError `json:"errors"`
+	}{[]wireError{{Code: code, Message: message}}})
+	if err != nil {
+		panic(err) // three strings always marshal
+	}
+	w.json(status, "application/json", append(body, '\n'))
+}
+
+// messageOf is what may be shown of err. Clients print the message alone, so
+// that the hint belongs into it.
+func messageOf(err error) string {
+	var e *gatehouse.Error
+	if !errors.As(err, &e) || e.Code == gatehouse.CodeInternal || e.Message == "" {
+		return "internal error, the server's log says more"
+	}
+	if hint := gatehouse.HintOf(err); hint != "" {
+		return e.Message + "; " + hint
+	}
+	return e.Message
+}
+
+func retryAfter(err error) int {
+	var e interface {
+		error
+		RetryAfter() time.Duration
+	}
+	if errors.As(err, &e) {
+		return max(1, int(math.Ceil(e.RetryAfter().Seconds())))
+	}
+	return retryAfterSeconds
+}

@@ -1,0 +1,144 @@
+package registry_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/registry"
+)
+
+const (
+	sha256Digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	sha512Digest = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"
+)
+
+func parseCases(t testing.TB) (cases [][3]string) {
+	text, err := os.ReadFile("testdata/parse.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	digests := strings.NewReplacer("/D", "/"+sha256Digest, "/E", "/"+sha512Digest, "=D", "="+sha256Digest, "=E", "="+sha512Digest)
+	for i, line := range strings.Split(string(text), "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		request, want, ok := strings.Cut(line, " => ")
+		method, target, ok2 := strings.Cut(request, " ")
+		if !ok || !ok2 {
+			t.Fatalf("testdata/parse.txt:%d: %q is no case", i+1, line)
+		}
+		cases = append(cases, [3]string{method, digests.Replace(target), digests.Replace(want)})
+	}
+	return cases
+}
+
+func TestParse(t *testing.T) {
+	cases := parseCases(t)
+	if len(cases) < 50 {
+		t.Fatalf("only %d cases", len(cases))
+	}
+	for _, c := range cases {
+		got, _, err := registry.Parse(c[0], c[1])
+		if err != nil {
+			var e *gatehouse.Error
+			if !errors.As(err, &e) {
+				t.Errorf("%s %s: the error %v is not ours", c[0], c[1], err)
+				continue
+			}
+			got = string(e.Code) + " " + e.Detail
+		}
+		if got != c[2] {
+			t.Errorf("%s %s:\n got  %s (%v)\n want %s", c[0], c[1], got, err, c[2])
+		}
+	}
+}
+
+func TestParseLimits(t *testing.T) {
+	tags := func(n int) string {
+		var q strings.Builder
+		for i := range n {
+			fmt.Fprintf(&q, "&tag=t%d", i)
+		}
+		return q.String()
+	}
+	long := func(n int) string { return strings.Repeat("x", n) }
+	tests := []struct {
+		name, method, target string
+		status               int // 0 = fine
+	}{
+		{"tags", "PUT", "/v2/a/manifests/" + sha256Digest + "?" + tags(registry.TagsPerPutMax), 0},
+		{"one tag more", "PUT", "/v2/a/manifests/" + sha256Digest + "?" + tags(registry.TagsPerPutMax+1), http.StatusRequestURITooLong},
+		{"upload id", "GET", "/v2/a/blobs/uploads/" + long(registry.UploadIDLengthMax), 0},
+		{"longer upload id", "GET", "/v2/a/blobs/uploads/" + long(registry.UploadIDLengthMax+1), 404},
+		{"last", "GET", "/v2/a/tags/list?last=" + long(registry.LastLengthMax), 0},
+		{"longer last", "GET", "/v2/a/tags/list?last=" + long(registry.LastLengthMax+1), 400},
+		{"artifact type", "GET", "/v2/a/referrers/" + sha256Digest + "?artifactType=" + long(255), 0},
+		{"longer artifact type", "GET", "/v2/a/referrers/" + sha256Digest + "?artifactType=" + long(256), 400},
+		{"name", "GET", "/v2/" + long(gatehouse.RepoLengthMax) + "/tags/list", 0},
+		{"longer name", "GET", "/v2/" + long(gatehouse.RepoLengthMax+1) + "/tags/list", 400},
+		{"tag", "GET", "/v2/a/manifests/" + long(128), 0},
+		{"longer tag", "GET", "/v2/a/manifests/" + long(129), 404},
+		{"longer tag to push", "PUT", "/v2/a/manifests/" + long(129), 400},
+	}
+	for _, tt := range tests {
+		_, _, err := registry.Parse(tt.method, tt.target)
+		status := 0
+		if err != nil {
+			status, _ = registry.StatusOf(err)
+		}
+		if status != tt.status {
+			t.Errorf("%s: status %d (%v), want %d", tt.name, status, err, tt.status)
+		}
+	}
+}
+
+func TestEveryKindHasAHandler(t *testing.T) {
+	if !registry.Complete() {
+		t.Error("the table of endpoints has a hole, or serves what is no endpoint")
+	}
+}
+
+// FuzzParse: whatever comes, the parser answers with a request whose parts
+// follow the grammar, or with an error that has a status of the client's.
+func FuzzParse(f *testing.F) {
+	for _, c := range parseCases(f) {
+		f.Add(c[0], c[1])
+	}
+	f.Fuzz(func(t *testing.T, method, target string) {
+		got, u, err := registry.Parse(method, target)
+		if u == nil {
+			return // no URL: net/http answers that
+		}
+		if err != nil {
+			if status, code := registry.StatusOf(err); status < 400 || status >= 500 || code == "" {
+				t.Errorf("%q %q: status %d %s (%v)", method, target, status, code, err)
+			}
+			return
+		}
+		words := strings.Fields(got)
+		if len(words) == 0 {
+			t.Fatalf("%q %q: a request of no kind", method, target)
+		}
+		for _, word := range words[1:] {
+			key, value, _ := strings.Cut(word, "=")
+			switch key {
+			case "repo", "from":
+				_, err = gatehouse.ParseRepo(value)
+			case "digest", "mount":
+				_, err = gatehouse.ParseDigest(value)
+			case "tag":
+				if !gatehouse.ValidTag(value) {
+					err = errors.New("no tag")
+				}
+			}
+			if err != nil {
+				t.Errorf("%q %q: %s: %v", method, target, word, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,100 @@
+package registry
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// immutable is the Cache-Control of what is named by its digest. Without
+// "public" shared caches keep nothing that needed credentials (RFC 9111 3.5).
+const immutable = "max-age=31536000, immutable"
+
+// ping serves end-1: may I come in, and do you speak this protocol?
+func (s *server) ping(c *call) error {
+	c.w.json(http.StatusOK, "application/json", []byte("{}\n"))
+	return nil
+}
+
+// getBlob serves end-2, GET and HEAD. Ranges, ETag and preconditions are those
+// of net/http.
+func (s *server) getBlob(c *call) error {
+	var blob *gatehouse.Blob
+	if c.r.Method == http.MethodHead {
+		d, err := s.content.StatBlob(c.ctx, c.repo, c.digest)
+		if err != nil {
+			return err
+		}
+		blob = &gatehouse.Blob{Descriptor: d, Body: &unread{size: d.Size}}
+	} else {
+		var err error
+		if blob, err = s.content.OpenBlob(c.ctx, c.repo, c.digest); err != nil {
+			return err
+		}
+	}
+	defer blob.Body.Close()
+	h := c.header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Docker-Content-Digest", string(c.digest))
+	h.Set("ETag", `"`+string(c.digest)+`"`)
+	h.Set("Cache-Control", immutable)
+	if err := filterRange(c.w, c.r, blob.Size); err != nil {
+		return err
+	}
+	http.ServeContent(c.w, c.r, "", time.Time{}, blob.Body)
+	return nil
+}
+
+// getManifest serves end-3, GET and HEAD. The stored bytes are served as they
+// are, whatever the Accept header says: another form would have another digest,
+// and "not found" for what is there has cost users days elsewhere. The
+// Content-Type tells what it is.
+func (s *server) getManifest(c *call) error {
+	var m *gatehouse.Manifest
+	var err error
+	if c.tag != "" {
+		m, err = s.content.ManifestByTag(c.ctx, c.repo, c.tag)
+	} else {
+		m, err = s.content.Manifest(c.ctx, c.repo, c.digest)
+	}
+	if err != nil {
+		return err
+	}
+	h := c.header()
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Docker-Content-Digest", string(m.Digest))
+	h.Set("ETag", `"`+string(m.Digest)+`"`)
+	if c.tag != "" {
+		h.Set("Cache-Control", "no-cache") // a tag moves: ask again, by ETag
+	} else {
+		h.Set("Cache-Control", immutable)
+	}
+	c.r.Header.Del("Range") // no client asks for half a manifest
+	http.ServeContent(c.w, c.r, "", time.Time{}, bytes.NewReader(m.Body))
+	return nil
+}
+
+// unread has a size and no bytes: the content of a HEAD.
+type unread struct{ size, at int64 }
+
+// Read fails: net/http reads nothing for a HEAD whose Content-Type is set.
+func (u *unread) Read([]byte) (int, error) { return 0, errors.New("the body of a HEAD was read") }
+
+// Close implements io.Closer.
+func (u *unread) Close() error { return nil }
+
+// Seek implements io.Seeker.
+func (u *unread) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += u.at
+	case io.SeekEnd:
+		offset += u.size
+	}
+	u.at = offset
+	return offset, nil
+}

@@ -1,0 +1,127 @@
+// Package registry is the edge of push and pull: it speaks the OCI
+// distribution-spec 1.1 over HTTP and serves any [gatehouse.Content]. A request
+// is parsed once into a typed value, a table names its handler, and one place
+// writes errors.
+//
+// It never decides what is stored, who somebody is or what a manifest means: it
+// asks the Content and the [Authorizer] that it was given.
+package registry
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Options are the parts of a registry.
+type Options struct {
+	Content gatehouse.Content
+	// Auth says who asks and what they may. nil: nobody may do anything.
+	Auth Authorizer
+	// Log takes what operators need to know, errors of our own above all; nil
+	// drops it.
+	Log *slog.Logger
+	// Stall is how long a client may take to move the next piece of a body
+	// (64 KiB in, 1 MiB out) before the request ends. Zero means 30 seconds.
+	Stall time.Duration
+}
+
+// stallDefault makes a pushing client move 2 KiB/s and a pulling one 34 KiB/s.
+const stallDefault = 30 * time.Second
+
+type server struct {
+	content gatehouse.Content
+	auth    Authorizer
+	log     *slog.Logger
+	stall   time.Duration
+}
+
+// New returns the handler of everything under /v2/. It is safe for concurrent
+// use.
+func New(opts Options) http.Handler {
+	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall}
+	if s.auth == nil {
+		s.auth = nobody{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.stall <= 0 {
+		s.stall = stallDefault
+	}
+	return s
+}
+
+// call is one request on its way through a handler.
+type call struct {
+	*request
+	ctx   context.Context
+	w     *pacedWriter
+	r     *http.Request
+	body  *pacedBody
+	actor gatehouse.Actor
+}
+
+// header is short for the response's header.
+func (c *call) header() http.Header { return c.w.Header() }
+
+// endpoint is what the server does with one kind of request.
+type endpoint struct {
+	action string // that the actor needs on the repository
+	serve  func(*server, *call) error
+}
+
+// endpoints is the table of the spec. A kind that is missing here is refused.
+var endpoints = [kindCount]endpoint{
+	kindPing:           {ActionPull, (*server).ping},
+	kindBlobGet:        {ActionPull, (*server).getBlob},
+	kindManifestGet:    {ActionPull, (*server).getManifest},
+	kindTags:           {ActionPull, (*server).listTags},
+	kindReferrers:      {ActionPull, (*server).listReferrers},
+	kindCatalog:        {ActionCatalog, (*server).listRepos},
+	kindUploadStart:    {ActionPush, (*server).startUpload},
+	kindUploadWhole:    {ActionPush, (*server).uploadWhole},
+	kindBlobMount:      {ActionPush, (*server).mountBlob},
+	kindUploadGet:      {ActionPush, (*server).uploadStatus},
+	kindUploadPatch:    {ActionPush, (*server).patchUpload},
+	kindUploadPut:      {ActionPush, (*server).putUpload},
+	kindUploadDelete:   {ActionPush, (*server).cancelUpload},
+	kindManifestPut:    {ActionPush, (*server).putManifest},
+	kindManifestDelete: {ActionDelete, (*server).deleteManifest},
+	kindBlobDelete:     {ActionDelete, (*server).deleteBlob},
+}
+
+// ServeHTTP implements http.Handler.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Docker-Distribution-API-Version", "registry/2.0")
+	h.Set("X-Content-Type-Options", "nosniff") // the console may live on the same origin
+	out, body := pace(w, r, s.stall)
+	if err := s.serve(out, r, body); err != nil {
+		s.writeError(out, r, err)
+	}
+	out.finish() // not deferred: a panic must not flush a 200
+}
+
+func (s *server) serve(w *pacedWriter, r *http.Request, body *pacedBody) error {
+	req, err := parse(r.Method, r.URL)
+	if err != nil {
+		return err
+	}
+	e := endpoints[req.kind]
+	if e.serve == nil {
+		return unknownEndpoint()
+	}
+	actor, err := s.auth.Authenticate(r)
+	if err != nil {
+		return s.challenge(w, r, err, e.action, req.repo)
+	}
+	c := &call{request: req, ctx: r.Context(), w: w, r: r, body: body, actor: actor}
+	if err := s.allow(c, e.action, req.repo); err != nil {
+		return s.challenge(w, r, err, e.action, req.repo)
+	}
+	return e.serve(s, c)
+}

@@ -1,0 +1,94 @@
+package registry_test
+
+import (
+	"log/slog"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/auth"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
+	"github.com/gatehouse-dev/gatehouse/internal/content"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/registry"
+	"github.com/gatehouse-dev/gatehouse/internal/registry/registrytest"
+)
+
+// house is a registry as the product wires it: rows, bytes, accounts, HTTP.
+type house struct {
+	registrytest.Target
+	content gatehouse.Content
+	auth    *auth.Auth
+	server  *httptest.Server
+	dir     string
+}
+
+const (
+	adminPassword  = "correct horse"
+	readerPassword = "battery staple"
+)
+
+// setup changes the parts before they are put together.
+type setup struct {
+	auth  auth.Options
+	stall time.Duration
+	wrap  func(gatehouse.Content) gatehouse.Content
+}
+
+func newHouse(t testing.TB, s setup) *house {
+	t.Helper()
+	dir := t.TempDir()
+	d, err := db.OpenSQLite(t.Context(), filepath.Join(dir, "meta.db"), db.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	store, err := disk.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &house{content: content.New(d, store, content.Options{}), dir: dir}
+	s.auth.Cost = bcrypt.MinCost
+	h.auth = auth.New(d, s.auth)
+	if _, _, err := h.auth.EnsureAdmin(t.Context(), dir, adminPassword); err != nil {
+		t.Fatal(err)
+	}
+	addReader(t, d)
+	served := h.content
+	if s.wrap != nil {
+		served = s.wrap(served)
+	}
+	h.server = httptest.NewServer(registry.New(registry.Options{
+		Content: served, Auth: h.auth, Stall: s.stall, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}))
+	t.Cleanup(h.server.Close)
+	h.Target = registrytest.Target{URL: h.server.URL, Client: h.server.Client(),
+		Passwords: map[string]string{"admin": adminPassword, "reader": readerPassword}}
+	return h
+}
+
+func addReader(t testing.TB, d *db.DB) {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(readerPassword), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.Write(t.Context(), func(tx *db.Tx) error {
+		_, err := tx.AddAccount(t.Context(), gatehouse.System("test"), db.Account{Name: "reader", Password: string(hash)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// host is where clients find the registry.
+func (h *house) host() string { return h.server.Listener.Addr().String() }
+
+func TestConformance(t *testing.T) {
+	registrytest.Run(t, newHouse(t, setup{}).Target)
+}
