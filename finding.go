@@ -1,7 +1,9 @@
 package gatehouse
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 )
@@ -164,3 +166,21 @@ type Finding struct {
 
 // Fixable reports whether a fixed version exists.
 func (f Finding) Fixable() bool { return f.FixedVersion != "" }
+
+// SortFindings puts findings into the order of reports: worst first, unknown
+// last, then by package, version, path and id.
+func SortFindings(findings []Finding) {
+	rank := map[Severity]int{}
+	for i, s := range Severities() {
+		rank[s] = i
+	}
+	slices.SortFunc(findings, func(a, b Finding) int {
+		return cmp.Or(
+			cmp.Compare(rank[a.Severity], rank[b.Severity]),
+			cmp.Compare(a.Package.Name, b.Package.Name),
+			cmp.Compare(a.Package.Version, b.Package.Version),
+			cmp.Compare(a.Package.Path, b.Package.Path),
+			cmp.Compare(a.ID, b.ID),
+		)
+	})
+}

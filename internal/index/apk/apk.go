@@ -1,0 +1,116 @@
+// Package apk reads the database of installed packages of Alpine's package
+// manager (lib/apk/db/installed, apk-tools version 2 text) into packages. It
+// knows no distribution.
+package apk
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// lineMax is the longest line in bytes of a field that is read. Longer lines
+// of other fields are skipped.
+const lineMax = 64 << 10
+
+// ErrTooMany says that max packages were read and more follow.
+var ErrTooMany = errors.New("too many packages")
+
+// Parse reads an installed database. Packages that were read before an error
+// are returned with it.
+func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
+	lines := bufio.NewReaderSize(r, lineMax)
+	if head, _ := lines.Peek(3); string(head) == "ADB" {
+		return nil, errors.New("database is of apk-tools 3's binary form, which is not read")
+	}
+	var packages []gatehouse.Package
+	var p entry
+	flush := func() error {
+		defer func() { p = entry{} }()
+		if !p.any {
+			return nil
+		}
+		if len(packages) >= max {
+			return ErrTooMany
+		}
+		if p.bad || p.name == "" || p.version == "" {
+			return fmt.Errorf("package %.80q %.80q has a field that is missing or longer than %d bytes", p.name, p.version, lineMax)
+		}
+		packages = append(packages, p.pkg())
+		return nil
+	}
+	for {
+		line, err := lines.ReadSlice('\n')
+		long := err == bufio.ErrBufferFull
+		if long {
+			line = bytes.Clone(line[:2])
+			for err == bufio.ErrBufferFull {
+				_, err = lines.ReadSlice('\n')
+			}
+		}
+		if err != nil && err != io.EOF {
+			return packages, err
+		}
+		if line := bytes.TrimRight(line, "\r\n"); len(line) == 0 {
+			if err := flush(); err != nil {
+				return packages, err
+			}
+		} else {
+			p.field(line, long)
+		}
+		if err == io.EOF {
+			return packages, flush()
+		}
+	}
+}
+
+type entry struct {
+	name, version, arch, origin, license string
+
+	any, bad bool
+}
+
+// field takes one line, a letter, a colon and a value. Letters of files (F, R,
+// a, Z, M) are the bulk and are passed over.
+func (e *entry) field(line []byte, long bool) {
+	if len(line) < 2 || line[1] != ':' {
+		return
+	}
+	var to *string
+	switch line[0] {
+	case 'P':
+		to = &e.name
+	case 'V':
+		to = &e.version
+	case 'A':
+		to = &e.arch
+	case 'o':
+		to = &e.origin
+	case 'L':
+		to = &e.license
+	default:
+		return
+	}
+	e.any = true
+	if long {
+		e.bad = e.bad || line[0] != 'L'
+		return
+	}
+	*to = string(bytes.TrimSpace(line[2:]))
+}
+
+func (e *entry) pkg() gatehouse.Package {
+	p := gatehouse.Package{Type: "apk", Name: e.name, Version: e.version, Arch: e.arch}
+	if e.origin != e.name {
+		p.Source = e.origin
+	}
+	if l := strings.TrimSpace(e.license); l != "" {
+		p.Licenses = []string{l}
+	}
+	return p
+}

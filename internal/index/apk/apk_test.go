@@ -1,0 +1,98 @@
+package apk_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/index/apk"
+)
+
+const database = `C:Q1X2rXa3sfSkMzF5vG1Q==
+P:musl
+V:1.2.5-r0
+A:x86_64
+S:407278
+I:667648
+T:the musl c library
+U:https://musl.libc.org/
+L:MIT
+o:musl
+m:Timo Teras
+t:1710492480
+c:39eb1cf
+p:so:libc.musl-x86_64.so.1=1
+F:lib
+R:ld-musl-x86_64.so.1
+a:0:0:755
+Z:Q1LKbWsIYW3hLhmZJ4=
+
+P:libcrypto3
+V:3.3.2-r0
+A:x86_64
+L:Apache-2.0
+o:openssl
+F:V:ghost
+R:P:ghost
+
+P:last
+V:1
+`
+
+func TestParse(t *testing.T) {
+	want := []gatehouse.Package{
+		{Type: "apk", Name: "musl", Version: "1.2.5-r0", Arch: "x86_64", Licenses: []string{"MIT"}},
+		{Type: "apk", Name: "libcrypto3", Version: "3.3.2-r0", Arch: "x86_64", Source: "openssl", Licenses: []string{"Apache-2.0"}},
+		{Type: "apk", Name: "last", Version: "1"},
+	}
+	for name, in := range map[string]string{
+		"as is": database, "with CRLF": strings.ReplaceAll(database, "\n", "\r\n"), "without last newline": strings.TrimSuffix(database, "\n"),
+		"with blank lines": "\n\n" + database + "\n\n",
+	} {
+		got, err := apk.Parse(strings.NewReader(in), 100)
+		if d := cmp.Diff(want, got); d != "" || err != nil {
+			t.Errorf("%s: %v\n%s", name, err, d)
+		}
+	}
+	if got, err := apk.Parse(strings.NewReader(""), 100); err != nil || len(got) != 0 {
+		t.Errorf("empty: %v %v", got, err)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	if p, err := apk.Parse(strings.NewReader(database), 2); !errors.Is(err, apk.ErrTooMany) || len(p) != 2 {
+		t.Errorf("bound of 2: %d packages, %v", len(p), err)
+	}
+	for name, in := range map[string]string{
+		"no version":   "P:a\n\n",
+		"no name":      "V:1\n\n",
+		"long version": "P:a\nV:" + strings.Repeat("x", 70_000) + "\n\n",
+		"binary form":  "ADB.\x00\x00",
+	} {
+		if p, err := apk.Parse(strings.NewReader(in), 10); err == nil {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	// A long line of a field that nobody needs is passed over.
+	if p, err := apk.Parse(strings.NewReader("P:a\np:"+strings.Repeat("x", 70_000)+"\nV:1\n\n"), 10); err != nil || len(p) != 1 {
+		t.Errorf("long provides: %+v %v", p, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(database)
+	f.Fuzz(func(t *testing.T, in string) {
+		packages, _ := apk.Parse(strings.NewReader(in), 50)
+		if len(packages) > 50 {
+			t.Errorf("%d packages", len(packages))
+		}
+		for _, p := range packages {
+			if p.Name == "" || p.Version == "" {
+				t.Errorf("package %+v", p)
+			}
+		}
+	})
+}

@@ -1,0 +1,104 @@
+package index_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/gatehouse-dev/gatehouse/internal/index"
+)
+
+// benchLayer is a gzip layer of about 150 MB of this machine's /usr, and its
+// package database: executables, scripts, libraries and data as images have
+// them.
+var benchLayer = sync.OnceValues(func() ([]byte, int64) {
+	const sizeMax = 150 << 20
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, 6)
+	count := &countingWriter{w: z}
+	w := tar.NewWriter(count)
+	add := func(name string, d fs.DirEntry, err error) error {
+		if err != nil || count.n > sizeMax {
+			return fs.SkipAll
+		}
+		info, err := d.Info()
+		if err != nil || !info.Mode().IsRegular() || info.Size() > 64<<20 {
+			return nil
+		}
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return nil
+		}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: name[1:], Size: int64(len(content)), Mode: int64(info.Mode().Perm())}
+		if err := w.WriteHeader(h); err != nil {
+			return err
+		}
+		_, err = w.Write(content)
+		return err
+	}
+	for _, dir := range []string{"/var/lib/dpkg/status", "/usr/bin", "/usr/lib/x86_64-linux-gnu", "/usr/share", "/usr/lib"} {
+		_ = filepath.WalkDir(dir, add)
+	}
+	_ = w.Close()
+	_ = z.Close()
+	return out.Bytes(), count.n
+})
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return c.w.Write(p)
+}
+
+// BenchmarkFloor is what nobody can avoid who works in one goroutine: inflate,
+// hash, and read every body of the tar.
+func BenchmarkFloor(b *testing.B) {
+	layer, size := benchLayer()
+	b.SetBytes(size)
+	for b.Loop() {
+		z, err := gzip.NewReader(bytes.NewReader(layer))
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum := sha256.New()
+		in := io.TeeReader(z, sum)
+		for t := tar.NewReader(in); ; {
+			if _, err := t.Next(); err == io.EOF {
+				break
+			} else if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, t); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if _, err := io.Copy(io.Discard, in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLayer is the whole of Layer on the same bytes.
+func BenchmarkLayer(b *testing.B) {
+	layer, size := benchLayer()
+	extractors := index.Extractors()
+	b.SetBytes(size)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := index.Layer(b.Context(), bytes.NewReader(layer), index.Limits{}, extractors); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package dpkg_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/gatehouse-dev/gatehouse/internal/index/dpkg"
+)
+
+var update = flag.Bool("update", false, "rewrite the want sections")
+
+// TestParse runs testdata/*.txtar: "status" or "split" is the file, "want" one
+// line per package: name version arch source sourceversion, then the error.
+func TestParse(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := describe(string(a.Files[0].Data), a.Files[0].Name == "split")
+			if *update {
+				a.Files[1].Data = []byte(got)
+				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if d := cmp.Diff(string(a.Files[1].Data), got); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+}
+
+func describe(in string, split bool) string {
+	packages, err := dpkg.Parse(strings.NewReader(in), split, 100)
+	var b strings.Builder
+	for _, p := range packages {
+		fmt.Fprintf(&b, "%s %s %s %s %s\n", p.Name, p.Version, p.Arch, p.SourceName(), p.SourceVer())
+	}
+	if err != nil {
+		fmt.Fprintf(&b, "error: %v\n", err)
+	}
+	return b.String()
+}
+
+const installed = "Package: %s\nStatus: install ok installed\nVersion: 1\n\n"
+
+func TestParseBounds(t *testing.T) {
+	many := strings.Repeat(fmt.Sprintf(installed, "a"), 5)
+	if p, err := dpkg.Parse(strings.NewReader(many), false, 3); !errors.Is(err, dpkg.ErrTooMany) || len(p) != 3 {
+		t.Errorf("bound of 3: %d packages, %v", len(p), err)
+	}
+	long := strings.Repeat("x", 70_000)
+	// A long line of a field that nobody needs is passed over.
+	if p, err := dpkg.Parse(strings.NewReader("Description: "+long+"\n"+fmt.Sprintf(installed, "a")), false, 9); err != nil || len(p) != 1 {
+		t.Errorf("long description: %d packages, %v", len(p), err)
+	}
+	// One of a field that is needed is told, and the next package is read.
+	in := strings.Replace(fmt.Sprintf(installed, "a"), "1\n", long+"\n", 1) + fmt.Sprintf(installed, "b")
+	if p, err := dpkg.Parse(strings.NewReader(in), false, 9); err == nil || len(p) != 1 || p[0].Name != "b" {
+		t.Errorf("long version: %+v, %v", p, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(fmt.Sprintf(installed, "a"), false)
+	f.Add("Package: a\nVersion: 1:2-3\nSource: b (4)\n", true)
+	f.Fuzz(func(t *testing.T, in string, split bool) {
+		packages, _ := dpkg.Parse(strings.NewReader(in), split, 50)
+		if len(packages) > 50 {
+			t.Errorf("%d packages", len(packages))
+		}
+		for _, p := range packages {
+			if p.Name == "" || p.Version == "" || strings.ContainsAny(p.Name+p.Version, "\n") {
+				t.Errorf("package %+v", p)
+			}
+		}
+	})
+}

@@ -1,0 +1,266 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/index/apk"
+	"github.com/gatehouse-dev/gatehouse/internal/index/dpkg"
+	"github.com/gatehouse-dev/gatehouse/internal/index/lang"
+	"github.com/gatehouse-dev/gatehouse/internal/index/osrelease"
+	"github.com/gatehouse-dev/gatehouse/internal/index/rpm"
+)
+
+// Extractors returns every extractor there is, in the order in which they are
+// asked. executable, which goes by the mode, is the last.
+func Extractors() []Extractor {
+	return []Extractor{
+		plain{name: "os-release", version: 1, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
+		plain{name: "dpkg", version: 1, max: 64 * mib, wants: wantsDpkg, extract: dpkgStatus},
+		plain{name: "apk", version: 1, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
+		plain{name: "rpm", version: 1, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
+		plain{name: "npm", version: 1, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
+		plain{name: "python", version: 1, max: 64 * mib, wants: wantsPython, extract: python},
+		plain{name: "java", version: 1, max: 512 * mib, wants: wantsJava, extract: java},
+		plain{name: "gem", version: 1, max: lang.GemSizeMax, wants: wantsGem, extract: gem},
+		plain{name: "dotnet", version: 1, max: lang.DotNetSizeMax, wants: wantsDotNet, extract: dotNet},
+		plain{name: "composer", version: 1, max: lang.ComposerSizeMax, wants: wantsComposer, extract: composer},
+		sniffed{
+			plain: plain{name: "executable", version: 1, max: 512 * mib, wants: wantsExecutable, extract: executable},
+			sniff: lang.IsExecutable,
+		},
+	}
+}
+
+// plain is an [Extractor] of a rule and a function.
+type plain struct {
+	name    string
+	version int
+	max     int64
+	wants   func(name string, mode fs.FileMode) bool
+	extract func(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error)
+}
+
+func (e plain) Name() string   { return e.name }
+func (e plain) Version() int   { return e.version }
+func (e plain) FileMax() int64 { return e.max }
+
+func (e plain) Wants(name string, _ int64, mode fs.FileMode) bool { return e.wants(name, mode) }
+
+func (e plain) Extract(ctx context.Context, f File) (gatehouse.PackageSet, error) {
+	packages, distro, err := e.extract(ctx, f)
+	if errors.Is(err, lang.ErrOther) {
+		err = ErrNotMine
+	}
+	return gatehouse.PackageSet{Distro: distro, Packages: packages}, err
+}
+
+// sniffed is plain with a look at the first bytes.
+type sniffed struct {
+	plain
+	sniff func(head []byte) bool
+}
+
+func (e sniffed) Sniff(head []byte) bool { return e.sniff(head) }
+
+// distroPaths are the files that name the distribution, the one that counts
+// most first.
+var distroPaths = []string{
+	"etc/os-release", "usr/lib/os-release", osReleaseDir,
+	"etc/alpine-release", "etc/almalinux-release", "etc/rocky-release", "etc/oracle-release",
+	"etc/centos-release", "etc/fedora-release", "etc/system-release", "etc/redhat-release", "etc/debian_version",
+}
+
+// osReleaseDir is where Fedora keeps the file that usr/lib/os-release links to.
+const osReleaseDir = "usr/lib/os.release.d/"
+
+// distroRank is the place of a file in distroPaths, len(distroPaths) for any
+// other.
+func distroRank(name string) int {
+	for i, p := range distroPaths {
+		if name == p || p == osReleaseDir && strings.HasPrefix(name, p) {
+			return i
+		}
+	}
+	return len(distroPaths)
+}
+
+// The wants functions run for every entry of every layer: they look at one end
+// of the name before they look closer.
+
+func wantsRelease(name string, _ fs.FileMode) bool {
+	if !strings.HasPrefix(name, "etc/") && !strings.HasPrefix(name, "usr/lib/os") {
+		return false
+	}
+	return distroRank(name) < len(distroPaths)
+}
+
+func wantsDpkg(name string, _ fs.FileMode) bool {
+	rest, ok := strings.CutPrefix(name, "var/lib/dpkg/status")
+	if !ok {
+		return false
+	}
+	return rest == "" || strings.HasPrefix(rest, ".d/") && !strings.HasSuffix(rest, ".md5sums")
+}
+
+func wantsApk(name string, _ fs.FileMode) bool {
+	return name == "lib/apk/db/installed" || name == "usr/lib/apk/db/installed"
+}
+
+func wantsRPM(name string, _ fs.FileMode) bool {
+	dir, base := path.Split(name)
+	switch dir {
+	case "var/lib/rpm/", "usr/lib/sysimage/rpm/", "usr/share/rpm/":
+		return base == "Packages" || base == "Packages.db" || base == "rpmdb.sqlite" || base == rpmLog
+	case "var/lib/rpmmanifest/":
+		return base == rpmManifest
+	}
+	return false
+}
+
+const (
+	rpmLog      = "rpmdb.sqlite-wal"
+	rpmManifest = "container-manifest-2"
+)
+
+// wantsNPM takes package.json of the packages themselves,
+// node_modules/NAME or node_modules/@SCOPE/NAME, wherever these are. Others
+// are markers, examples and test data inside packages, or the application,
+// which is nobody's advisory.
+func wantsNPM(name string, _ fs.FileMode) bool {
+	dir, ok := strings.CutSuffix(name, "/package.json")
+	if !ok {
+		return false
+	}
+	parent := path.Dir(dir)
+	if base := path.Base(parent); strings.HasPrefix(base, "@") {
+		parent = path.Dir(parent)
+	}
+	return path.Base(parent) == "node_modules"
+}
+
+// wantsPython takes installed distributions; a wheel that lies about
+// (ensurepip's) is not installed.
+func wantsPython(name string, _ fs.FileMode) bool {
+	switch {
+	case strings.HasSuffix(name, "METADATA"):
+		return strings.HasSuffix(name, ".dist-info/METADATA")
+	case strings.HasSuffix(name, "PKG-INFO"):
+		return strings.HasSuffix(name, ".egg-info/PKG-INFO") || strings.HasSuffix(name, "EGG-INFO/PKG-INFO")
+	}
+	return strings.HasSuffix(name, ".egg-info") || strings.HasSuffix(name, ".egg")
+}
+
+func wantsJava(name string, _ fs.FileMode) bool {
+	i := strings.LastIndexByte(name, '.')
+	if i < 0 || len(name)-i > len(".lpkg") || len(name)-i < len(".jar") {
+		return false
+	}
+	switch strings.ToLower(name[i:]) {
+	case ".jar", ".war", ".ear", ".jmod", ".par", ".sar", ".jpi", ".hpi", ".lpkg", ".nar":
+		return true
+	}
+	return false
+}
+
+// wantsGem takes the specifications of installed gems, not those that gems
+// bring of themselves.
+func wantsGem(name string, _ fs.FileMode) bool {
+	return strings.HasSuffix(name, ".gemspec") && strings.Contains("/"+name, "/specifications/")
+}
+
+func wantsDotNet(name string, _ fs.FileMode) bool { return strings.HasSuffix(name, ".deps.json") }
+
+func wantsComposer(name string, _ fs.FileMode) bool {
+	return strings.HasSuffix("/"+name, "/composer/installed.json")
+}
+
+func wantsExecutable(name string, mode fs.FileMode) bool {
+	return mode&0o111 != 0 || strings.HasSuffix(name, ".exe") || strings.HasSuffix(name, ".dll")
+}
+
+func release(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	if strings.Contains(path.Base(f.Path), "os-release") {
+		d, err := osrelease.Parse(f.Body)
+		return nil, d, err
+	}
+	d, err := osrelease.ParseOld(f.Path, f.Body)
+	return nil, d, err
+}
+
+func dpkgStatus(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	split := f.Path != "var/lib/dpkg/status"
+	p, err := dpkg.Parse(f.Body, split, f.Limits.SetPackagesMax)
+	return p, nil, err
+}
+
+func apkInstalled(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := apk.Parse(f.Body, f.Limits.SetPackagesMax)
+	return p, nil, err
+}
+
+func rpmDatabase(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	switch path.Base(f.Path) {
+	case rpmLog:
+		// rpm writes the log into the database when it ends and leaves it
+		// empty; one with content was copied from under a running rpm.
+		if f.Size > 0 {
+			return nil, nil, errors.New("write-ahead log holds changes to the database, which are not read")
+		}
+		return nil, nil, nil
+	case rpmManifest:
+		p, err := rpm.ParseManifest(f.Body, f.Limits.SetPackagesMax)
+		return p, nil, err
+	}
+	if f.Size == 0 {
+		return nil, nil, nil
+	}
+	p, err := rpm.Parse(f.Body, f.Size, f.Limits.SetPackagesMax)
+	return p, nil, err
+}
+
+func archiveLimits(l Limits) lang.ArchiveLimits {
+	return lang.ArchiveLimits{
+		Depth: l.ArchiveDepth, BytesMax: l.ArchiveBytesMax, EntriesMax: l.ArchiveEntriesMax,
+		MemoryMax: l.MemoryMax, SizeMax: l.FileMax, TempDir: l.TempDir,
+	}
+}
+
+func npm(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.NPM(f.Body)
+	return p, nil, err
+}
+
+func python(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Python(ctx, f.Path, f.Body, archiveLimits(f.Limits))
+	return p, nil, err
+}
+
+func java(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Java(ctx, f.Path, f.Body, archiveLimits(f.Limits))
+	return p, nil, err
+}
+
+func gem(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Gem(ctx, f.Path, f.Body)
+	return p, nil, err
+}
+
+func dotNet(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.DotNet(ctx, f.Path, f.Body)
+	return p, nil, err
+}
+
+func composer(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Composer(f.Body, f.Limits.SetPackagesMax)
+	return p, nil, err
+}
+
+func executable(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Executable(ctx, f.Path, f.Body)
+	return p, nil, err
+}

@@ -1,0 +1,100 @@
+// Package index turns the layers of an image into an inventory: a layer's
+// bytes go in, once and in a stream, and a [gatehouse.LayerInventory] comes
+// out; Compose lays the layers of an image over each other.
+//
+// The walk is bounded in memory, size and time whatever the layer holds
+// (see [Limits]); nothing of it is ever written under a name that the layer
+// chose. What could not be read makes the inventory incomplete, with a
+// reason; it is never left out silently. The package knows no advisory, no
+// database and no clock, and it does not log.
+//
+//	layer.go      Layer: one stream, two digests, one walk
+//	stream.go     read ahead, inflate ahead, hash beside
+//	walk.go       what each tar entry means
+//	collect.go    what the walk has found, within bounds
+//	extractors.go which file is whose
+//	hidden.go     what upper layers hide
+//	compose.go    layers → image
+//	rootfs.go     a directory instead of a layer
+//
+// The parsers are packages of their own and know nothing of layers: dpkg, apk,
+// rpm, osrelease, and lang for the formats of programming languages. body
+// holds the bytes of one file, in memory or in an unlinked file.
+//
+// BUG(index): a symbolic link of a lower layer is not resolved when an upper
+// layer writes through it: the upper file keeps the path as written, so that
+// it does not hide the lower file that it replaces. Such an image is
+// over-reported, never under-reported. The same holds for a directory, or a
+// regular file without execute permission, in place of a lower executable.
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Extractor reads packages from files of one kind. Its methods may be called
+// concurrently. The first extractor of a list that wants a path gets it.
+type Extractor interface {
+	// Name is stable: it is part of what is stored.
+	Name() string
+	// Version changes when Extract would give another answer for equal bytes.
+	Version() int
+	// Wants tells from the name alone whether the file is of this kind. It is
+	// asked for every entry of every layer and must be cheap. size is in
+	// bytes, -1 where it is not known (a hard link).
+	Wants(path string, size int64, mode fs.FileMode) bool
+	// FileMax is the largest file in bytes that Extract may be given. A larger
+	// one makes the inventory incomplete.
+	FileMax() int64
+	// Extract reads one file. The set's Path and Extractor are filled in by
+	// the caller. An error makes the inventory incomplete; packages that are
+	// returned beside it are kept. [ErrNotMine] is no error.
+	Extract(ctx context.Context, file File) (gatehouse.PackageSet, error)
+}
+
+// Sniffer is an [Extractor] that can tell from the first bytes of a file that
+// it is not of its kind, so that the rest need not be kept.
+type Sniffer interface {
+	Extractor
+	// Sniff is given up to 16 bytes.
+	Sniff(head []byte) bool
+}
+
+// ErrNotMine is what Extract returns for a file that its name, but not its
+// content, made look like one of its kind. The path still hides what lower
+// layers hold there.
+var ErrNotMine = errors.New("the file is of another kind")
+
+// File is one file of a layer. It is valid until Extract returns.
+type File struct {
+	Path string // cleaned, relative to the root, no leading slash
+	Size int64  // bytes
+	Mode fs.FileMode
+	// Body gives random access; it stands at the start.
+	Body *io.SectionReader
+	// Limits are those of the walk, for what nests (archives).
+	Limits Limits
+}
+
+// Version names a list of extractors and their versions. Inventories of
+// different versions are not comparable; it becomes
+// [gatehouse.LayerInventory].Indexer.
+func Version(extractors []Extractor) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "gatehouse/%d", walkVersion)
+	for _, e := range extractors {
+		fmt.Fprintf(&b, " %s/%d", e.Name(), e.Version())
+	}
+	return b.String()
+}
+
+// walkVersion changes when the walk itself would give another answer for equal
+// bytes and equal extractors.
+const walkVersion = 1

@@ -1,0 +1,168 @@
+package lang_test
+
+import (
+	"bytes"
+	"compress/zlib"
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/index/lang"
+)
+
+// TestExecutableGo builds a program and reads it back.
+func TestExecutableGo(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "gobin")
+	build := exec.Command("go", "build", "-o", out, "./testdata/gobin")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if b, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !lang.IsExecutable(b[:16]) {
+		t.Error("not recognised by its first bytes")
+	}
+	got, err := lang.Executable(t.Context(), "bin/app", section(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, _, _ := strings.Cut(strings.TrimPrefix(runtime.Version(), "go"), " ")
+	for _, want := range []gatehouse.Package{
+		{Type: "golang", Name: "stdlib", Version: version},
+		{Type: "golang", Name: "golang.org/x/tools", Version: toolsVersion(t)},
+	} {
+		if !slices.ContainsFunc(got, func(p gatehouse.Package) bool {
+			return p.Name == want.Name && p.Version == want.Version && p.Type == want.Type
+		}) {
+			t.Errorf("no %+v in %d packages", want, len(got))
+		}
+	}
+	for _, p := range got {
+		if strings.HasPrefix(p.Version, "v") || p.Version == "(devel)" {
+			t.Errorf("%+v", p)
+		}
+	}
+}
+
+// toolsVersion asks go itself.
+func toolsVersion(t *testing.T) string {
+	t.Helper()
+	b, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", "golang.org/x/tools").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimPrefix(strings.TrimSpace(string(b)), "v")
+}
+
+// elfOf makes an ELF file of two sections: the named one and the names.
+func elfOf(name string, data []byte) []byte {
+	le := binary.LittleEndian
+	names := append([]byte("\x00"+name+"\x00.shstrtab\x00"), 0)
+	const headSize, sectionSize = 64, 64
+	dataAt := uint64(headSize)
+	namesAt := dataAt + uint64(len(data))
+	sectionsAt := namesAt + uint64(len(names))
+	h := make([]byte, headSize)
+	copy(h, "\x7fELF\x02\x01\x01")
+	le.PutUint16(h[16:], 2)  // executable
+	le.PutUint16(h[18:], 62) // x86-64
+	le.PutUint32(h[20:], 1)
+	le.PutUint64(h[40:], sectionsAt)
+	le.PutUint16(h[52:], headSize)
+	le.PutUint16(h[54:], 56)
+	le.PutUint16(h[58:], sectionSize)
+	le.PutUint16(h[60:], 3)
+	le.PutUint16(h[62:], 2)
+	section := func(nameAt, kind uint32, at, size uint64) []byte {
+		s := make([]byte, sectionSize)
+		le.PutUint32(s, nameAt)
+		le.PutUint32(s[4:], kind)
+		le.PutUint64(s[24:], at)
+		le.PutUint64(s[32:], size)
+		return s
+	}
+	return slices.Concat(h, data, names, make([]byte, sectionSize), section(1, 1, dataAt, uint64(len(data))),
+		section(uint32(len(name))+2, 3, namesAt, uint64(len(names))))
+}
+
+func zlibbed(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := zlib.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestExecutableRust(t *testing.T) {
+	list := `{"packages": [{"name": "app", "version": "0.1.0", "root": true}, {"name": "serde", "version": "1.0.100", "kind": "runtime"},
+		{"name": "cc", "version": "1.0.0", "kind": "build"}]}`
+	got, err := lang.Executable(t.Context(), "bin/app", section(elfOf(".dep-v0", zlibbed(t, []byte(list)))))
+	want := []gatehouse.Package{{Type: "cargo", Name: "app", Version: "0.1.0"}, {Type: "cargo", Name: "serde", Version: "1.0.100"}}
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Errorf("%v\n%s", err, d)
+	}
+}
+
+func TestExecutableRefuses(t *testing.T) {
+	bomb := zlibbed(t, make([]byte, 50<<20))
+	tests := []struct {
+		name, want string
+		body       []byte
+	}{
+		{"bomb in the Rust list", "larger than 2097152", elfOf(".dep-v0", bomb)},
+		{"Rust list is no JSON", "Rust dependency list", elfOf(".dep-v0", zlibbed(t, []byte("{")))},
+		{"Rust list is not compressed", "Rust dependency list", elfOf(".dep-v0", []byte("plain text"))},
+		{"Go mark without information", "cannot be read", append(append([]byte("\x7fELF"), make([]byte, 60)...), "\xff Go buildinf:\x08\x02"...)},
+	}
+	for _, test := range tests {
+		got, err := lang.Executable(t.Context(), "x", section(test.body))
+		if err == nil || errors.Is(err, lang.ErrOther) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v %v, want %q", test.name, got, err, test.want)
+		}
+	}
+	for name, body := range map[string][]byte{
+		"other program": elfOf(".text", []byte("code")),
+		"mark in text":  append(elfOf(".text", []byte("code")), "strings .dep-v0 and x\xff Go buildinf:"...),
+		"empty":         nil,
+	} {
+		if got, err := lang.Executable(t.Context(), "x", section(body)); !errors.Is(err, lang.ErrOther) {
+			t.Errorf("%s: %v %v", name, got, err)
+		}
+	}
+}
+
+// TestExecutableMarkAcrossWindows finds the mark wherever it stands.
+func TestExecutableMarkAcrossWindows(t *testing.T) {
+	for _, at := range []int{65520, 65536 - 32, 65536 - 16, 65536, 131072 - 64} {
+		b := append(append([]byte("\x7fELF"), make([]byte, at-4)...), "\xff Go buildinf:\x08\x02"...)
+		if _, err := lang.Executable(t.Context(), "x", section(b)); err == nil || errors.Is(err, lang.ErrOther) {
+			t.Errorf("at %d: %v", at, err)
+		}
+	}
+}
+
+func FuzzExecutable(f *testing.F) {
+	f.Add(elfOf(".dep-v0", zlibbed(f, []byte(`{"packages": [{"name": "a", "version": "1"}]}`))))
+	f.Add(elfOf(".go.buildinfo", []byte("\xff Go buildinf:\x08\x02")))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _ = lang.Executable(context.Background(), "x", section(b))
+	})
+}

@@ -1,0 +1,129 @@
+package lang
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/google/osv-scalibr/extractor/filesystem/language/dotnet/depsjson"
+	"github.com/google/osv-scalibr/extractor/filesystem/language/ruby/gemspec"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+const (
+	// GemSizeMax, DotNetSizeMax and ComposerSizeMax are the largest files in
+	// bytes that are read.
+	GemSizeMax      = 1 << 20
+	DotNetSizeMax   = 4 << 20
+	ComposerSizeMax = 32 << 20
+)
+
+// Gem reads the specification of an installed Ruby gem.
+func Gem(ctx context.Context, name string, r *io.SectionReader) ([]gatehouse.Package, error) {
+	packages, err := run(ctx, gemspec.New, nil, name, r, r.Size())
+	if err == nil && len(packages) == 0 {
+		return nil, errors.New("file has no specification in the form that RubyGems installs")
+	}
+	return packages, err
+}
+
+// DotNet reads the libraries of a *.deps.json. Errors: ErrOther for JSON of
+// another kind with that name.
+func DotNet(ctx context.Context, name string, r *io.SectionReader) ([]gatehouse.Package, error) {
+	content, err := readAll(r, DotNetSizeMax)
+	if err != nil {
+		return nil, err
+	}
+	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
+	var probe struct {
+		Libraries map[string]struct {
+			Type string `json:"type"`
+		} `json:"libraries"`
+		RuntimeTarget json.RawMessage `json:"runtimeTarget"`
+	}
+	if err := json.Unmarshal(content, &probe); err != nil && probe.RuntimeTarget == nil {
+		return nil, ErrOther
+	}
+	if len(probe.Libraries) == 0 {
+		if probe.RuntimeTarget == nil {
+			return nil, ErrOther
+		}
+		return nil, nil
+	}
+	found, err := run(ctx, depsjson.New, nil, name, bytes.NewReader(content), int64(len(content)))
+	packages := found[:0]
+	for _, p := range found {
+		// A "project" is the program itself, of which nobody publishes.
+		if kind := probe.Libraries[p.Name+"/"+p.Version].Type; kind == "project" {
+			continue
+		}
+		p.Name = strings.TrimPrefix(p.Name, "runtimepack.")
+		packages = append(packages, p)
+	}
+	return packages, err
+}
+
+// Composer reads vendor/composer/installed.json, of Composer 1 (a list) or 2
+// (a list in "packages"). osv-scalibr reads only lock files, which say what
+// was meant to be installed.
+func Composer(r *io.SectionReader, max int) ([]gatehouse.Package, error) {
+	in := json.NewDecoder(io.LimitReader(r, ComposerSizeMax))
+	first, err := in.Token()
+	if err != nil {
+		return nil, fmt.Errorf("installed.json: %w", err)
+	}
+	if first == json.Delim('{') {
+		if err := toPackages(in); err != nil {
+			return nil, err
+		}
+	} else if first != json.Delim('[') {
+		return nil, errors.New("installed.json is neither a list nor an object")
+	}
+	var packages []gatehouse.Package
+	for in.More() {
+		var p struct {
+			Name    string          `json:"name"`
+			Version string          `json:"version"`
+			License json.RawMessage `json:"license"`
+		}
+		if err := in.Decode(&p); err != nil {
+			return packages, fmt.Errorf("installed.json: %w", err)
+		}
+		if p.Name == "" || p.Version == "" {
+			continue
+		}
+		if len(packages) >= max {
+			return packages, fmt.Errorf("installed.json has more than %d packages", max)
+		}
+		packages = append(packages, gatehouse.Package{
+			Type: "composer", Name: p.Name, Version: p.Version, Licenses: npmLicenses(p.License),
+		})
+	}
+	return packages, nil
+}
+
+// toPackages goes on to the list that is the value of "packages".
+func toPackages(in *json.Decoder) error {
+	for in.More() {
+		key, err := in.Token()
+		if err != nil {
+			return fmt.Errorf("installed.json: %w", err)
+		}
+		if key == "packages" {
+			if t, err := in.Token(); err != nil || t != json.Delim('[') {
+				return errors.New("installed.json: packages is no list")
+			}
+			return nil
+		}
+		var skip json.RawMessage
+		if err := in.Decode(&skip); err != nil {
+			return fmt.Errorf("installed.json: %w", err)
+		}
+	}
+	return errors.New("installed.json has no packages")
+}

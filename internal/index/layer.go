@@ -1,0 +1,60 @@
+package index
+
+import (
+	"context"
+	"io"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/index/body"
+)
+
+// Layer reads one layer to its very end: gzip (of any number of members),
+// zstd or a plain tar. DiffID and Blob are computed over every byte, also
+// those behind the end of the tar.
+//
+// A file that is too large or cannot be parsed makes the inventory incomplete
+// and the walk goes on. An error means that the walk did not come to its end;
+// the inventory beside it holds what was found until then, is not Complete,
+// tells the error as its last reason, and has digests only where the whole
+// stream could be read. Errors:
+//
+//	CodeTooLarge     a bomb: a limit of the whole layer was exceeded
+//	CodeInvalid      not gzip, zstd or tar; truncated; corrupt
+//	CodeUnavailable  r failed; reading again may help
+//	context errors   ctx ended
+//
+// Layer does not close r and does not use it after it has returned. It uses up
+// to three goroutines and about 25 MiB while it runs, beside what extractors
+// take (limits.MemoryMax and their own). It may be called concurrently.
+func Layer(ctx context.Context, r io.Reader, limits Limits, extractors []Extractor) (gatehouse.LayerInventory, error) {
+	limits = limits.withDefaults()
+	found := newCollector(limits)
+	s := newStream(ctx, r, limits)
+	w := &walker{ctx: ctx, limits: limits, found: found, kinds: kindsOf(extractors), body: body.New(limits.MemoryMax, limits.TempDir)}
+	defer w.body.Close()
+	walkErr := w.tar(s)
+	if walkErr == nil || gatehouse.CodeOf(walkErr) == gatehouse.CodeInvalid {
+		zeros, err := s.drain()
+		switch {
+		case err != nil:
+			walkErr = err
+		case walkErr == nil && !zeros:
+			found.incomplete("data stands behind the end of the tar archive and was not indexed")
+		}
+	}
+	err := s.finish(ctx)
+	if err == nil || gatehouse.CodeOf(walkErr) == gatehouse.CodeTooLarge {
+		err = walkErr
+	}
+	inv := found.inventory()
+	inv.Indexer = Version(extractors)
+	inv.Size = s.plainSize
+	if s.whole {
+		inv.DiffID, inv.Blob = s.digests()
+	}
+	if err != nil {
+		inv.Complete = false
+		inv.Incomplete = append(inv.Incomplete, cleanText(err.Error()))
+	}
+	return inv, err
+}

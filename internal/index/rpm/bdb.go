@@ -1,0 +1,150 @@
+package rpm
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Berkeley DB, hash access method, versions 8 and 9 (libdb src/dbinc/db_page.h),
+// in either byte order: a metadata page, then pages with a header of 26 bytes.
+// A package header is too large for its page, so that its value is an
+// off-page entry that names a chain of overflow pages.
+const (
+	bdbHashMagic    = 0x00061561
+	bdbPageHeader   = 26
+	bdbTypeUnsorted = 2  // hash page before 4.6
+	bdbTypeOverflow = 7  // part of an off-page value
+	bdbTypeMeta     = 8  // hash metadata
+	bdbTypeHash     = 13 // hash page
+	bdbOffPage      = 3  // type of an entry
+	bdbOffPageSize  = 12
+)
+
+// isBDB looks for the magic, at 12, in either byte order.
+func isBDB(head []byte) bool {
+	return len(head) >= 16 &&
+		(binary.LittleEndian.Uint32(head[12:]) == bdbHashMagic || binary.BigEndian.Uint32(head[12:]) == bdbHashMagic)
+}
+
+type bdb struct {
+	r        io.ReaderAt
+	order    binary.ByteOrder
+	pageSize int64
+	pages    uint32
+	used     []bool // overflow pages that a chain took: each belongs to one
+	page     []byte // buffer of readBDB
+	over     []byte // buffer of value
+}
+
+func readBDB(r io.ReaderAt, size int64, each func([]byte) error) error {
+	db, err := openBDB(r, size)
+	if err != nil {
+		return err
+	}
+	for no := uint32(1); no < db.pages; no++ {
+		if err := db.read(no, db.page); err != nil {
+			return err
+		}
+		if t := db.page[25]; t != bdbTypeHash && t != bdbTypeUnsorted {
+			continue
+		}
+		if err := db.values(no, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func openBDB(r io.ReaderAt, size int64) (*bdb, error) {
+	meta := make([]byte, 72)
+	if _, err := r.ReadAt(meta, 0); err != nil {
+		return nil, fmt.Errorf("Berkeley DB metadata: %w", err)
+	}
+	db := &bdb{r: r, order: binary.LittleEndian}
+	if binary.BigEndian.Uint32(meta[12:]) == bdbHashMagic {
+		db.order = binary.BigEndian
+	}
+	db.pageSize = int64(db.order.Uint32(meta[20:]))
+	if meta[24] != 0 {
+		return nil, errors.New("Berkeley DB is encrypted")
+	}
+	if meta[25] != bdbTypeMeta {
+		return nil, fmt.Errorf("Berkeley DB page 0 has type %d", meta[25])
+	}
+	if s := db.pageSize; s < 512 || s > 65536 || s&(s-1) != 0 {
+		return nil, fmt.Errorf("Berkeley DB page size %d", s)
+	}
+	last := int64(db.order.Uint32(meta[32:]))
+	if last >= pagesMax || (last+1)*db.pageSize > size {
+		return nil, fmt.Errorf("Berkeley DB of %d pages does not fit into %d bytes", last+1, size)
+	}
+	db.pages = uint32(last + 1)
+	db.used = make([]bool, db.pages)
+	db.page, db.over = make([]byte, db.pageSize), make([]byte, db.pageSize)
+	return db, nil
+}
+
+func (db *bdb) read(no uint32, page []byte) error {
+	if _, err := db.r.ReadAt(page, int64(no)*db.pageSize); err != nil {
+		return fmt.Errorf("Berkeley DB page %d: %w", no, asTruncated(err))
+	}
+	return nil
+}
+
+// values goes through the pairs of key and value of the hash page in db.page.
+func (db *bdb) values(no uint32, each func([]byte) error) error {
+	entries := int(db.order.Uint16(db.page[20:]))
+	if entries%2 != 0 || bdbPageHeader+2*entries > len(db.page) {
+		return fmt.Errorf("Berkeley DB page %d has %d entries", no, entries)
+	}
+	for i := 1; i < entries; i += 2 {
+		at := int(db.order.Uint16(db.page[bdbPageHeader+2*i:]))
+		if at >= len(db.page) {
+			return fmt.Errorf("Berkeley DB page %d points behind its end", no)
+		}
+		if db.page[at] != bdbOffPage {
+			continue // small values are the database's own numbers
+		}
+		if at+bdbOffPageSize > len(db.page) {
+			return fmt.Errorf("Berkeley DB page %d points behind its end", no)
+		}
+		first, length := db.order.Uint32(db.page[at+4:]), int64(db.order.Uint32(db.page[at+8:]))
+		value, err := db.value(first, length)
+		if err != nil {
+			return err
+		}
+		if err := each(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value follows a chain of overflow pages.
+func (db *bdb) value(no uint32, length int64) ([]byte, error) {
+	if length > headerMax || length > int64(db.pages)*db.pageSize {
+		return nil, fmt.Errorf("Berkeley DB value of %d bytes", length)
+	}
+	value := make([]byte, 0, length)
+	for no != 0 && int64(len(value)) < length {
+		if no >= db.pages || db.used[no] {
+			return nil, fmt.Errorf("Berkeley DB page %d is outside of the file or in two chains", no)
+		}
+		db.used[no] = true
+		if err := db.read(no, db.over); err != nil {
+			return nil, err
+		}
+		if db.over[25] != bdbTypeOverflow {
+			return nil, fmt.Errorf("Berkeley DB page %d is no overflow page", no)
+		}
+		part := min(int64(len(db.over)-bdbPageHeader), length-int64(len(value)))
+		value = append(value, db.over[bdbPageHeader:bdbPageHeader+part]...)
+		no = db.order.Uint32(db.over[16:])
+	}
+	if int64(len(value)) != length {
+		return nil, errors.New("Berkeley DB value is shorter than its length")
+	}
+	return value, nil
+}

@@ -1,0 +1,272 @@
+package index
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/index/body"
+)
+
+// image-spec layer.md, "Whiteouts".
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+	whiteoutMeta   = ".wh..wh." // AUFS's own files, which no runtime unpacks
+)
+
+// kind is an extractor with what the hot path needs to know of it.
+type kind struct {
+	Extractor
+	name    string
+	fileMax int64
+	sniffer Sniffer // nil: it wants the whole file
+}
+
+func kindsOf(extractors []Extractor) []kind {
+	kinds := make([]kind, len(extractors))
+	for i, e := range extractors {
+		kinds[i] = kind{Extractor: e, name: e.Name(), fileMax: e.FileMax()}
+		kinds[i].sniffer, _ = e.(Sniffer)
+	}
+	return kinds
+}
+
+// walker gives each entry of a layer, or file of a directory, its meaning.
+type walker struct {
+	ctx     context.Context
+	limits  Limits
+	kinds   []kind
+	found   *collector
+	body    *body.Body
+	entries int
+	bodies  int64 // bytes given to extractors so far
+}
+
+// tar walks the archive up to its end-of-archive blocks.
+func (w *walker) tar(r io.Reader) error {
+	// A tar.Reader that could seek would skip; ours must see every byte.
+	t := tar.NewReader(struct{ io.Reader }{r})
+	for {
+		h, err := t.Next()
+		if err == io.EOF {
+			return nil
+		}
+		// Names that leave the root are refused below, in our own words.
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return w.tarError(err)
+		}
+		if err := w.count(); err != nil {
+			return err
+		}
+		if err := w.tarEntry(h, t); err != nil {
+			return err
+		}
+	}
+}
+
+// tarError keeps errors of the stream as they are: they have their own code.
+func (w *walker) tarError(err error) error {
+	var e *gatehouse.Error
+	if w.ctx.Err() != nil {
+		return w.ctx.Err()
+	}
+	if errors.As(err, &e) {
+		return err
+	}
+	return gatehouse.Errorf(gatehouse.CodeInvalid, "layer's tar archive is corrupt after %d entries: %w", w.entries, err)
+}
+
+// count counts an entry against EntriesMax and looks at ctx now and then.
+func (w *walker) count() error {
+	const everyEntries = 256
+	if w.entries++; w.entries > w.limits.EntriesMax {
+		return gatehouse.Errorf(gatehouse.CodeTooLarge, "layer has more than %d entries", w.limits.EntriesMax)
+	}
+	if w.entries%everyEntries == 0 {
+		return w.ctx.Err()
+	}
+	return nil
+}
+
+func (w *walker) tarEntry(h *tar.Header, content io.Reader) error {
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	name, err := cleanPath(h.Name, w.limits)
+	if err != nil {
+		w.found.incomplete("%s: %v; the entry was ignored", quote(h.Name), err)
+		return nil
+	}
+	if base := path.Base(name); strings.HasPrefix(base, whiteoutPrefix) {
+		w.whiteout(name, base)
+		return nil
+	}
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // TypeRegA: old archives
+		return w.regular(name, h.Size, h.FileInfo().Mode(), content)
+	case tar.TypeDir:
+		w.found.drop(name)
+	case tar.TypeLink:
+		w.hardlink(name, h)
+	case tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		w.found.replace(name)
+	default:
+		w.found.incomplete("%s: entry of unknown type %q was ignored", quote(name), h.Typeflag)
+	}
+	return nil
+}
+
+// whiteout records what the entry named base deletes. It has that meaning
+// whatever its type is.
+func (w *walker) whiteout(name, base string) {
+	dir := strings.TrimPrefix(strings.TrimSuffix(name, base), "/")
+	dir = strings.TrimSuffix(dir, "/")
+	if base == whiteoutOpaque {
+		w.found.opaque(dir)
+		return
+	}
+	if strings.HasPrefix(base, whiteoutMeta) {
+		return
+	}
+	target := strings.TrimPrefix(base, whiteoutPrefix)
+	if target == "" || target == "." || target == ".." {
+		w.found.incomplete("%s: whiteout of no name was ignored", quote(name))
+		return
+	}
+	w.found.whiteout(path.Join(dir, target))
+}
+
+// wants returns the extractor of a file, nil if there is none.
+func (w *walker) wants(name string, size int64, mode fs.FileMode) *kind {
+	for i := range w.kinds {
+		if w.kinds[i].Wants(name, size, mode) {
+			return &w.kinds[i]
+		}
+	}
+	return nil
+}
+
+// regular reads one file if an extractor asks for it. Its errors are those of
+// the stream; everything else is told as incomplete.
+func (w *walker) regular(name string, size int64, mode fs.FileMode, content io.Reader) error {
+	k := w.wants(name, size, mode)
+	if k == nil || size < 0 {
+		w.found.drop(name)
+		return nil
+	}
+	if k.sniffer != nil {
+		head := make([]byte, min(headSize, size))
+		if _, err := io.ReadFull(content, head); err != nil {
+			return w.contentError(name, err)
+		}
+		if !k.sniffer.Sniff(head) {
+			w.found.notMine(name)
+			return nil
+		}
+		content = io.MultiReader(strings.NewReader(string(head)), content)
+	}
+	if most := min(k.fileMax, w.limits.FileMax); size > most {
+		w.found.incomplete("%s: %s file of %d bytes is larger than %d and was not read", quote(name), k.name, size, most)
+		w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
+		return nil
+	}
+	if w.bodies += size; w.bodies > w.limits.BodiesMax {
+		w.found.incomplete("%s: files with packages have more than %d bytes in this layer; it was not read", quote(name), w.limits.BodiesMax)
+		w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
+		return nil
+	}
+	section, err := w.body.Load(w.ctx, content, size)
+	if err != nil {
+		return w.contentError(name, err)
+	}
+	file := File{Path: name, Size: size, Mode: mode, Body: section, Limits: w.limits}
+	set, err := extract(w.ctx, k, file)
+	if w.ctx.Err() != nil {
+		return w.ctx.Err()
+	}
+	if errors.Is(err, ErrNotMine) {
+		w.found.notMine(name)
+		return nil
+	}
+	if err != nil {
+		w.found.incomplete("%s: %s file could not be read: %v", quote(name), k.name, err)
+	}
+	set.Extractor = k.name
+	w.found.put(name, set)
+	return nil
+}
+
+// contentError: the stream or the disk under body failed in the middle of name.
+func (w *walker) contentError(name string, err error) error {
+	var disk *body.DiskError
+	if errors.As(err, &disk) {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s could not be kept for reading: %w", quote(name), err)
+	}
+	return w.tarError(err)
+}
+
+// extract runs one extractor on one file and turns a panic into an error: one
+// hostile file must not stop the worker.
+func extract(ctx context.Context, k *kind, file File) (set gatehouse.PackageSet, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			set, err = gatehouse.PackageSet{}, fmt.Errorf("extractor panicked: %v", p)
+		}
+	}()
+	return k.Extract(ctx, file)
+}
+
+// hardlink gives a further name to a file of the same layer. Its content is
+// known if it was read under its first name.
+func (w *walker) hardlink(name string, h *tar.Header) {
+	k := w.wants(name, -1, h.FileInfo().Mode())
+	if k == nil {
+		w.found.drop(name)
+		return
+	}
+	target, err := cleanPath(h.Linkname, w.limits)
+	if err == nil && w.found.link(name, target, k.name) {
+		return
+	}
+	w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
+	w.found.incomplete("%s: %s file is a hard link to %s, whose content was not read", quote(name), k.name, quote(h.Linkname))
+}
+
+// cleanPath returns name relative to the root, lexically clean, "" for the
+// root itself. Bytes that are not UTF-8 are escaped, so that two names stay
+// two names wherever they are stored.
+func cleanPath(name string, limits Limits) (string, error) {
+	if len(name) > limits.PathMax {
+		return "", fmt.Errorf("path is longer than %d bytes", limits.PathMax)
+	}
+	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if clean == "." {
+		return "", nil
+	}
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", errors.New("path leaves the root")
+	}
+	if strings.Count(clean, "/") >= limits.DepthMax {
+		return "", fmt.Errorf("path has more than %d parts", limits.DepthMax)
+	}
+	if utf8.ValidString(clean) {
+		return clean, nil
+	}
+	var b strings.Builder
+	for i, r := range clean {
+		if _, n := utf8.DecodeRuneInString(clean[i:]); r == utf8.RuneError && n == 1 {
+			fmt.Fprintf(&b, `\x%02x`, clean[i])
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String(), nil
+}

@@ -1,0 +1,228 @@
+package match_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+	"github.com/gatehouse-dev/gatehouse/internal/feed/osv"
+	"github.com/gatehouse-dev/gatehouse/internal/match"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+)
+
+var update = flag.Bool("update", false, "rewrite the want parts of testdata/*.txtar")
+
+// TestCases runs testdata/*.txtar. Each holds
+//
+//	-- inventory.json --   {"distro": …, "packages": […]}
+//	-- advisories.json --  an array of OSV records
+//	-- want --             one line per finding, then uncovered and unmatched
+//
+// through the real reader of OSV and a real advisory file.
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no cases: ", err)
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			a, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			part := map[string]*txtar.File{}
+			for i := range a.Files {
+				part[a.Files[i].Name] = &a.Files[i]
+			}
+			var inv gatehouse.Inventory
+			d := json.NewDecoder(bytes.NewReader(part["inventory.json"].Data))
+			d.DisallowUnknownFields()
+			if err := d.Decode(&inv); err != nil {
+				t.Fatal(err)
+			}
+			got := report(t, inv, load(t, part["advisories.json"].Data))
+			if *update {
+				part["want"].Data = []byte(got)
+				if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(part["want"].Data), got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// load makes an advisory file of OSV records.
+func load(t testing.TB, records []byte) *advisory.File {
+	t.Helper()
+	ctx, path := context.Background(), filepath.Join(t.TempDir(), "a.db")
+	recs := osv.Read(ctx, "advisories.json", bytes.NewReader(records), int64(len(records)), osv.DefaultLimits())
+	if _, err := advisory.Build(ctx, path, "", advisory.Info{BuiltAt: time.Unix(0, 0)}, recs); err != nil {
+		t.Fatal(err)
+	}
+	f, err := advisory.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func report(t *testing.T, inv gatehouse.Inventory, adv match.Advisories) string {
+	t.Helper()
+	r, err := match.Findings(context.Background(), inv.Distro, inv.Packages, adv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, f := range r.Findings {
+		fixed, source := f.FixedVersion, f.SeveritySource
+		if fixed == "" {
+			fixed = "-"
+		}
+		if source == "" {
+			source = "-"
+		}
+		kind := ""
+		if f.Kind != gatehouse.KindVulnerability {
+			kind = " " + string(f.Kind)
+		}
+		fmt.Fprintf(&b, "%s %s %s %s %s (%s)%s %v %s\n", f.ID, f.Package.Name, f.Package.Version, fixed, f.Severity, source, kind, f.Aliases, f.Status)
+		if f.Title != "" {
+			fmt.Fprintf(&b, "\t%s\n", f.Title)
+		}
+	}
+	for _, s := range r.Uncovered {
+		fmt.Fprintf(&b, "uncovered: %s\n", s)
+	}
+	for _, s := range r.Unmatched {
+		fmt.Fprintf(&b, "unmatched: %s\n", s)
+	}
+	if b.Len() == 0 {
+		return "nothing\n"
+	}
+	return b.String()
+}
+
+// TestPackage checks that one package, matched alone as the server does, gets
+// what it gets inside an image.
+func TestPackage(t *testing.T) {
+	adv := load(t, []byte(`[{"id":"DSA-1-1","modified":"2024-01-01T00:00:00Z","upstream":["CVE-2024-0001","CVE-2024-0002"],
+		"affected":[{"package":{"ecosystem":"Debian:12","name":"src"},"ranges":[{"type":"ECOSYSTEM","events":[{"introduced":"0"},{"fixed":"2-1"}]}]}]}]`))
+	distro := gatehouse.Distro{ID: "debian", VersionID: "12"}
+	p := gatehouse.Package{Type: "deb", Name: "bin", Version: "9", Source: "src", SourceVersion: "1-1", Path: "var/lib/dpkg/status"}
+	whole, err := match.Findings(context.Background(), distro, []gatehouse.Package{p}, adv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := match.Package(context.Background(), p, match.Keys(p, distro), adv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(alone) != 2 {
+		t.Errorf("%d findings, want one for each CVE", len(alone))
+	}
+	if diff := cmp.Diff(whole.Findings, alone); diff != "" {
+		t.Errorf("-in the image +alone:\n%s", diff)
+	}
+}
+
+// TestSameAnswer shuffles the input: neither order nor repetition may show.
+func TestSameAnswer(t *testing.T) {
+	adv := realAdvisories(t)
+	inv := image(t, "nodeapp")
+	want, err := match.Findings(context.Background(), inv.Distro, inv.Packages, adv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turned := make([]gatehouse.Package, 0, len(inv.Packages))
+	for i := range inv.Packages {
+		turned = append(turned, inv.Packages[len(inv.Packages)-1-i])
+	}
+	for range 3 {
+		got, err := match.Findings(context.Background(), inv.Distro, turned, adv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("-first +turned round:\n%s", diff)
+		}
+	}
+}
+
+func TestSpace(t *testing.T) {
+	for _, c := range []struct {
+		d    gatehouse.Distro
+		want string
+	}{
+		{gatehouse.Distro{ID: "debian", VersionID: "12"}, "Debian:12"},
+		{gatehouse.Distro{ID: "debian", VersionID: "12.5"}, "Debian:12"},
+		{gatehouse.Distro{ID: "debian", Codename: "forky"}, "Debian:14"},
+		{gatehouse.Distro{ID: "debian", Codename: "sid"}, ""},
+		{gatehouse.Distro{ID: "ubuntu", VersionID: "22.04"}, "Ubuntu:22.04:LTS"},
+		{gatehouse.Distro{ID: "ubuntu", VersionID: "23.10"}, "Ubuntu:23.10"},
+		{gatehouse.Distro{ID: "ubuntu", VersionID: "23.04"}, "Ubuntu:23.04"},
+		{gatehouse.Distro{ID: "alpine", VersionID: "3.10.2"}, "Alpine:v3.10"},
+		{gatehouse.Distro{ID: "alpine", VersionID: "3.21_alpha20240807"}, "Alpine:edge"},
+		{gatehouse.Distro{ID: "alpine"}, ""},
+		{gatehouse.Distro{ID: "almalinux", VersionID: "8.10"}, "AlmaLinux:8"},
+		{gatehouse.Distro{ID: "rocky", VersionID: "9.3"}, "Rocky Linux:9"},
+		{gatehouse.Distro{ID: "rhel", VersionID: "9.4"}, "Red Hat:enterprise_linux:9::baseos"},
+		{gatehouse.Distro{ID: "wolfi", VersionID: "20230201"}, "Wolfi"},
+		{gatehouse.Distro{ID: "chainguard", VersionID: "20230214"}, "Chainguard"},
+		{gatehouse.Distro{ID: "sles", VersionID: "15.5"}, "SUSE:Linux Enterprise Server 15 SP5"},
+		{gatehouse.Distro{ID: "opensuse-leap", VersionID: "15.6"}, "openSUSE:Leap 15.6"},
+		{gatehouse.Distro{ID: "opensuse-tumbleweed", VersionID: "20240101"}, "openSUSE:Tumbleweed"},
+		{gatehouse.Distro{ID: "azurelinux", VersionID: "3.0"}, "Azure Linux:3"},
+		{gatehouse.Distro{ID: "photon", VersionID: "5.0"}, "Photon OS:5.0"},
+		{gatehouse.Distro{ID: "openEuler", VersionID: "22.03", Name: "openEuler 22.03 (LTS-SP3)"}, "openEuler:22.03-LTS-SP3"},
+		{gatehouse.Distro{ID: "raspbian", VersionID: "12", IDLike: []string{"debian"}}, ""},
+		{gatehouse.Distro{}, ""},
+	} {
+		if got := match.Space(c.d); got != c.want {
+			t.Errorf("Space(%+v) = %q, want %q", c.d, got, c.want)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	alma, rocky := gatehouse.Distro{ID: "almalinux", VersionID: "8.9"}, gatehouse.Distro{ID: "rocky", VersionID: "9"}
+	debian, rhel := gatehouse.Distro{ID: "debian", VersionID: "12"}, gatehouse.Distro{ID: "rhel", VersionID: "9.4"}
+	lib := gatehouse.Package{Type: "rpm", Name: "openssl-libs", Version: "1:3-1", Source: "openssl"}
+	for _, c := range []struct {
+		p    gatehouse.Package
+		d    gatehouse.Distro
+		want []match.Key
+	}{
+		{gatehouse.Package{Type: "deb", Name: "libssl3", Source: "openssl"}, debian, []match.Key{{"Debian:12", "openssl"}}},
+		{gatehouse.Package{Type: "deb", Name: "bash"}, debian, []match.Key{{"Debian:12", "bash"}}},
+		{lib, alma, []match.Key{{"AlmaLinux:8", "openssl-libs"}}},
+		{lib, rocky, []match.Key{{"Rocky Linux:9", "openssl-libs"}, {"Rocky Linux:9", "openssl"}}},
+		{gatehouse.Package{Type: "rpm", Name: "bash"}, rhel, []match.Key{{"Red Hat:enterprise_linux:9::baseos", "bash"}, {"Red Hat:enterprise_linux:9::appstream", "bash"}}},
+		{lib, debian, nil},
+		{lib, gatehouse.Distro{}, nil},
+		{gatehouse.Package{Type: "pypi", Name: "Zope.Interface"}, debian, []match.Key{{"PyPI", "zope-interface"}}},
+		{gatehouse.Package{Type: "npm", Name: "@a/b"}, gatehouse.Distro{}, []match.Key{{"npm", "@a/b"}}},
+		{gatehouse.Package{Type: "maven", Name: "g:a"}, debian, []match.Key{{"Maven", "g:a"}}},
+		{gatehouse.Package{Type: "golang", Name: "stdlib"}, debian, []match.Key{{"Go", "stdlib"}}},
+		{gatehouse.Package{Type: "nuget", Name: "A.B"}, debian, []match.Key{{"NuGet", "a.b"}}},
+		{gatehouse.Package{Type: "generic", Name: "x"}, debian, nil},
+	} {
+		if diff := cmp.Diff(c.want, match.Keys(c.p, c.d)); diff != "" {
+			t.Errorf("Keys(%s %s on %s) -want +got:\n%s", c.p.Type, c.p.Name, c.d.ID, diff)
+		}
+	}
+}

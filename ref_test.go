@@ -1,0 +1,115 @@
+package gatehouse_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+const hex64 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+func TestParseRef(t *testing.T) {
+	for _, c := range []struct{ in, want string }{ // want "" = refused
+		{"alpine", "docker.io/library/alpine:latest"},
+		{"alpine:3.10", "docker.io/library/alpine:3.10"},
+		{"nginx/nginx", "docker.io/nginx/nginx:latest"},
+		{"index.docker.io/library/alpine", "docker.io/library/alpine:latest"},
+		{"docker.io/alpine", "docker.io/library/alpine:latest"},
+		{"localhost/a", "localhost/a:latest"},
+		{"localhost:5000/a/b:c", "localhost:5000/a/b:c"},
+		{"127.0.0.1:5000/a", "127.0.0.1:5000/a:latest"},
+		{"[::1]:5000/a", "[::1]:5000/a:latest"},
+		{"Registry.Example/a", "registry.example/a:latest"},
+		{"your-registry.com/production/web:1.0", "your-registry.com/production/web:1.0"},
+		{"a/b@sha256:" + hex64, "docker.io/a/b@sha256:" + hex64},
+		{"a/b:t@sha256:" + hex64, "docker.io/a/b:t@sha256:" + hex64},
+		{"a/b@sha512:" + hex64 + hex64, "docker.io/a/b@sha512:" + hex64 + hex64},
+		{"", ""},
+		{"UPPER", ""},
+		{"a/UPPER", ""},
+		{"a:", ""},
+		{"a:b:c", ""},
+		{"a//b", ""},
+		{"a/../b", ""},
+		{"/a", ""},
+		{"a@sha256:12", ""},
+		{"a@sha256:" + strings.ToUpper(hex64), ""},
+		{"a@md5:" + hex64, ""},
+		{"a@sha256:" + hex64 + "@sha256:" + hex64, ""},
+		{"-bad.example/a", ""},
+		{"a b", ""},
+		{"a\n", ""},
+		{"a:" + strings.Repeat("t", 129), ""},
+		{strings.Repeat("a/", 150) + "a", ""},
+	} {
+		r, err := gatehouse.ParseRef(c.in)
+		switch {
+		case err != nil && c.want != "":
+			t.Errorf("ParseRef(%q): %v, want %s", c.in, err, c.want)
+		case err == nil && r.String() != c.want:
+			t.Errorf("ParseRef(%q) = %s, want %q", c.in, r, c.want)
+		case err != nil && gatehouse.CodeOf(err) != gatehouse.CodeInvalid:
+			t.Errorf("ParseRef(%q): code %s", c.in, gatehouse.CodeOf(err))
+		}
+	}
+}
+
+func FuzzParseRef(f *testing.F) {
+	for _, s := range []string{"alpine", "a.b:5000/c/d:e@sha256:" + hex64, "[::1]/a", "a:b@c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := gatehouse.ParseRef(s)
+		if err != nil {
+			return
+		}
+		again, err := gatehouse.ParseRef(r.String())
+		if err != nil || again != r {
+			t.Errorf("%q parses to %q, which parses to %q, %v", s, r, again, err)
+		}
+	})
+}
+
+func TestZeroValuesDeny(t *testing.T) {
+	var v gatehouse.Verdict
+	if v != gatehouse.Deny || gatehouse.Verdict(99).String() != "deny" {
+		t.Error("a forgotten verdict does not deny")
+	}
+	v = gatehouse.Allow
+	if err := v.UnmarshalJSON([]byte(`"perhaps"`)); err == nil || v != gatehouse.Deny {
+		t.Errorf("an unknown verdict gave %v, %v", v, err)
+	}
+	if (gatehouse.Actor{}).Admin || !(gatehouse.Actor{}).Anonymous() {
+		t.Error("the zero actor is somebody")
+	}
+}
+
+func TestErrorsKeepTheirCauseAndSayItOnce(t *testing.T) {
+	cause := gatehouse.Errorf(gatehouse.CodeNotFound, "no such thing").WithHint("make one")
+	err := gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't use it: %w", cause)
+	if got := err.Error(); got != "couldn't use it: no such thing" {
+		t.Errorf("text %q", got)
+	}
+	if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || gatehouse.HintOf(err) != "make one" {
+		t.Errorf("code %s, hint %q", gatehouse.CodeOf(err), gatehouse.HintOf(err))
+	}
+}
+
+func TestPURL(t *testing.T) {
+	debian := gatehouse.Distro{ID: "debian", VersionID: "12"}
+	for _, c := range []struct {
+		p    gatehouse.Package
+		want string
+	}{
+		{gatehouse.Package{Type: "deb", Name: "libstdc++6", Version: "12.2.0-14", Arch: "amd64"}, "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14?arch=amd64&distro=debian-12"},
+		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "1:5.1-6.el8"}, "pkg:rpm/debian/bash@5.1-6.el8?distro=debian-12&epoch=1"},
+		{gatehouse.Package{Type: "npm", Name: "@scope/name", Version: "1.0.0"}, "pkg:npm/%40scope/name@1.0.0"},
+		{gatehouse.Package{Type: "golang", Name: "golang.org/x/net", Version: "0.1.0"}, "pkg:golang/golang.org/x/net@0.1.0"},
+		{gatehouse.Package{Type: "maven", Name: "org.apache:log4j", Version: "2"}, "pkg:maven/org.apache/log4j@2"},
+	} {
+		if got := c.p.PURL(debian); got != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+}
