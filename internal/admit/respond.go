@@ -1,0 +1,92 @@
+package admit
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Limits of what people read. The API server cuts warnings at 4096 bytes in
+// total, kubectl shows messages whole.
+const (
+	messageMax  = 6_000 // bytes
+	warningMax  = 400   // bytes each
+	warningsMax = 10
+)
+
+// respond puts a decision into a response. Only Allow and Warn let through;
+// any other verdict denies.
+func respond(uid string, d gatehouse.Decision) *reviewResponse {
+	r := &reviewResponse{
+		UID:     uid,
+		Allowed: d.Verdict == gatehouse.Allow || d.Verdict == gatehouse.Warn,
+		AuditAnnotations: map[string]string{
+			"verdict": d.Verdict.String(),
+		},
+	}
+	if d.ID != "" {
+		r.AuditAnnotations["decision"] = d.ID
+	}
+	var denials []string
+	for _, reason := range d.Reasons {
+		switch reason.Verdict {
+		case gatehouse.Deny:
+			denials = append(denials, line(reason, true))
+		case gatehouse.Warn:
+			if len(r.Warnings) < warningsMax {
+				r.Warnings = append(r.Warnings, clip(line(reason, false), warningMax))
+			}
+		}
+	}
+	if r.Allowed {
+		return r
+	}
+	if len(denials) == 0 {
+		denials = []string{"denied, and no reason was given"}
+	}
+	if d.ID != "" {
+		denials = append(denials, "decision "+d.ID)
+	}
+	r.Status = &status{
+		Status: "Failure", Code: http.StatusForbidden, Reason: "Forbidden",
+		Message: clip(strings.Join(denials, "\n"), messageMax),
+	}
+	if d.ID != "" && len(r.Status.Message) > messageMax {
+		r.Status.Message += "\ndecision " + d.ID
+	}
+	return r
+}
+
+// line says which policy, which image, why, and what would help.
+func line(r gatehouse.Reason, hint bool) string {
+	var b strings.Builder
+	if r.Policy != "" {
+		fmt.Fprintf(&b, "policy %s: ", r.Policy)
+	}
+	if r.Image != "" {
+		fmt.Fprintf(&b, "image %s", r.Image)
+		if r.Field != "" {
+			fmt.Fprintf(&b, " (%s)", r.Field)
+		}
+		b.WriteString(": ")
+	}
+	fmt.Fprintf(&b, "%s [%s]", r.Message, r.Code)
+	if hint && r.Hint != "" {
+		b.WriteString("; hint: " + r.Hint)
+	}
+	return printable(b.String())
+}
+
+// printable keeps control characters of foreign text off terminals and out of
+// the HTTP headers that warnings become.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+}

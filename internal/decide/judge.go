@@ -1,0 +1,170 @@
+package decide
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// verdictOf is one policy's contribution, collected under recover so that a
+// panic leaves nothing half said.
+type verdictOf struct {
+	name    string
+	mode    Mode
+	picks   []int
+	isImage bool
+	applies bool
+	reasons []gatehouse.Reason
+}
+
+// policy lets p judge. Without facts only policies that need none are asked,
+// and the others only for what they pick.
+func (s *session) policy(ctx context.Context, p Policy, facts bool) {
+	var v verdictOf
+	func() {
+		defer func() {
+			if r := recover(); r != nil {
+				v.applies = true
+				v.reasons = []gatehouse.Reason{{
+					Verdict: gatehouse.Deny, Code: CodePolicyPanic,
+					Message: "the policy failed inside and gave no judgement",
+				}}
+			}
+		}()
+		v.judge(ctx, p, s.req, facts)
+	}()
+	s.picks = s.picks || v.isImage
+	if v.applies {
+		s.judged++
+	}
+	for _, i := range v.picks {
+		if s.matched == nil {
+			s.matched = map[int]bool{}
+		}
+		s.matched[i] = true
+	}
+	for _, r := range v.reasons {
+		r.Policy = v.name
+		s.add(r)
+	}
+}
+
+func (v *verdictOf) judge(ctx context.Context, p Policy, req gatehouse.Request, facts bool) {
+	ip, isImage := p.(ImagePolicy)
+	v.isImage = isImage
+	v.name = p.Name()
+	if m, ok := p.(moded); ok {
+		v.mode = m.Mode()
+	}
+	if isImage {
+		for i := range req.Images {
+			if ip.Picks(req, i) {
+				v.picks = append(v.picks, i)
+			}
+		}
+		if len(v.picks) == 0 {
+			return
+		}
+	}
+	needs := p.Needs(req)
+	if !facts && len(needs) > 0 {
+		return
+	}
+	v.applies = true
+	bad := v.needs(req, needs)
+	if !isImage && len(bad) > 0 {
+		return
+	}
+	j := p.Judge(ctx, req)
+	fields := map[string]bool{} // of images whose facts are missing: what else is said of them is only a consequence
+	for i := range bad {
+		fields[req.Images[i].Field] = true
+	}
+	denied := map[string]bool{}
+	for _, r := range j.Reasons {
+		if r.Field != "" && fields[r.Field] {
+			continue
+		}
+		if r.Verdict != gatehouse.Warn && r.Verdict != gatehouse.Allow {
+			denied[r.Field] = true
+		}
+		v.say(r)
+	}
+	v.total(req, j, bad, denied)
+}
+
+// needs turns every need that was not answered into a reason and returns the
+// images concerned.
+func (v *verdictOf) needs(req gatehouse.Request, needs []gatehouse.Need) map[int]bool {
+	bad := map[int]bool{}
+	for _, n := range needs {
+		if n.Image < 0 || n.Image >= len(req.Images) {
+			v.fault("the policy asks for facts of an image that the object does not have", gatehouse.ImageFacts{})
+			bad[0] = true
+			continue
+		}
+		f := req.Images[n.Image]
+		r := gatehouse.Reason{Image: f.Written, Field: f.Field}
+		if err, failed := f.Failed[n.Name]; failed {
+			r.Code, r.Message, r.Hint = failure(err)
+		} else if f.Image.Digest == "" {
+			r.Code = CodeImageUnresolved
+			r.Message = fmt.Sprintf("%s must be an image digest", f.Written)
+			r.Hint = "the reference was not resolved to a digest; write it as name@sha256:…"
+		} else {
+			continue
+		}
+		bad[n.Image] = true
+		if !slices.ContainsFunc(v.reasons, func(o gatehouse.Reason) bool {
+			return o.Field == r.Field && o.Code == r.Code && o.Message == r.Message
+		}) {
+			v.say(r)
+		}
+	}
+	return bad
+}
+
+// total denies where the judgement leaves a gap, whatever the policy's mode.
+func (v *verdictOf) total(req gatehouse.Request, j Judgement, bad map[int]bool, denied map[string]bool) {
+	anyDenied := len(denied) > 0
+	switch {
+	case j.Outcome < NotApplicable || j.Outcome > Passed:
+		v.fault("the policy gave no judgement", gatehouse.ImageFacts{})
+		return
+	case !v.isImage && j.Outcome == NotApplicable:
+		v.applies = false
+		return
+	case !v.isImage && j.Outcome == Failed && !anyDenied:
+		v.say(gatehouse.Reason{Code: CodeRuleDenied, Message: "the policy says no"})
+		return
+	}
+	if !v.isImage {
+		return
+	}
+	for _, i := range v.picks {
+		f := req.Images[i]
+		if !bad[i] && !slices.Contains(j.Passed, i) && !denied[f.Field] {
+			v.fault("the policy gave no judgement of this image", f)
+		}
+	}
+}
+
+// fault is our own failure: it denies even for a policy that only warns.
+func (v *verdictOf) fault(message string, f gatehouse.ImageFacts) {
+	v.reasons = append(v.reasons, gatehouse.Reason{
+		Verdict: gatehouse.Deny, Code: CodeNoJudgement, Message: message, Image: f.Written, Field: f.Field,
+	})
+}
+
+// say adds what the policy says, in its mode.
+func (v *verdictOf) say(r gatehouse.Reason) {
+	if r.Verdict != gatehouse.Warn && r.Verdict != gatehouse.Allow {
+		r.Verdict = gatehouse.Deny
+		if v.mode == WarnOnly {
+			r.Verdict = gatehouse.Warn
+		}
+	}
+	v.reasons = append(v.reasons, r)
+}

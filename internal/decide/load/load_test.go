@@ -1,0 +1,222 @@
+package load_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+)
+
+var update = flag.Bool("update", false, "rewrite the want sections")
+
+// TestText loads the files of testdata/*.txtar and compares what lint says of
+// them, first the names of the policies that were read, then the problems.
+func TestText(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) < 5 {
+		t.Fatalf("found %d cases: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			ar, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var files []load.File
+			want := ""
+			for _, f := range ar.Files {
+				if f.Name == "want" {
+					want = string(f.Data)
+					continue
+				}
+				files = append(files, load.File{Path: f.Name, Data: f.Data})
+			}
+			got := describe(load.Load(files, gatehouse.Deny))
+			if *update {
+				ar.Files[len(ar.Files)-1].Data = []byte(got)
+				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("problems differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func describe(set decide.PolicySet, problems []decide.Problem) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "complete=%v\n", set.Complete)
+	for _, p := range set.Policies {
+		fmt.Fprintf(&b, "policy %s\n", p.Name())
+	}
+	for _, p := range problems {
+		fmt.Fprintln(&b, p)
+		if p.Hint != "" {
+			fmt.Fprintf(&b, "\thint: %s\n", p.Hint)
+		}
+	}
+	return b.String()
+}
+
+func TestDigest(t *testing.T) {
+	a, b := load.File{Path: "a.rego", Data: []byte("package a\ndeny contains \"a\" if false\n")}, load.File{Path: "b.rego", Data: []byte("package b\ndeny contains \"b\" if false\n")}
+	one, _ := load.Load([]load.File{a, b}, gatehouse.Deny)
+	two, _ := load.Load([]load.File{b, a}, gatehouse.Deny)
+	if one.Digest != two.Digest || one.Digest == "" {
+		t.Errorf("digest depends on the order of files: %s, %s", one.Digest, two.Digest)
+	}
+	lax, _ := load.Load([]load.File{a, b}, gatehouse.Allow)
+	fewer, _ := load.Load([]load.File{a}, gatehouse.Deny)
+	if lax.Digest == one.Digest || fewer.Digest == one.Digest {
+		t.Error("the digest does not tell sets apart")
+	}
+}
+
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	for name, data := range map[string]string{
+		"a.yaml": "a", "sub/b.rego": "b", "sub/b_test.rego": "t", "README.md": "r", ".hidden/c.yaml": "h", "..data/d.yaml": "d", "e.JSON": "{}",
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, problems := load.Read(dir, filepath.Join(dir, "a.yaml"))
+	var names []string
+	for _, f := range files {
+		rel, err := filepath.Rel(dir, f.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, rel)
+	}
+	if diff := cmp.Diff([]string{"a.yaml", "e.JSON", "sub/b.rego"}, names); diff != "" || len(problems) > 0 {
+		t.Errorf("files differ (-want +got):\n%s%v", diff, problems)
+	}
+	if _, problems := load.Read(filepath.Join(dir, "absent")); len(problems) != 1 {
+		t.Errorf("an absent path gives %v", problems)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	big := load.File{Path: "big.yaml", Data: []byte(strings.Repeat("#\n", manifest.FileSizeMax))}
+	many := load.File{Path: "many.yaml", Data: []byte(strings.Repeat("a: b\n---\n", manifest.DocumentsMax+1))}
+	deep := load.File{Path: "deep.yaml", Data: []byte("apiVersion: gatehouse.dev/v1alpha1\nkind: ImageRule\nmetadata: {name: x}\nstatus: " + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "\n")}
+	module := load.File{Path: "big.rego", Data: []byte("package a\n" + strings.Repeat("#\n", 1<<20))}
+	for _, f := range []load.File{big, many, deep, module} {
+		set, problems := load.Load([]load.File{f}, gatehouse.Allow)
+		named := slices.ContainsFunc(problems, func(p decide.Problem) bool {
+			return strings.Contains(p.Message, " allowed") || strings.Contains(p.Message, "deeper than")
+		})
+		if set.Complete || !named {
+			t.Errorf("%s: complete=%v %v", f.Path, set.Complete, problems)
+		}
+	}
+}
+
+// TestSeedDocument reads the document that the project was asked for, in the
+// bytes that reached us.
+func TestSeedDocument(t *testing.T) {
+	text := seedDocument(t)
+	manifest, _, _ := strings.Cut(text[strings.Index(text, "apiVersion:"):], "\nBut we also")
+	set, problems := load.Load([]load.File{{Path: "policy.yaml", Data: []byte(manifest + "\n")}}, gatehouse.Deny)
+	got := describe(set, problems)
+	for _, want := range []string{"indentation of this document was lost", "gatehouse policy fix policy.yaml", "{action: pass|fail", "exclude each other", "spec.images[].glob"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lint does not say %q:\n%s", want, got)
+		}
+	}
+	rego := text[strings.Index(text, "package kubernetes"):]
+	rego = rego[:strings.Index(rego, "\n}\n")+3]
+	set, problems = load.Load([]load.File{{Path: "rule.rego", Data: []byte(rego)}}, gatehouse.Deny)
+	if !set.Complete || len(set.Policies) != 1 || set.Policies[0].Name() != "kubernetes.validating.images" {
+		t.Errorf("the Rego rule does not load: %v", problems)
+	}
+	if len(problems) != 1 || !problems[0].Warning || !strings.Contains(problems[0].Message, "initContainers") {
+		t.Errorf("lint does not warn of initContainers: %v", problems)
+	}
+}
+
+func seedDocument(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("GATEHOUSE_SHARED")
+	if dir == "" {
+		root, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+				break
+			}
+			if root == filepath.Dir(root) {
+				t.Fatal("no go.mod above the test")
+			}
+			root = filepath.Dir(root)
+		}
+		dir = filepath.Join(root, "..", "shared")
+	}
+	path := filepath.Join(dir, "seeds", "image-security.txt")
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		t.Skip("the seed document is not here: " + path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func FuzzLoad(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range paths {
+		ar, err := txtar.ParseFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range ar.Files {
+			f.Add(file.Name, file.Data)
+		}
+	}
+	f.Fuzz(func(t *testing.T, name string, data []byte) {
+		if len(data) > 1<<14 {
+			t.Skip("long inputs only slow the fuzzer down")
+		}
+		path := "fuzz.yaml"
+		if strings.HasSuffix(name, ".rego") {
+			path = "fuzz.rego"
+		}
+		set, problems := load.Load([]load.File{{Path: path, Data: data}}, gatehouse.Deny)
+		if len(set.Policies) == 0 && set.Complete {
+			t.Error("an empty set is complete")
+		}
+		if !set.Complete && len(decide.Errors(problems)) == 0 {
+			t.Error("not complete without a problem")
+		}
+		again, _ := load.Load([]load.File{{Path: path, Data: data}}, gatehouse.Deny)
+		if again.Complete != set.Complete || again.Digest != set.Digest || len(again.Policies) != len(set.Policies) {
+			t.Error("loading twice gives two sets")
+		}
+	})
+}

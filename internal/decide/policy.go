@@ -1,0 +1,127 @@
+package decide
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Policy is one rule. Its methods are pure: no I/O, no clock, the same answer
+// for the same request, safe for concurrent use.
+type Policy interface {
+	// Name is unique in a set.
+	Name() string
+	// Needs lists the facts that Judge must have of the images of the request;
+	// it may depend on the object and the written references only, never on
+	// facts.
+	Needs(gatehouse.Request) []gatehouse.Need
+	// Judge is called when all needs are answered. ctx bounds the time.
+	Judge(ctx context.Context, req gatehouse.Request) Judgement
+}
+
+// ImagePolicy is a Policy that picks images by name and vouches for those that
+// pass. Picks must not depend on facts.
+type ImagePolicy interface {
+	Policy
+	Picks(req gatehouse.Request, image int) bool
+}
+
+// Mode says what a failing policy does.
+type Mode int
+
+const (
+	Enforce  Mode = iota // denies
+	WarnOnly             // warns
+)
+
+// moded is a Policy with a mode; others enforce.
+type moded interface{ Mode() Mode }
+
+// Outcome is what a policy found. The zero value is no judgement, and denies.
+type Outcome int
+
+const (
+	Unjudged      Outcome = iota
+	NotApplicable         // the policy does not speak of this object
+	Failed                // it says no
+	Passed                // it says yes
+)
+
+// Judgement is what one policy says. Its zero value denies.
+type Judgement struct {
+	Outcome Outcome
+	// Passed lists, for an ImagePolicy, the indexes of the images that it found
+	// good. An image that it picked and does not list here is denied.
+	Passed []int
+	// Reasons explain. A reason with verdict Deny denies whatever Outcome says;
+	// a reason about an image has its Field.
+	Reasons []gatehouse.Reason
+}
+
+// PolicySet is all policies of one cluster. The zero PolicySet denies.
+type PolicySet struct {
+	Policies []Policy
+	// NoMatch is for images that no image policy picks, in a set that has
+	// image policies.
+	NoMatch gatehouse.Verdict
+	// Complete: every policy that there should be has been read.
+	Complete bool
+	// Digest names the set by its sources.
+	Digest gatehouse.Digest
+}
+
+// Images lists the images that req's object would run, with parsed references
+// and no facts. An object that cannot be read has none here; Decide denies it.
+func (s PolicySet) Images(req gatehouse.Request) []gatehouse.ImageFacts {
+	if len(req.Object) == 0 {
+		return req.Images
+	}
+	facts, err := objectImages(req)
+	if err != nil {
+		return nil
+	}
+	return facts
+}
+
+// Needs lists the facts that the policies of the set ask for. A policy that
+// panics asks for nothing here; Decide denies for it.
+func (s PolicySet) Needs(req gatehouse.Request) []gatehouse.Need {
+	var needs []gatehouse.Need
+	for _, p := range s.Policies {
+		asked, err := needsOf(p, req)
+		if err == nil {
+			needs = append(needs, asked...)
+		}
+	}
+	return needs
+}
+
+// Refused reports whether req is denied whatever facts may be found: by a
+// policy that needs none, because no policy picks one of its images, or
+// because the set or the object is broken. Gathering asks before it contacts a
+// registry that is not ours.
+func (s PolicySet) Refused(ctx context.Context, req gatehouse.Request) (refused bool) {
+	defer func() {
+		if recover() != nil {
+			refused = true
+		}
+	}()
+	j := session{set: s, req: req}
+	j.object()
+	j.wholeSet()
+	for _, p := range s.Policies {
+		j.policy(ctx, p, false)
+	}
+	j.unmatched()
+	return j.denied()
+}
+
+func needsOf(p Policy, req gatehouse.Request) (needs []gatehouse.Need, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			needs, err = nil, fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return p.Needs(req), nil
+}

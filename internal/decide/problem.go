@@ -1,0 +1,51 @@
+package decide
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Problem is one thing wrong with a policy file.
+type Problem struct {
+	Path    string // the file
+	Line    int    // from 1; 0 = the whole file
+	Field   string // "spec.authorities[0].static"; empty = the document
+	Message string
+	Hint    string
+	// Warning: the policy works, but perhaps not as meant.
+	Warning bool
+}
+
+// String is "path:line: field: message".
+func (p Problem) String() string {
+	s := p.Path
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d", p.Line)
+	}
+	if p.Field != "" {
+		s += ": " + p.Field
+	}
+	if p.Warning {
+		s += ": warning"
+	}
+	return s + ": " + p.Message
+}
+
+// Errors returns the problems that are not only warnings.
+func Errors(problems []Problem) []Problem {
+	var errs []Problem
+	for _, p := range problems {
+		if !p.Warning {
+			errs = append(errs, p)
+		}
+	}
+	return errs
+}
+
+// SortProblems puts problems in the order of files, lines and fields.
+func SortProblems(problems []Problem) {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Field, b.Field))
+	})
+}

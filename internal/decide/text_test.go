@@ -1,0 +1,183 @@
+package decide_test
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+)
+
+var update = flag.Bool("update", false, "rewrite the want sections")
+
+// TestText decides the cases of testdata/*.txtar. The comment holds "key:
+// value" lines (operation, noMatch); *.yaml files other than object.yaml and
+// all .rego files are policies; facts.json tells the facts of each image by its
+// field; want is the decision.
+func TestText(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) < 15 {
+		t.Fatalf("found %d cases: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			ar, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := readCase(t, ar)
+			got := c.decide(t)
+			want := file(ar, "want")
+			if *update {
+				setFile(ar, "want", got)
+				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("decision differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+type textCase struct {
+	set decide.PolicySet
+	req gatehouse.Request
+}
+
+// imageFacts is how a case writes what is known of an image.
+type imageFacts struct {
+	Digest     gatehouse.Digest
+	Signed     []string // needs
+	Format     string
+	Rejected   []gatehouse.Rejected
+	Scanned    bool
+	Incomplete []string
+	Findings   []gatehouse.Finding
+	Failed     map[string]*gatehouse.Error
+}
+
+func readCase(t *testing.T, ar *txtar.Archive) textCase {
+	t.Helper()
+	var c textCase
+	header := map[string]string{"operation": "CREATE", "noMatch": "deny"}
+	for line := range strings.Lines(string(ar.Comment)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && !strings.HasPrefix(line, "#") {
+			header[key] = value
+		}
+	}
+	var noMatch gatehouse.Verdict
+	if err := json.Unmarshal([]byte(`"`+header["noMatch"]+`"`), &noMatch); err != nil {
+		t.Fatal(err)
+	}
+	var files []load.File
+	facts := map[string]imageFacts{}
+	for _, f := range ar.Files {
+		switch {
+		case f.Name == "object.yaml":
+			c.req.Object = toJSON(t, f.Data)
+		case f.Name == "facts.json":
+			if err := json.Unmarshal(f.Data, &facts); err != nil {
+				t.Fatal(err)
+			}
+		case strings.HasSuffix(f.Name, ".yaml"), strings.HasSuffix(f.Name, ".rego"):
+			files = append(files, load.File{Path: f.Name, Data: f.Data})
+		}
+	}
+	var problems []decide.Problem
+	c.set, problems = load.Load(files, noMatch)
+	for _, p := range problems {
+		t.Log(p)
+	}
+	c.req.Operation = header["operation"]
+	c.req.Now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	if header["feed"] != "none" {
+		c.req.FeedAt = c.req.Now.Add(-time.Hour)
+	}
+	c.req.Images = c.set.Images(c.req)
+	for i := range c.req.Images {
+		facts[c.req.Images[i].Field].fill(&c.req.Images[i])
+	}
+	return c
+}
+
+func (f imageFacts) fill(to *gatehouse.ImageFacts) {
+	if f.Digest != "" {
+		to.Image.Digest = f.Digest
+	}
+	if f.Format == "" {
+		f.Format = "sigstore-bundle-v0.3"
+	}
+	for _, need := range f.Signed {
+		to.Evidence = append(to.Evidence, gatehouse.Evidence{
+			Need: need, Subject: to.Image.Digest, Format: f.Format,
+			Artifact: gatehouse.DigestOf([]byte("artifact")), Identity: gatehouse.Identity{Key: gatehouse.DigestOf([]byte("key"))},
+		})
+	}
+	to.Rejected, to.Failed, to.Findings = f.Rejected, f.Failed, f.Findings
+	if f.Scanned {
+		to.Inventory = &gatehouse.Inventory{Subject: to.Image.Digest, Complete: true}
+		to.Complete, to.Incomplete = len(f.Incomplete) == 0, f.Incomplete
+	}
+}
+
+func (c textCase) decide(t *testing.T) string {
+	d := decide.Decide(context.Background(), c.set, c.req)
+	if d.ID == "" || d.Policies != c.set.Digest || !d.At.Equal(c.req.Now) {
+		t.Errorf("decision without id, policies or time: %+v", d)
+	}
+	if again := decide.Decide(context.Background(), c.set, c.req); !cmp.Equal(d, again) {
+		t.Errorf("the same request was decided differently:\n%s", cmp.Diff(d, again))
+	}
+	var b strings.Builder
+	fmt.Fprintln(&b, d.Verdict)
+	for _, r := range d.Reasons {
+		fmt.Fprintf(&b, "%s %s policy=%s field=%s image=%s\n\t%s\n", r.Verdict, r.Code, r.Policy, r.Field, r.Image, r.Message)
+		if r.Hint != "" {
+			fmt.Fprintf(&b, "\thint: %s\n", r.Hint)
+		}
+	}
+	return b.String()
+}
+
+func toJSON(t *testing.T, data []byte) []byte {
+	t.Helper()
+	b, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func file(ar *txtar.Archive, name string) string {
+	for _, f := range ar.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+func setFile(ar *txtar.Archive, name, data string) {
+	for i := range ar.Files {
+		if ar.Files[i].Name == name {
+			ar.Files[i].Data = []byte(data)
+			return
+		}
+	}
+	ar.Files = append(ar.Files, txtar.File{Name: name, Data: []byte(data)})
+}

@@ -1,0 +1,98 @@
+// Package gather collects the facts that the policies of a set need about the
+// images of one request: digests, signatures, findings, configurations. It
+// asks through small interfaces and decides nothing; what it could not find
+// out stands in ImageFacts.Failed, and the decision denies for it.
+//
+// Before a registry that is not ours is contacted, the policies that need no
+// facts are asked: an image that they refuse is never looked up.
+package gather
+
+import (
+	"context"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Policies is what gathering must know of a policy set.
+type Policies interface {
+	// Images lists the images of the request's object, without facts.
+	Images(gatehouse.Request) []gatehouse.ImageFacts
+	// Needs lists the facts that the policies ask for.
+	Needs(gatehouse.Request) []gatehouse.Need
+	// Refused reports whether the request is denied whatever the facts are.
+	Refused(context.Context, gatehouse.Request) bool
+}
+
+// Resolver finds the digest that a reference points at now.
+type Resolver interface {
+	Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Digest, error)
+}
+
+// Verifier finds what an authority has signed of an image. ref has its digest.
+// The error is for what could not be asked; an image without a signature is no
+// error.
+type Verifier interface {
+	Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error)
+}
+
+// Scanner tells what is known of the contents of an image. ref has its digest.
+// An image that has not been scanned is no error: its Scan has no Inventory.
+type Scanner interface {
+	Scan(ctx context.Context, ref gatehouse.Ref) (Scan, error)
+}
+
+// Scan is what a Scanner knows. Its zero value proves nothing.
+type Scan struct {
+	Inventory  *gatehouse.Inventory
+	Findings   []gatehouse.Finding
+	Complete   bool // the inventory is whole and the advisories cover it
+	Incomplete []string
+	FeedAt     time.Time // of the advisories that were compared with
+}
+
+// Configs reads image configurations. ref has its digest.
+type Configs interface {
+	Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error)
+}
+
+// Sources is where facts come from. A source that is nil answers nothing, and
+// a need for it fails.
+type Sources struct {
+	Resolver Resolver
+	Verifier Verifier
+	Scanner  Scanner
+	Configs  Configs
+	// Own reports whether a registry (host[:port]) is this server's. Nil: none is.
+	Own func(registry string) bool
+	// Parallel bounds the questions that are asked at once; 0 = parallelDefault.
+	Parallel int
+	// Timeout bounds the gathering; 0 = timeoutDefault. ctx may end earlier.
+	Timeout time.Duration
+}
+
+const (
+	parallelDefault = 8
+	timeoutDefault  = 5 * time.Second
+	needsMax        = 10_000 // of one request
+)
+
+// Facts returns req with Images filled with what the policies need. Every need
+// is answered or failed: nothing is left out silently. Questions about equal
+// references are asked once. It returns when all are answered or the time is
+// over, whatever the sources do.
+func Facts(ctx context.Context, set Policies, req gatehouse.Request, src Sources) gatehouse.Request {
+	timeout := src.Timeout
+	if timeout <= 0 {
+		timeout = timeoutDefault
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req.Images = set.Images(req)
+	g := newGathering(set.Needs(req), req, src)
+	if g.asksForeign() && set.Refused(ctx, req) {
+		g.leaveForeign()
+	}
+	g.run(ctx)
+	return g.fill(req)
+}

@@ -1,0 +1,214 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/cryptoutils/goodkey"
+	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+const (
+	keysMax    = 64       // of one authority
+	keySizeMax = 64 << 10 // bytes of PEM
+)
+
+// key is one public key of an authority, ready to verify.
+type key struct {
+	id       gatehouse.Digest // of the DER
+	trust    string           // id and hash algorithm: the trust material in a cache key
+	verifier *sgverify.Verifier
+}
+
+// parseAuthority reads the keys of a; one string may hold several PEM blocks.
+// No keys at all is not an error here. Errors: CodeInvalid.
+func parseAuthority(a gatehouse.Authority) ([]*key, error) {
+	var keys []*key
+	for i, text := range a.Keys {
+		if len(text) > keySizeMax {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "authority %s: key %d has %d bytes, %d at most", authorityName(a), i+1, len(text), keySizeMax)
+		}
+		found, rest := 0, []byte(text)
+		for {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			k, err := parseKey(block, a.Hash)
+			if err != nil {
+				return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "authority %s: key %d: %w", authorityName(a), i+1, err)
+			}
+			if keys = append(keys, k); len(keys) > keysMax {
+				return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "authority %s has more than %d keys", authorityName(a), keysMax)
+			}
+			found++
+		}
+		if found == 0 || strings.TrimSpace(string(rest)) != "" {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "authority %s: key %d is not a PEM public key", authorityName(a), i+1).
+				WithHint("it begins with -----BEGIN PUBLIC KEY----- as in cosign.pub")
+		}
+	}
+	return keys, nil
+}
+
+// ParseKeys checks that text holds public keys that an authority can have, and
+// returns their ids. Errors: CodeInvalid.
+func ParseKeys(text string) ([]gatehouse.Digest, error) {
+	keys, err := parseAuthority(gatehouse.Authority{Keys: []string{text}})
+	var ids []gatehouse.Digest
+	for _, k := range keys {
+		ids = append(ids, k.id)
+	}
+	return ids, err
+}
+
+func parseKey(block *pem.Block, hash string) (*key, error) {
+	var public crypto.PublicKey
+	var err error
+	switch block.Type {
+	case "PUBLIC KEY":
+		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		public, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	default:
+		if strings.Contains(block.Type, "PRIVATE") {
+			return nil, errors.New("it is a private key; the public one belongs here")
+		}
+		return nil, errors.New("PEM type " + clip(block.Type) + " is not a public key")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := goodkey.ValidatePubKey(public); err != nil { // weak RSA, curves off the list
+		return nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, err
+	}
+	either, err := verifiersFor(public, hash)
+	if err != nil {
+		return nil, err
+	}
+	// A key has no validity period, and nothing tells when it was used.
+	timeless := root.NewExpiringKey(either, time.Time{}, time.Time{})
+	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return timeless, nil })
+	v, err := sgverify.NewVerifier(material, sgverify.WithNoObserverTimestamps(), sgverify.WithoutStatementPredicate())
+	if err != nil {
+		return nil, err
+	}
+	id := gatehouse.DigestOf(der)
+	return &key{id: id, trust: string(id) + "/" + hash, verifier: v}, nil
+}
+
+// verifiersFor lists the ways in which clients use a key. cosign has signed
+// with SHA-256 and with the hash that suits the curve, and with plain Ed25519
+// and its pre-hashed form; without a word from the authority both count.
+func verifiersFor(public crypto.PublicKey, hash string) (anyOf, error) {
+	hashes := []crypto.Hash{crypto.SHA256}
+	switch hash {
+	case "":
+		if k, ok := public.(*ecdsa.PublicKey); ok {
+			switch k.Curve.Params().BitSize {
+			case 384:
+				hashes = append(hashes, crypto.SHA384)
+			case 521:
+				hashes = append(hashes, crypto.SHA512)
+			}
+		}
+	case "sha256":
+	case "sha384":
+		hashes = []crypto.Hash{crypto.SHA384}
+	case "sha512":
+		hashes = []crypto.Hash{crypto.SHA512}
+	default:
+		return nil, errors.New("hash algorithm " + clip(hash) + " is not one of sha256, sha384, sha512")
+	}
+	var all anyOf
+	if k, ok := public.(ed25519.PublicKey); ok {
+		plain, err := signature.LoadED25519Verifier(k)
+		if err != nil {
+			return nil, err
+		}
+		hashed, err := signature.LoadED25519phVerifier(k)
+		return anyOf{plain, hashed}, err
+	}
+	for _, h := range hashes {
+		v, err := signature.LoadVerifier(public, h)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// anyOf verifies with one key in several ways; never empty.
+type anyOf []signature.Verifier
+
+func (a anyOf) PublicKey(opts ...signature.PublicKeyOption) (crypto.PublicKey, error) {
+	return a[0].PublicKey(opts...)
+}
+
+func (a anyOf) VerifySignature(sig, message io.Reader, opts ...signature.VerifyOption) error {
+	s, err := io.ReadAll(sig)
+	if err != nil {
+		return err
+	}
+	m, err := io.ReadAll(message)
+	if err != nil {
+		return err
+	}
+	err = errors.New("there is no verifier")
+	for _, v := range a {
+		if err = v.VerifySignature(bytes.NewReader(s), bytes.NewReader(m), opts...); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// signed is something signed in the one form that the library verifies, and
+// what identifies it in the cache.
+type signed struct {
+	form      string // "simple" or "dsse": what exactly the signature is over
+	bundle    *sgbundle.Bundle
+	artifact  func() sgverify.ArtifactPolicyOption // read once per check
+	signature []byte
+	content   []byte // what the signature is over
+}
+
+// signer tells which of the authority's keys made s. The empty digest means
+// none of them; over means that the bound on checks is hit.
+func (r *run) signer(s signed) (id gatehouse.Digest, over bool) {
+	for _, k := range r.keys {
+		ck := cacheKey(r.image.Digest, k.trust, s)
+		good, known := r.cache.Get(ck)
+		if !known {
+			if r.checks >= checksMax {
+				return "", true
+			}
+			r.checks++
+			_, err := k.verifier.Verify(s.bundle, sgverify.NewPolicy(s.artifact(), sgverify.WithKey()))
+			good = err == nil
+			r.cache.Put(ck, good)
+		}
+		if good {
+			return k.id, false
+		}
+	}
+	return "", false
+}
