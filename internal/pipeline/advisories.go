@@ -1,0 +1,246 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+)
+
+// Advisories keeps the advisory generations: immutable files in one directory,
+// named by digest, and the rows that say which is in force.
+type Advisories struct {
+	db     *db.DB
+	dir    string
+	build  sync.Mutex // one import at a time builds upon the newest
+	mu     sync.Mutex
+	open   map[gatehouse.Digest]*openFile
+	closed bool
+}
+
+type openFile struct {
+	file *advisory.File
+	refs int
+	used int64 // order of last use
+}
+
+// openFilesMax is how many generations stay open while nobody reads them: the
+// one in force and the one before or after.
+const openFilesMax = 2
+
+// OpenAdvisories keeps its files in dir, which it makes if need be.
+func OpenAdvisories(d *db.DB, dir string) (*Advisories, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("couldn't make the advisory directory: %w", err)
+	}
+	return &Advisories{db: d, dir: dir, open: map[gatehouse.Digest]*openFile{}}, nil
+}
+
+// Close closes all files; readers must have released them.
+func (a *Advisories) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.closed = true
+	var errs []error
+	for d, f := range a.open {
+		errs = append(errs, f.file.Close())
+		delete(a.open, d)
+	}
+	return errors.Join(errs...)
+}
+
+// Acquire returns the generation in force and its file, which stays open until
+// release is called. Without any generation the file is nil and the ID is 0.
+func (a *Advisories) Acquire(ctx context.Context) (gen db.Generation, file *advisory.File, release func(), err error) {
+	err = a.db.Read(ctx, func(tx *db.Tx) (err error) {
+		gen, _, err = tx.CurrentGeneration(ctx)
+		return err
+	})
+	return a.acquire(gen, err)
+}
+
+func (a *Advisories) acquireNewest(ctx context.Context) (gen db.Generation, file *advisory.File, release func(), err error) {
+	err = a.db.Read(ctx, func(tx *db.Tx) (err error) {
+		gen, _, err = tx.NewestGeneration(ctx)
+		return err
+	})
+	return a.acquire(gen, err)
+}
+
+func (a *Advisories) acquire(gen db.Generation, err error) (db.Generation, *advisory.File, func(), error) {
+	nothing := func() {}
+	if err != nil || gen.ID == 0 {
+		return gen, nil, nothing, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return gen, nil, nothing, gatehouse.Errorf(gatehouse.CodeUnavailable, "the server is stopping")
+	}
+	f := a.open[gen.Digest]
+	if f == nil {
+		file, err := advisory.Open(a.path(gen.Digest))
+		if err != nil {
+			return gen, nil, nothing, fmt.Errorf("couldn't open advisory generation %s: %w", gen.Digest, err)
+		}
+		f = &openFile{file: file}
+		a.open[gen.Digest] = f
+	}
+	f.refs++
+	f.used = gen.ID
+	a.closeOld()
+	return gen, f.file, sync.OnceFunc(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		f.refs--
+		a.closeOld()
+	}), nil
+}
+
+// closeOld closes what nobody reads, the oldest generations first.
+func (a *Advisories) closeOld() {
+	for len(a.open) > openFilesMax {
+		var oldest gatehouse.Digest
+		for d, f := range a.open {
+			if f.refs == 0 && (oldest == "" || f.used < a.open[oldest].used) {
+				oldest = d
+			}
+		}
+		if oldest == "" {
+			return
+		}
+		a.open[oldest].file.Close()
+		delete(a.open, oldest)
+	}
+}
+
+func (a *Advisories) path(d gatehouse.Digest) string {
+	return filepath.Join(a.dir, d.Hex()+".db")
+}
+
+// Import builds a new generation: the newest one with these records added or
+// replaced. It is all or nothing: an error from records leaves everything as it
+// was. The verdicts follow when the match job is done; [Advisories.InForce]
+// tells when.
+func (a *Advisories) Import(ctx context.Context, actor gatehouse.Actor, info advisory.Info, records iter.Seq2[gatehouse.Advisory, error]) (gen db.Generation, err error) {
+	a.build.Lock()
+	defer a.build.Unlock()
+	parent, _, release, err := a.acquireNewest(ctx)
+	if err != nil {
+		return gen, err
+	}
+	defer release()
+	prev := ""
+	if parent.ID != 0 {
+		prev = a.path(parent.Digest)
+	}
+	tmp, err := os.CreateTemp(a.dir, "import-*.tmp")
+	if err != nil {
+		return gen, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the advisories: %w", err)
+	}
+	tmp.Close()
+	defer os.Remove(tmp.Name())
+	info.Parent = parent.Digest
+	meta, err := advisory.Build(ctx, tmp.Name(), prev, info, records)
+	if err != nil {
+		return gen, err
+	}
+	digest, size, err := digestFile(tmp.Name())
+	if err != nil {
+		return gen, err
+	}
+	if err := os.Rename(tmp.Name(), a.path(digest)); err != nil {
+		return gen, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the advisories: %w", err)
+	}
+	doc, err := json.Marshal(meta)
+	if err != nil {
+		return gen, err
+	}
+	err = a.db.Write(ctx, func(tx *db.Tx) error {
+		gen, err = tx.AddGeneration(ctx, db.Generation{Digest: digest, Parent: parent.Digest, Size: size, Meta: doc})
+		if err != nil {
+			return err
+		}
+		if err := tx.AddEvent(ctx, gatehouse.Event{Type: gatehouse.EventFeedChanged, Actor: actor.Name, Digest: digest}); err != nil {
+			return err
+		}
+		if err := tx.AddAudit(ctx, actor, "advisories.import", string(digest), info.Source); err != nil {
+			return err
+		}
+		_, err = tx.AddJob(ctx, JobMatch, "newest", nil, tx.Now())
+		return err
+	})
+	return gen, err
+}
+
+// InForce waits until a generation as new as gen answers for every image.
+func (a *Advisories) InForce(ctx context.Context, gen db.Generation) (db.Generation, error) {
+	for {
+		changed := a.db.Changed()
+		var now db.Generation
+		err := a.db.Read(ctx, func(tx *db.Tx) (err error) {
+			now, _, err = tx.CurrentGeneration(ctx)
+			return err
+		})
+		if err != nil || now.ID >= gen.ID {
+			return now, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return now, ctx.Err()
+		}
+	}
+}
+
+// Sweep removes advisory files that no row needs any more: all but the one in
+// force, its parent and newer ones.
+func (a *Advisories) Sweep(ctx context.Context) error {
+	keep := []string{}
+	err := a.db.Read(ctx, func(tx *db.Tx) error {
+		gens, err := tx.GenerationsFrom(ctx)
+		for _, g := range gens {
+			keep = append(keep, filepath.Base(a.path(g.Digest)), filepath.Base(a.path(g.Parent)))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	a.build.Lock() // an import renames its file before it adds the row
+	defer a.build.Unlock()
+	files, err := os.ReadDir(a.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if filepath.Ext(f.Name()) == ".db" && !slices.Contains(keep, f.Name()) {
+			if err := os.Remove(filepath.Join(a.dir, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func digestFile(path string) (gatehouse.Digest, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	return gatehouse.NewDigest(gatehouse.SHA256, h.Sum(nil)), n, err
+}

@@ -1,0 +1,232 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+	"github.com/gatehouse-dev/gatehouse/internal/job"
+)
+
+// namesOneByOne: up to so many changed names are looked up singly; beyond it,
+// the names of all stored packages are gone through once.
+const namesOneByOne = 2000
+
+// overtakenMax is how often the match is computed again outside of the
+// transaction because pushes brought new packages meanwhile. After that it is
+// computed inside, where nothing can overtake it.
+const overtakenMax = 3
+
+// onFeed brings the newest advisory generation into force: it matches again
+// only the stored packages whose names changed between the generations, and
+// moves every verdict in one transaction. Until then the old verdicts stand.
+func (p *Pipeline) onFeed(ctx context.Context, _ *job.Job) (err error) {
+	defer wrap(&err, "match")
+	start := time.Now()
+	for attempt := 0; ; attempt++ {
+		done, stats, err := p.bringIntoForce(ctx, attempt >= overtakenMax)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if done {
+			p.log.InfoContext(ctx, "match done", "names", stats.names, "packages", stats.packages, "changes", stats.changes,
+				"images", stats.images, "duration", time.Since(start))
+		}
+		return nil
+	}
+}
+
+type matchStats struct {
+	names, packages, changes int
+	images                   int64
+}
+
+func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, stats matchStats, err error) {
+	next, file, release, err := p.advisories.acquireNewest(ctx)
+	if err != nil || file == nil {
+		return false, stats, err
+	}
+	defer release()
+	was, old, releaseOld, err := p.advisories.Acquire(ctx)
+	if err != nil {
+		return false, stats, err
+	}
+	defer releaseOld()
+	if was.ID >= next.ID {
+		return false, stats, nil
+	}
+	changed, all, err := changedNames(ctx, was, old, next, file)
+	if err != nil {
+		return false, stats, err
+	}
+	stats.names = len(changed)
+	var found []db.PackageFindings
+	var seen int64
+	compute := func(tx *db.Tx) error {
+		var packages []db.NamedPackage
+		packages, seen, err = touched(ctx, tx, changed, all)
+		if err != nil {
+			return err
+		}
+		stats.packages = len(packages)
+		found, err = matchAll(ctx, packages, file)
+		return err
+	}
+	if !inside {
+		if err := p.db.Read(ctx, compute); err != nil {
+			return false, stats, err
+		}
+	}
+	err = p.db.Write(ctx, func(tx *db.Tx) error {
+		if inside {
+			if err := compute(tx); err != nil {
+				return err
+			}
+		}
+		return p.apply(ctx, tx, was.ID, next.ID, seen, found, &stats)
+	})
+	return err == nil, stats, err
+}
+
+// apply stores the new findings, if nothing overtook their computation.
+func (p *Pipeline) apply(ctx context.Context, tx *db.Tx, was, next, seen int64, found []db.PackageFindings, stats *matchStats) error {
+	now, _, err := tx.CurrentGeneration(ctx)
+	if err != nil {
+		return err
+	}
+	names, err := tx.PackageNames(ctx)
+	if err != nil {
+		return err
+	}
+	if now.ID != was || names != seen {
+		return errMoved
+	}
+	stats.changes = 0
+	for _, f := range found {
+		changes, err := tx.ReplaceFindings(ctx, f)
+		if err != nil {
+			return err
+		}
+		stats.changes += len(changes)
+		for _, c := range changes {
+			if err := tx.AddEvent(ctx, vulnEvent(c)); err != nil {
+				return err
+			}
+		}
+	}
+	if stats.images, err = tx.Recount(ctx, next); err != nil {
+		return err
+	}
+	return tx.MatchGeneration(ctx, next)
+}
+
+// vulnEvent tells of one flaw of one package version, however many images hold
+// it; who delivers it expands it.
+func vulnEvent(c db.Change) gatehouse.Event {
+	e := gatehouse.Event{Type: gatehouse.EventVulnNew, Actor: gatehouse.System("pipeline").Name}
+	if !c.New {
+		e.Type = gatehouse.EventVulnFixed
+	}
+	e.Payload, _ = json.Marshal(map[string]any{ // strings and numbers always marshal
+		"vulnerability": c.Vuln, "package": c.Package, "packageID": c.PackageID, "distribution": c.OSSpace, "severity": c.Severity,
+	})
+	return e
+}
+
+// changedNames lists the names whose advisories differ between two generations;
+// all means every name.
+func changedNames(ctx context.Context, was db.Generation, old *advisory.File, next db.Generation, file *advisory.File) (names map[db.Name]bool, all bool, err error) {
+	if old == nil {
+		return nil, true, nil
+	}
+	names = map[db.Name]bool{}
+	if next.Parent == was.Digest {
+		_, keys, err := file.Changed(ctx)
+		for _, k := range keys {
+			names[db.Name(k)] = true
+		}
+		return names, false, err
+	}
+	for key, err := range advisory.Diff(ctx, old, file) {
+		if err != nil {
+			return nil, false, err
+		}
+		names[db.Name(key)] = true
+	}
+	return names, false, nil
+}
+
+// touched lists the stored packages with one of the names, and the number of
+// names that are stored in all.
+func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (out []db.NamedPackage, seen int64, err error) {
+	if seen, err = tx.PackageNames(ctx); err != nil {
+		return nil, 0, err
+	}
+	if all {
+		out, err = tx.AllNamedPackages(ctx)
+		return out, seen, err
+	}
+	wanted := make([]db.Name, 0, min(len(names), namesOneByOne))
+	if len(names) <= namesOneByOne {
+		for n := range names {
+			wanted = append(wanted, n)
+		}
+	} else {
+		stored, err := tx.Names(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, n := range stored {
+			if names[n] {
+				wanted = append(wanted, n)
+			}
+		}
+	}
+	type place struct {
+		id      int64
+		osSpace string
+	}
+	had := map[place]bool{} // a package may have several of the names
+	for _, name := range wanted {
+		packages, err := tx.PackagesNamed(ctx, name)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, p := range packages {
+			if !had[place{p.ID, p.OSSpace}] {
+				had[place{p.ID, p.OSSpace}] = true
+				out = append(out, p)
+			}
+		}
+	}
+	return out, seen, nil
+}
+
+// matchAll matches packages on every processor.
+func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File) ([]db.PackageFindings, error) {
+	out := make([]db.PackageFindings, len(packages))
+	g, ctx := errgroup.WithContext(ctx)
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		g.Go(func() (err error) {
+			// Neighbours share a name, so each worker takes one stretch.
+			for i := w * len(packages) / workers; i < (w+1)*len(packages)/workers; i++ {
+				if out[i], err = matchPackage(ctx, packages[i], file); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return out, g.Wait()
+}

@@ -1,0 +1,324 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/internal/job"
+	"github.com/gatehouse-dev/gatehouse/internal/match"
+)
+
+// configSizeMax bounds an image configuration, in bytes.
+const configSizeMax = 8 << 20
+
+// movedMax is how often a push starts over because a feed update overtook it.
+const movedMax = 20
+
+// onPush indexes one pushed manifest: each layer that has not been seen is read
+// once, the image is composed of its layers, and its new packages are matched.
+func (p *Pipeline) onPush(ctx context.Context, work *job.Job) (err error) {
+	var j indexJob
+	if err := json.Unmarshal(work.Payload, &j); err != nil {
+		return job.Permanent(err)
+	}
+	defer wrap(&err, "index %s@%s", j.Repo, j.Digest)
+	m, err := p.content.Manifest(ctx, j.Repo, j.Digest)
+	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+		return nil // deleted meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	var manifest imageManifest
+	if err := json.Unmarshal(m.Body, &manifest); err != nil {
+		return err
+	}
+	if !manifest.image() {
+		return nil
+	}
+	img := db.Image{Digest: j.Digest, Indexer: p.indexer}
+	config, cfg, err := p.config(ctx, j.Repo, manifest.Config)
+	if forGood(err) {
+		return p.saveFailed(ctx, j.Repo, img, "the image configuration cannot be read: "+err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	img.Config = config
+	layers, err := p.layers(ctx, j.Repo, manifest.Layers)
+	if err != nil {
+		return err
+	}
+	return p.saveImage(ctx, j.Repo, img, cfg, layers)
+}
+
+func (p *Pipeline) config(ctx context.Context, repo gatehouse.Repo, d gatehouse.Descriptor) (raw []byte, cfg gatehouse.ImageConfig, err error) {
+	if d.Size > configSizeMax {
+		return nil, cfg, gatehouse.Errorf(gatehouse.CodeTooLarge, "%d bytes are more than %d", d.Size, configSizeMax)
+	}
+	blob, err := p.content.OpenBlob(ctx, repo, d.Digest)
+	if err != nil {
+		return nil, cfg, err
+	}
+	defer blob.Body.Close()
+	raw, err = io.ReadAll(io.LimitReader(blob.Body, configSizeMax+1))
+	if err != nil {
+		return nil, cfg, err
+	}
+	if len(raw) > configSizeMax {
+		return nil, cfg, gatehouse.Errorf(gatehouse.CodeTooLarge, "it is larger than %d bytes", configSizeMax)
+	}
+	if err := json.Unmarshal(raw, &cfg); err != nil {
+		return nil, cfg, gatehouse.Errorf(gatehouse.CodeInvalid, "not valid JSON: %w", err)
+	}
+	return raw, cfg, nil
+}
+
+// layerResult is a layer of the image on its way: id is 0 for one that could
+// not be read.
+type layerResult struct {
+	id        int64
+	inventory gatehouse.LayerInventory
+}
+
+func (p *Pipeline) layers(ctx context.Context, repo gatehouse.Repo, ds []gatehouse.Descriptor) ([]layerResult, error) {
+	out := make([]layerResult, len(ds))
+	for i, d := range ds {
+		l, err := p.layer(ctx, repo, d)
+		if forGood(err) {
+			p.log.WarnContext(ctx, "index layer failed", "repo", repo, "layer", d.Digest, "error", err)
+			reason := fmt.Sprintf("layer %s is only partly indexed: %v", d.Digest, err)
+			out[i].inventory = gatehouse.LayerInventory{Blob: d.Digest, Incomplete: []string{reason}}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out[i] = l
+	}
+	return out, nil
+}
+
+// layer finds or makes the analysis of one layer.
+func (p *Pipeline) layer(ctx context.Context, repo gatehouse.Repo, d gatehouse.Descriptor) (layerResult, error) {
+	var known db.Layer
+	var ok bool
+	err := p.db.Read(ctx, func(tx *db.Tx) (err error) {
+		known, ok, err = tx.LayerByBlob(ctx, d.Digest, p.indexer)
+		return err
+	})
+	if err != nil || ok {
+		return layerResult{known.ID, known.Inventory}, err
+	}
+	blob, err := p.content.OpenBlob(ctx, repo, d.Digest)
+	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+		// A foreign layer: its bytes were never pushed.
+		return layerResult{}, gatehouse.Errorf(gatehouse.CodeInvalid, "its bytes are not in this registry")
+	}
+	if err != nil {
+		return layerResult{}, err
+	}
+	defer blob.Body.Close()
+	inv, err := index.Layer(ctx, blob.Body, p.limits, p.extractors)
+	if err != nil {
+		return layerResult{}, err
+	}
+	// The name of the stored bytes may use another algorithm than the index.
+	inv.Blob = d.Digest
+	var id int64
+	err = p.db.Write(ctx, func(tx *db.Tx) (err error) {
+		id, err = tx.SaveLayer(ctx, inv)
+		return err
+	})
+	return layerResult{id, inv}, err
+}
+
+func (p *Pipeline) saveFailed(ctx context.Context, repo gatehouse.Repo, img db.Image, reason string) error {
+	img.Failed, img.Reasons = true, []string{reason}
+	img.Config = []byte("{}")
+	return p.db.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.SaveImage(ctx, img, nil, nil); err != nil {
+			return err
+		}
+		return p.indexed(ctx, tx, repo, img)
+	})
+}
+
+// saveImage composes the image, matches what is new in it, and stores all of it
+// in one transaction that is true for the advisory generation in force.
+func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Image, cfg gatehouse.ImageConfig, results []layerResult) error {
+	var all, present []gatehouse.LayerInventory
+	var ids []int64
+	for i, r := range results {
+		if r.id == 0 && i < len(cfg.RootFS.DiffIDs) {
+			r.inventory.DiffID = cfg.RootFS.DiffIDs[i] // unknown, not different
+		}
+		all = append(all, r.inventory)
+		if r.id != 0 {
+			present, ids = append(present, r.inventory), append(ids, r.id)
+		}
+	}
+	inv := index.Compose(all, cfg, img.Digest)
+	img.Distro, img.Complete, img.Reasons = inv.Distro, inv.Complete, inv.Incomplete
+	img.OSSpace = match.Space(inv.Distro)
+	img.Spaces = spaces(inv)
+	unknown, err := match.Findings(ctx, inv.Distro, inv.Packages, everything{})
+	if err != nil {
+		return err
+	}
+	if len(unknown.Uncovered) > 0 {
+		img.Complete, img.Reasons = false, append(img.Reasons, unknown.Uncovered...)
+	}
+	var hidden []db.HiddenSet
+	for _, h := range index.Hidden(present) {
+		hidden = append(hidden, db.HiddenSet{Layer: h.Layer, Set: h.Set})
+	}
+	for range movedMax {
+		err := p.matchAndSave(ctx, repo, img, inv.Distro, ids, hidden)
+		if !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+	return errMoved
+}
+
+func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db.Image, distro gatehouse.Distro, layers []int64, hidden []db.HiddenSet) error {
+	gen, file, release, err := p.advisories.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var packages map[int64]gatehouse.Package
+	err = p.db.Read(ctx, func(tx *db.Tx) (err error) {
+		packages, err = tx.UnmatchedPackages(ctx, layers, img.OSSpace)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var named []db.NamedPackage
+	var found []db.PackageFindings
+	for id, pkg := range packages {
+		n := db.NamedPackage{ID: id, Package: pkg}
+		if pkg.OS() {
+			n.OSSpace = img.OSSpace
+		}
+		for _, key := range match.Keys(pkg, distro) {
+			n.Names = append(n.Names, db.Name(key))
+		}
+		f, err := matchPackage(ctx, n, file)
+		if err != nil {
+			return err
+		}
+		named, found = append(named, n), append(found, f)
+	}
+	img.Generation = gen.ID
+	return p.db.Write(ctx, func(tx *db.Tx) error {
+		now, _, err := tx.CurrentGeneration(ctx)
+		if err != nil {
+			return err
+		}
+		if now.ID != gen.ID {
+			return errMoved
+		}
+		id, err := tx.SaveImage(ctx, img, layers, hidden)
+		if err != nil {
+			return err
+		}
+		for _, n := range named {
+			for _, name := range n.Names {
+				if err := tx.NamePackage(ctx, n.ID, n.OSSpace, name); err != nil {
+					return err
+				}
+			}
+		}
+		for _, f := range found {
+			if _, err := tx.ReplaceFindings(ctx, f); err != nil {
+				return err
+			}
+		}
+		if err := tx.CountImage(ctx, id, img.OSSpace, gen.ID); err != nil {
+			return err
+		}
+		return p.indexed(ctx, tx, repo, img)
+	})
+}
+
+func (p *Pipeline) indexed(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, img db.Image) error {
+	return tx.AddEvent(ctx, gatehouse.Event{Type: gatehouse.EventIndexed, Actor: gatehouse.System("pipeline").Name, Repo: repo, Digest: img.Digest})
+}
+
+// matchPackage finds what is wrong with one package version under all its
+// names. Without advisories nothing is.
+func matchPackage(ctx context.Context, n db.NamedPackage, file *advisory.File) (db.PackageFindings, error) {
+	out := db.PackageFindings{PackageID: n.ID, OSSpace: n.OSSpace}
+	if file == nil || len(n.Names) == 0 {
+		return out, nil
+	}
+	keys := make([]match.Key, len(n.Names))
+	for i, name := range n.Names {
+		keys[i] = match.Key(name)
+	}
+	var err error
+	out.Findings, err = match.Package(ctx, n.Package, keys, file)
+	return out, err
+}
+
+// spaces lists where the packages of an image are looked up; alternatives, one
+// of which is enough to know the release, are joined by a bar.
+func spaces(inv gatehouse.Inventory) []string {
+	out := []string{}
+	for _, pkg := range inv.Packages {
+		var alternatives []string
+		for _, key := range match.Keys(pkg, inv.Distro) {
+			if !slices.Contains(alternatives, key.Space) {
+				alternatives = append(alternatives, key.Space)
+			}
+		}
+		if len(alternatives) > 0 {
+			out = append(out, strings.Join(alternatives, "|"))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Uncovered says, a sentence each, which of an image's spaces the advisories of
+// file do not cover. No file covers none.
+func Uncovered(ctx context.Context, img db.Image, file *advisory.File) ([]string, error) {
+	var out []string
+	for _, s := range img.Spaces {
+		covered := false
+		first, _, _ := strings.Cut(s, "|")
+		for space := range strings.SplitSeq(s, "|") {
+			if file == nil || covered {
+				break
+			}
+			var err error
+			if covered, err = file.Covers(ctx, space); err != nil {
+				return nil, err
+			}
+		}
+		if !covered {
+			out = append(out, "no advisories for "+first+" are loaded")
+		}
+	}
+	return out, nil
+}
+
+// everything stands for advisories that cover all there is and know of no flaw:
+// what match still calls uncovered then, no feed will ever cover.
+type everything struct{}
+
+func (everything) For(context.Context, string, string) ([]gatehouse.Advisory, error) { return nil, nil }
+func (everything) Named(context.Context, string) ([]gatehouse.Advisory, error)       { return nil, nil }
+func (everything) Covers(context.Context, string) (bool, error)                      { return true, nil }

@@ -1,0 +1,148 @@
+// Package pipeline is the arrows between the boxes: what happens when an image
+// is pushed (index, then match) and when the advisories change (match again
+// what the change touches). Each arrow is a job that survives a restart and
+// that any replica may do.
+//
+// What it never does: judge an image, answer a request.
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/internal/job"
+)
+
+// Kinds of jobs.
+const (
+	JobIndex = "index" // one image manifest
+	JobMatch = "match" // the newest advisory generation
+)
+
+// Media types of manifests and configurations that are images to run.
+const (
+	ociManifest    = "application/vnd.oci.image.manifest.v1+json"
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	ociConfig      = "application/vnd.oci.image.config.v1+json"
+	dockerConfig   = "application/vnd.docker.container.image.v1+json"
+)
+
+// Pipeline moves images along. It is safe for concurrent use.
+type Pipeline struct {
+	db         *db.DB
+	content    gatehouse.ContentReader
+	advisories *Advisories
+	extractors []index.Extractor
+	indexer    string
+	limits     index.Limits
+	log        *slog.Logger
+}
+
+// Options of a [Pipeline]. All but Limits are required.
+type Options struct {
+	DB         *db.DB
+	Content    gatehouse.ContentReader
+	Advisories *Advisories
+	Extractors []index.Extractor
+	Limits     index.Limits // zero: index.DefaultLimits
+	Log        *slog.Logger
+}
+
+// New makes a pipeline; [Pipeline.Handlers] do its work.
+func New(o Options) *Pipeline {
+	if o.Limits == (index.Limits{}) {
+		o.Limits = index.DefaultLimits()
+	}
+	return &Pipeline{
+		db: o.DB, content: o.Content, advisories: o.Advisories, extractors: o.Extractors,
+		indexer: index.Version(o.Extractors), limits: o.Limits, log: o.Log,
+	}
+}
+
+// Handlers says who does which kind of job.
+func (p *Pipeline) Handlers() map[string]job.Handler {
+	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed}
+}
+
+type indexJob struct {
+	Repo   gatehouse.Repo   `json:"repo"`
+	Digest gatehouse.Digest `json:"digest"`
+}
+
+// Pushed adds the work for a manifest in the transaction that stores it.
+func Pushed(ctx context.Context, tx *db.Tx, m *gatehouse.Manifest) error {
+	if !mayBeImage(m.MediaType) {
+		return nil
+	}
+	payload, err := json.Marshal(indexJob{m.Repo, m.Digest})
+	if err != nil {
+		return err
+	}
+	_, err = tx.AddJob(ctx, JobIndex, string(m.Digest), payload, tx.Now())
+	return err
+}
+
+func mayBeImage(mediaType string) bool {
+	return mediaType == ociManifest || mediaType == dockerManifest
+}
+
+// imageManifest is the part of an image manifest that the pipeline reads.
+type imageManifest struct {
+	Config gatehouse.Descriptor   `json:"config"`
+	Layers []gatehouse.Descriptor `json:"layers"`
+}
+
+// image reports whether the manifest is something to run: signatures, charts
+// and other artifacts have no file system.
+func (m imageManifest) image() bool {
+	if m.Config.MediaType != ociConfig && m.Config.MediaType != dockerConfig {
+		return false
+	}
+	for _, l := range m.Layers {
+		if !isLayer(l.MediaType) {
+			return false
+		}
+	}
+	return true
+}
+
+func isLayer(mediaType string) bool {
+	switch mediaType {
+	case "application/vnd.oci.image.layer.v1.tar",
+		"application/vnd.oci.image.layer.v1.tar+gzip",
+		"application/vnd.oci.image.layer.v1.tar+zstd",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+		"application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+		"application/vnd.docker.image.rootfs.diff.tar",
+		"application/vnd.docker.image.rootfs.diff.tar.gzip",
+		"application/vnd.docker.image.rootfs.diff.tar.zstd",
+		"application/vnd.docker.image.rootfs.foreign.diff.tar",
+		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":
+		return true
+	}
+	return false
+}
+
+// forGood reports whether trying again cannot help.
+func forGood(err error) bool {
+	switch gatehouse.CodeOf(err) {
+	case gatehouse.CodeInvalid, gatehouse.CodeTooLarge:
+		return true
+	}
+	return false
+}
+
+var errMoved = errors.New("the advisory generation changed meanwhile")
+
+func wrap(err *error, format string, args ...any) {
+	if *err != nil {
+		*err = fmt.Errorf(format+": %w", append(args, *err)...)
+	}
+}
