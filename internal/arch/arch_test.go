@@ -31,7 +31,7 @@ var rooms = map[string][]string{
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
 	"mirror": {}, "backup": {}, "report": {},
 	// Wiring.
-	"server": {"*"}, "quickstart": {"server", "config", "sign", "fetch"}, "simtest": {"*"},
+	"server": {"*"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},
 }
 

@@ -1,0 +1,324 @@
+// Package api is the REST interface under /api/v1: verdicts, reports,
+// advisories, policies and decisions of one server. It parses requests, asks
+// its [Backend], and writes JSON or RFC 9457 problems. It decides nothing.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Limits of request bodies, in bytes.
+const (
+	AdvisoriesSizeMax = 4 << 30 // an OSV export of every ecosystem
+	PolicySizeMax     = 1 << 20
+	MatchSizeMax      = 64 << 20
+)
+
+// Access answers who asks and whether they may.
+type Access interface {
+	Authenticate(r *http.Request) (gatehouse.Actor, error)
+	// Challenge is the WWW-Authenticate header of a 401.
+	Challenge(r *http.Request, scope string) string
+	// Allow reports whether actor may do action ("pull") in repo.
+	Allow(ctx context.Context, actor gatehouse.Actor, action string, repo gatehouse.Repo) bool
+}
+
+// Images answers questions about stored images. Results are JSON documents.
+type Images interface {
+	// Verdict answers the current verdict of an image.
+	Verdict(ctx context.Context, image gatehouse.Ref) (any, error)
+	// Report is the scan report of an image, whole.
+	Report(ctx context.Context, image gatehouse.Ref) (any, error)
+	// Resolve finds the repository that a reference names on this server.
+	// CodeNotFound: the reference belongs to another registry.
+	Resolve(image gatehouse.Ref) (gatehouse.Repo, error)
+}
+
+// Advisories keeps the advisory database.
+type Advisories interface {
+	// Import takes one OSV file: a zip of records or a JSON record or list.
+	Import(ctx context.Context, actor gatehouse.Actor, name string, body io.Reader) (any, error)
+	Status(ctx context.Context) (any, error)
+	// Match finds what is wrong with packages that somebody else has indexed.
+	Match(ctx context.Context, inv gatehouse.Inventory) (any, error)
+}
+
+// Policies keeps policy documents and decisions.
+type Policies interface {
+	List(ctx context.Context) (any, error)
+	Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) error
+	Delete(ctx context.Context, actor gatehouse.Actor, name string) error
+	Decision(ctx context.Context, id string) (gatehouse.Decision, error)
+}
+
+// Options of the API. All are required.
+type Options struct {
+	Access     Access
+	Images     Images
+	Advisories Advisories
+	Policies   Policies
+	Log        *slog.Logger
+}
+
+type handler struct{ Options }
+
+// New returns the handler of /api/v1.
+func New(o Options) http.Handler {
+	h := handler{o}
+	mux := http.NewServeMux()
+	for pattern, f := range map[string]func(http.ResponseWriter, *http.Request, gatehouse.Actor) error{
+		"GET /api/v1/verdicts":           h.verdict,
+		"GET /api/v1/reports":            h.report,
+		"GET /api/v1/advisories":         h.advisoryStatus,
+		"POST /api/v1/advisories":        h.advisoryImport,
+		"POST /api/v1/match":             h.match,
+		"GET /api/v1/policies":           h.policyList,
+		"PUT /api/v1/policies/{name}":    h.policyPut,
+		"DELETE /api/v1/policies/{name}": h.policyDelete,
+		"GET /api/v1/decisions/{id}":     h.decision,
+	} {
+		mux.Handle(pattern, h.wrap(f))
+	}
+	mux.Handle("/api/", h.wrap(func(_ http.ResponseWriter, r *http.Request, _ gatehouse.Actor) error {
+		return gatehouse.Errorf(gatehouse.CodeNotFound, "there is no %s %s", r.Method, r.URL.Path).WithHint("see docs/api.md for what there is")
+	}))
+	return mux
+}
+
+func (h handler) wrap(f func(http.ResponseWriter, *http.Request, gatehouse.Actor) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		actor, err := h.Access.Authenticate(r)
+		if err == nil {
+			err = f(w, r, actor)
+		}
+		if err != nil {
+			h.problem(w, r, actor, err)
+		}
+	})
+}
+
+var statuses = map[gatehouse.Code]int{
+	gatehouse.CodeNotFound:    http.StatusNotFound,
+	gatehouse.CodeInvalid:     http.StatusBadRequest,
+	gatehouse.CodeDenied:      http.StatusForbidden,
+	gatehouse.CodeConflict:    http.StatusConflict,
+	gatehouse.CodeTooLarge:    http.StatusRequestEntityTooLarge,
+	gatehouse.CodeTooMany:     http.StatusTooManyRequests,
+	gatehouse.CodeUnavailable: http.StatusServiceUnavailable,
+}
+
+// Problem is the body of every error (RFC 9457).
+type Problem struct {
+	Type   string         `json:"type"`
+	Title  string         `json:"title"`
+	Status int            `json:"status"`
+	Detail string         `json:"detail"`
+	Code   gatehouse.Code `json:"code"`
+	Hint   string         `json:"hint,omitempty"`
+}
+
+func (h handler) problem(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor, err error) {
+	code := gatehouse.CodeOf(err)
+	status, known := statuses[code]
+	p := Problem{Type: "about:blank", Code: code, Hint: gatehouse.HintOf(err)}
+	var e *gatehouse.Error
+	switch {
+	case !known:
+		status, p.Detail = http.StatusInternalServerError, "something broke inside; the log has the details"
+		h.Log.ErrorContext(r.Context(), "api error", "method", r.Method, "path", r.URL.Path, "error", err)
+	case errors.As(err, &e):
+		p.Detail = e.Message
+	}
+	if code == gatehouse.CodeDenied && actor.Anonymous() {
+		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", h.Access.Challenge(r, ""))
+	}
+	p.Status, p.Title = status, http.StatusText(status)
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, err = w.Write(append(b, '\n'))
+	_ = err // the client has gone; nobody is left to tell
+	return nil
+}
+
+func admin(actor gatehouse.Actor) error {
+	if actor.Admin {
+		return nil
+	}
+	return gatehouse.Errorf(gatehouse.CodeDenied, "this needs an administrator").WithHint("sign in as one")
+}
+
+// known refuses strangers: anonymous pull is a right to pull, not to ask.
+func known(actor gatehouse.Actor) error {
+	if !actor.Anonymous() {
+		return nil
+	}
+	return gatehouse.Errorf(gatehouse.CodeDenied, "this needs a name and a password").WithHint("sign in")
+}
+
+// image reads the reference of a query and checks that actor may see it.
+func (h handler) image(r *http.Request, actor gatehouse.Actor) (gatehouse.Ref, error) {
+	q := r.URL.Query()
+	ref, err := gatehouse.ParseRef(q.Get("reference"))
+	if err != nil {
+		return ref, err
+	}
+	if d := q.Get("digest"); d != "" {
+		if ref.Digest, err = gatehouse.ParseDigest(d); err != nil {
+			return ref, err
+		}
+	}
+	repo, err := h.Images.Resolve(ref)
+	if err != nil {
+		return ref, err
+	}
+	if !h.Access.Allow(r.Context(), actor, "pull", repo) {
+		return ref, gatehouse.Errorf(gatehouse.CodeDenied, "you may not read %s", repo)
+	}
+	return ref, nil
+}
+
+func (h handler) verdict(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	ref, err := h.image(r, actor)
+	if err != nil {
+		return err
+	}
+	v, err := h.Images.Verdict(r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) report(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	ref, err := h.image(r, actor)
+	if err != nil {
+		return err
+	}
+	v, err := h.Images.Report(r.Context(), ref)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) advisoryStatus(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	v, err := h.Advisories.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) advisoryImport(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	// An export of every ecosystem takes longer than other requests may.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Minute))
+	name := r.URL.Query().Get("name")
+	if name == "" {
+		name = "upload"
+	}
+	v, err := h.Advisories.Import(r.Context(), actor, name, http.MaxBytesReader(w, r.Body, AdvisoriesSizeMax))
+	if err != nil {
+		return tooLarge(err)
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) match(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	var inv gatehouse.Inventory
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, MatchSizeMax)).Decode(&inv); err != nil {
+		return tooLarge(gatehouse.Errorf(gatehouse.CodeInvalid, "the inventory is not valid JSON: %w", err))
+	}
+	v, err := h.Advisories.Match(r.Context(), inv)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) policyList(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	v, err := h.Policies.List(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) policyPut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	name := r.PathValue("name")
+	if strings.ContainsAny(name, "/\\") || strings.HasPrefix(name, ".") || len(name) > 200 {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "policy name %q is not a file name", name)
+	}
+	source, err := io.ReadAll(http.MaxBytesReader(w, r.Body, PolicySizeMax))
+	if err != nil {
+		return tooLarge(err)
+	}
+	if err := h.Policies.Put(r.Context(), actor, name, source); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h handler) policyDelete(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	if err := h.Policies.Delete(r.Context(), actor, r.PathValue("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (h handler) decision(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	d, err := h.Policies.Decision(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, d)
+}
+
+func tooLarge(err error) error {
+	var m *http.MaxBytesError
+	if errors.As(err, &m) {
+		return gatehouse.Errorf(gatehouse.CodeTooLarge, "the body is larger than %d bytes", m.Limit)
+	}
+	return err
+}

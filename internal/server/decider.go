@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
+)
+
+// decider answers requests: it gathers what the policies in force need and lets
+// them judge. Decisions are kept, a moment later, so that they can be explained.
+type decider struct {
+	db       *db.DB
+	policies *policies
+	facts    *facts
+	log      *slog.Logger
+
+	mu      sync.Mutex
+	waiting []gatehouse.Decision // not written yet, oldest first
+	wake    chan struct{}
+}
+
+const (
+	// waitingMax bounds the decisions that wait to be written; past it the
+	// oldest are dropped, and the log says so.
+	waitingMax = 10_000
+	// keepEvery collects decisions, so that a burst costs one transaction.
+	keepEvery = 200 * time.Millisecond
+)
+
+func newDecider(d *db.DB, p *policies, f *facts, log *slog.Logger) *decider {
+	return &decider{db: d, policies: p, facts: f, log: log, wake: make(chan struct{}, 1)}
+}
+
+// Decide implements admit.Decider. A set that cannot be read is an incomplete
+// one, and denies.
+func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+	out := d.judge(ctx, req)
+	d.log.DebugContext(ctx, "decide done", "id", out.ID, "verdict", out.Verdict.String(), "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
+	d.mu.Lock()
+	d.waiting = append(d.waiting, out)
+	dropped := len(d.waiting) - waitingMax
+	if dropped > 0 {
+		d.waiting = d.waiting[dropped:]
+	}
+	d.mu.Unlock()
+	if dropped > 0 {
+		d.log.WarnContext(ctx, "decisions dropped before they were written", "count", dropped)
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+	return out
+}
+
+// judge decides without keeping the decision.
+func (d *decider) judge(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+	set, err := d.policies.Set(ctx)
+	if err != nil {
+		d.log.ErrorContext(ctx, "read policies failed", "error", err)
+		set = decide.PolicySet{}
+	}
+	return d.judgeFacts(ctx, set, gather.Facts(ctx, set, req, d.facts.sources()))
+}
+
+// judgeFacts decides about gathered facts, and puts the causes of what failed
+// inside into the log: they are nobody else's business.
+func (d *decider) judgeFacts(ctx context.Context, set decide.PolicySet, req gatehouse.Request) gatehouse.Decision {
+	for _, img := range req.Images {
+		for need, err := range img.Failed {
+			if err != nil && err.Code == gatehouse.CodeInternal {
+				d.log.ErrorContext(ctx, "gather failed", "image", img.Written, "need", need, "error", err)
+			}
+		}
+	}
+	return decide.Decide(ctx, set, req)
+}
+
+// recent finds a decision that has not been written yet.
+func (d *decider) recent(id string) (gatehouse.Decision, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range d.waiting {
+		if w.ID == id {
+			return w, true
+		}
+	}
+	return gatehouse.Decision{}, false
+}
+
+// keep writes decisions until ctx ends, and then the rest.
+func (d *decider) keep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-d.wake:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(keepEvery):
+		}
+		d.flush(context.WithoutCancel(ctx))
+	}
+	return nil
+}
+
+func (d *decider) flush(ctx context.Context) {
+	d.mu.Lock()
+	batch := d.waiting
+	d.mu.Unlock()
+	if len(batch) == 0 {
+		return
+	}
+	err := d.db.Write(ctx, func(tx *db.Tx) error {
+		for _, one := range batch {
+			if err := tx.SaveDecision(ctx, one); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		d.log.ErrorContext(ctx, "write decisions failed", "error", err)
+		return // they wait for the next one
+	}
+	written := map[string]bool{}
+	for _, one := range batch {
+		written[one.ID] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	rest := d.waiting[:0:0]
+	for _, w := range d.waiting {
+		if !written[w.ID] {
+			rest = append(rest, w)
+		}
+	}
+	d.waiting = rest
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/internal/report"
+)
+
+// images answers the API's questions about stored images.
+type images struct{ *Server }
+
+// verdict is the answer of GET /api/v1/verdicts: what would happen to a Pod
+// that runs this image now, and why.
+type verdict struct {
+	Reference  string               `json:"reference"`
+	Digest     gatehouse.Digest     `json:"digest"`
+	Verdict    gatehouse.Verdict    `json:"verdict"`
+	Reasons    []gatehouse.Reason   `json:"reasons"`
+	Policies   policiesMet          `json:"policies"`
+	Signatures []gatehouse.Evidence `json:"signatures"`
+	Findings   findings             `json:"findings"`
+	Database   generation           `json:"database"`
+	DecidedAt  time.Time            `json:"decidedAt"`
+}
+
+type policiesMet struct {
+	Digest gatehouse.Digest `json:"digest"`
+	Met    []string         `json:"met"`
+	Failed []string         `json:"failed"`
+}
+
+type findings struct {
+	Indexed           bool           `json:"indexed"`
+	Complete          bool           `json:"complete"`
+	IncompleteReasons []string       `json:"incompleteReasons"`
+	Summary           report.Summary `json:"summary"`
+	Fixable           report.Summary `json:"fixable"`
+	IndexedAt         time.Time      `json:"indexedAt,omitzero"`
+	MatchedAt         time.Time      `json:"matchedAt,omitzero"` // when an advisory last changed the summary
+}
+
+// Resolve implements api.Images.
+func (i images) Resolve(ref gatehouse.Ref) (gatehouse.Repo, error) {
+	if !i.facts.isOwn(ref.Registry) {
+		return "", gatehouse.Errorf(gatehouse.CodeNotFound, "%s is not in this registry", ref.Registry).
+			WithHint("write the reference with this server's own name, one of its hostnames")
+	}
+	return ref.Repo, nil
+}
+
+// Verdict implements api.Images.
+func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
+	digest, err := i.facts.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	ref.Digest = digest
+	req, err := podOf(ref)
+	if err != nil {
+		return nil, err
+	}
+	set, err := i.policies.Set(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := gather.Facts(ctx, set, req, i.facts.sources())
+	d := i.decider.judgeFacts(ctx, set, known)
+	v := verdict{
+		Reference: ref.String(), Digest: digest, Verdict: d.Verdict, Reasons: d.Reasons, Policies: met(d), DecidedAt: d.At,
+		Signatures: []gatehouse.Evidence{},
+	}
+	for _, img := range known.Images {
+		for _, e := range img.Evidence {
+			if !slices.ContainsFunc(v.Signatures, func(o gatehouse.Evidence) bool { return o.Artifact == e.Artifact && o.Identity == e.Identity }) {
+				v.Signatures = append(v.Signatures, e)
+			}
+		}
+	}
+	if v.Findings, err = i.findings(ctx, digest); err != nil {
+		return nil, err
+	}
+	v.Database, err = i.generation(ctx)
+	return v, err
+}
+
+// podOf is the smallest Pod that runs ref.
+func podOf(ref gatehouse.Ref) (gatehouse.Request, error) {
+	type object = map[string]any
+	b, err := json.Marshal(object{
+		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": "verdict", "namespace": "default"},
+		"spec": object{"containers": []object{{"name": "image", "image": ref.String()}}},
+	})
+	return gatehouse.Request{
+		UID: "verdict", Kind: gatehouse.ObjectKind{Version: "v1", Kind: "Pod"}, Operation: "CREATE",
+		Name: "verdict", Namespace: "default", Object: b, Now: time.Now().UTC(),
+	}, err
+}
+
+func met(d gatehouse.Decision) policiesMet {
+	out := policiesMet{Digest: d.Policies, Met: []string{}, Failed: []string{}}
+	for _, r := range d.Reasons {
+		if r.Policy != "" && r.Verdict == gatehouse.Deny && !slices.Contains(out.Failed, r.Policy) {
+			out.Failed = append(out.Failed, r.Policy)
+		}
+	}
+	for _, r := range d.Reasons {
+		if r.Policy != "" && !slices.Contains(out.Failed, r.Policy) && !slices.Contains(out.Met, r.Policy) {
+			out.Met = append(out.Met, r.Policy)
+		}
+	}
+	return out
+}
+
+func (i images) findings(ctx context.Context, digest gatehouse.Digest) (f findings, err error) {
+	var img db.Image
+	err = i.db.Get(ctx, func(tx *db.Tx) (err error) {
+		img, f.Indexed, err = tx.ImageByDigest(ctx, digest)
+		return err
+	})
+	if err != nil {
+		return f, err
+	}
+	scan, err := i.facts.scan(ctx, digest)
+	if err != nil {
+		return f, err
+	}
+	f.Complete, f.IncompleteReasons, f.IndexedAt, f.MatchedAt = scan.Complete, scan.Incomplete, img.IndexedAt, img.MatchedAt
+	if f.IncompleteReasons == nil {
+		f.IncompleteReasons = []string{}
+	}
+	f.Summary, f.Fixable = summary(img.Counts.All), summary(img.Counts.Fixable)
+	return f, nil
+}
+
+func summary(n [6]int) report.Summary {
+	return report.Summary{
+		Critical: n[gatehouse.SeverityCritical], High: n[gatehouse.SeverityHigh], Medium: n[gatehouse.SeverityMedium],
+		Low: n[gatehouse.SeverityLow], Negligible: n[gatehouse.SeverityNegligible], Unknown: n[gatehouse.SeverityUnknown],
+	}
+}
+
+// Report implements api.Images: the whole scan report.
+func (i images) Report(ctx context.Context, ref gatehouse.Ref) (any, error) {
+	digest, err := i.facts.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	scan, err := i.facts.scan(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	if scan.Inventory == nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s has not been indexed yet", ref).
+			WithHint("images are indexed within moments of the push; ask again. An index has no report: name one of its images by digest")
+	}
+	gen, err := i.generation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target := report.Target{Reference: ref.String(), Digest: digest}
+	database := report.Database{Source: gen.source(), UpdatedAt: gen.UpdatedAt, Digest: gen.Digest}
+	return report.New(target, database, *scan.Inventory, scan.Findings, report.Filter{}), nil
+}
