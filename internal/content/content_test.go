@@ -2,7 +2,9 @@ package content_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -14,9 +16,36 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 )
 
+// template is an empty database file: migrating one per test would take most of
+// the tests' time.
+var template = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "content-test-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "gatehouse.db")
+	d, err := db.OpenSQLite(context.Background(), path, db.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 func openDB(t *testing.T, opts db.Options) *db.DB {
 	t.Helper()
-	d, err := db.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "gatehouse.db"), opts)
+	empty, err := template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	if err := os.WriteFile(path, empty, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := db.OpenSQLite(t.Context(), path, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"mime"
 	"slices"
 	"strings"
@@ -103,7 +104,7 @@ func ParseManifest(mediaType string, body []byte) (*Parsed, error) {
 	}
 	var w wireManifest
 	if err := json.Unmarshal(body, &w); err != nil {
-		return nil, invalid("%v", err)
+		return nil, wrongType(err)
 	}
 	if w.SchemaVersion == 1 {
 		return nil, schema1Refused()
@@ -124,6 +125,15 @@ func ParseManifest(mediaType string, body []byte) (*Parsed, error) {
 			WithHint("send one of %s", strings.Join(MediaTypes(), ", "))
 	}
 	return w.parsed()
+}
+
+// wrongType says what the decoder found in the words of the manifest.
+func wrongType(err error) error {
+	var te *json.UnmarshalTypeError
+	if errors.As(err, &te) {
+		return invalid("%s is a %s", te.Field, te.Value).WithHint("see the OCI image-spec, manifest.md and image-index.md")
+	}
+	return invalid("%v", err)
 }
 
 func schema1Refused() error {

@@ -54,27 +54,6 @@ func (t *Tx) Admin(ctx context.Context) (Account, error) {
 	return a, nil
 }
 
-// Accounts lists accounts by name after the given one, at most n.
-func (t *Tx) Accounts(ctx context.Context, after string, n int) ([]Account, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT `+accountColumns+` FROM account WHERE name > $1 ORDER BY name LIMIT $2`, after, max(0, n))
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	defer rows.Close()
-	var out []Account
-	for rows.Next() {
-		a, err := scanAccount(rows)
-		if err != nil {
-			return nil, unavailable(err)
-		}
-		out = append(out, a)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unavailable(err)
-	}
-	return out, nil
-}
-
 // AddAccount adds an account with its audit record. added is false where the
 // name is taken; nothing has changed then.
 func (t *Tx) AddAccount(ctx context.Context, actor gatehouse.Actor, a Account) (added bool, err error) {
@@ -102,17 +81,4 @@ func (t *Tx) SetPassword(ctx context.Context, actor gatehouse.Actor, name, passw
 		return notFound("", "there is no account %q", name)
 	}
 	return t.AddAudit(ctx, actor, "account.password", name, "")
-}
-
-// DeleteAccount removes an account, with its audit record. CodeNotFound: there
-// is none of that name.
-func (t *Tx) DeleteAccount(ctx context.Context, actor gatehouse.Actor, name string) error {
-	n, err := affected(t.tx.ExecContext(ctx, `DELETE FROM account WHERE name = $1`, name))
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return notFound("", "there is no account %q", name)
-	}
-	return t.AddAudit(ctx, actor, "account.delete", name, "")
 }

@@ -280,16 +280,20 @@ func (t *Tx) NextJobAt(ctx context.Context, kinds []string) (at time.Time, ok bo
 	for i, kind := range kinds {
 		args[i], marks[i] = kind, fmt.Sprintf("$%d", i+1)
 	}
-	var micro *int64
-	err = t.tx.QueryRowContext(ctx, `SELECT MIN(CASE WHEN state = 0 THEN run_at ELSE leased_until END) FROM job
-		WHERE state IN (0, 1) AND kind IN (`+strings.Join(marks, ", ")+`)`, args...).Scan(&micro)
+	in := strings.Join(marks, ", ")
+	var ready, leased *int64
+	err = t.tx.QueryRowContext(ctx, `SELECT
+		(SELECT r.run_at FROM job r WHERE r.state = 0 AND r.kind IN (`+in+`) ORDER BY r.run_at, r.id LIMIT 1),
+		(SELECT l.leased_until FROM job l WHERE l.state = 1 AND l.kind IN (`+in+`) ORDER BY l.leased_until LIMIT 1)`, args...).Scan(&ready, &leased)
 	if err != nil {
 		return time.Time{}, false, unavailable(err)
 	}
-	if micro == nil {
-		return time.Time{}, false, nil
+	for _, micro := range []*int64{ready, leased} {
+		if micro != nil && (!ok || fromMicros(*micro).Before(at)) {
+			at, ok = fromMicros(*micro), true
+		}
 	}
-	return fromMicros(*micro), true, nil
+	return at, ok, nil
 }
 
 // ForgetJobs removes done jobs that ended before doneBefore and failed ones that

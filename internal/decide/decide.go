@@ -39,10 +39,12 @@ func Decide(ctx context.Context, set PolicySet, req gatehouse.Request) (d gateho
 	}()
 	s.object()
 	s.wholeSet()
-	for _, p := range set.Policies {
-		s.policy(ctx, p, true)
+	if !s.unreadable { // what cannot be read cannot be judged
+		for _, p := range set.Policies {
+			s.policy(ctx, p, true)
+		}
+		s.unmatched()
 	}
-	s.unmatched()
 	if err := ctx.Err(); err != nil && !s.denied() {
 		s.deny(gatehouse.Reason{Code: CodeTimeout, Message: "the time for the decision was over before all policies had judged"})
 	}
@@ -58,6 +60,8 @@ type session struct {
 	picks   bool         // the set holds an image policy
 	judged  int          // policies that applied and judged
 	reasons []gatehouse.Reason
+	// unreadable: the object is not one that Kubernetes could have.
+	unreadable bool
 }
 
 func (s *session) add(r gatehouse.Reason) { s.reasons = append(s.reasons, r) }
@@ -113,6 +117,7 @@ func (s *session) object() {
 func (s *session) objectImages() {
 	want, err := objectImages(s.req)
 	if err != nil {
+		s.unreadable = true
 		s.deny(gatehouse.Reason{Code: CodeObjectInvalid, Message: err.Error(), Hint: gatehouse.HintOf(err)})
 		return
 	}

@@ -232,3 +232,21 @@ func TestRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestPull: a pull has an image and no object.
+func TestPull(t *testing.T) {
+	ref, err := gatehouse.ParseRef("r.example/a@" + string(gatehouse.DigestOf(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := gatehouse.Request{UID: "1", Operation: "PULL", Images: []gatehouse.ImageFacts{{Written: ref.String(), Image: ref}}}
+	set := goodSet()
+	set.Policies[0] = picking{scripted{name: "images", judge: yes(0)}, every}
+	if d := decide.Decide(context.Background(), set, req); d.Verdict != gatehouse.Allow || d.Subject != ref.Digest {
+		t.Errorf("%s of %s: %+v", d.Verdict, d.Subject, d.Reasons)
+	}
+	set.Policies[0] = picking{scripted{name: "images", judge: yes()}, every}
+	if d := decide.Decide(context.Background(), set, req); d.Verdict != gatehouse.Deny {
+		t.Errorf("%s: %+v", d.Verdict, d.Reasons)
+	}
+}

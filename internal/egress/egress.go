@@ -44,7 +44,7 @@ type Config struct {
 	// RootCAs replaces the system's certificate authorities; nil keeps them.
 	RootCAs *x509.CertPool
 	// UnverifiedTLS lists hosts (host or host:port, as in a URL) whose
-	// certificate is not verified.
+	// certificate is not verified; "*" is all of them.
 	UnverifiedTLS []string
 	// UserAgent is sent where the request has none.
 	UserAgent string
@@ -218,5 +218,5 @@ func (e *Egress) Close() {
 }
 
 func (e *Egress) unverified(u *url.URL) bool {
-	return slices.Contains(e.cfg.UnverifiedTLS, u.Host) || slices.Contains(e.cfg.UnverifiedTLS, u.Hostname())
+	return slices.ContainsFunc(e.cfg.UnverifiedTLS, func(h string) bool { return h == u.Host || h == u.Hostname() || h == "*" })
 }

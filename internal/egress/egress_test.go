@@ -223,9 +223,11 @@ func TestUnverifiedTLSIsPerHost(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %v, want a certificate error", err)
 	}
-	body, err := get(t, egress.New(egress.Config{UserTyped: true, UnverifiedTLS: []string{strings.TrimPrefix(secure.URL, "https://")}}), secure.URL)
-	if err != nil || body != "hello" {
-		t.Errorf("%q, %v", body, err)
+	for _, host := range []string{strings.TrimPrefix(secure.URL, "https://"), "127.0.0.1", "*"} {
+		body, err := get(t, egress.New(egress.Config{UserTyped: true, UnverifiedTLS: []string{host}}), secure.URL)
+		if err != nil || body != "hello" {
+			t.Errorf("%s: %q, %v", host, body, err)
+		}
 	}
 }
 

@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -429,6 +432,44 @@ func TestEgressIsAsked(t *testing.T) {
 	t.Cleanup(e.Close)
 	_, err := newClient(t, fetch.Options{Transport: e.Transport()}).Registry(host).ManifestByTag(t.Context(), "a", "b")
 	wantCode(t, err, gatehouse.CodeDenied)
+}
+
+// TestRegistryCannotLeadInside: a registry that a server may reach names other
+// addresses, as its token service and as the place of a blob.
+func TestRegistryCannotLeadInside(t *testing.T) {
+	touched := atomic.Bool{}
+	inside, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &httptest.Server{Listener: inside, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		touched.Store(true)
+		_, _ = io.WriteString(w, `{"token":"x"}`)
+	}), ReadHeaderTimeout: time.Minute}}
+	s.Start()
+	t.Cleanup(s.Close)
+	e := egress.New(egress.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	t.Cleanup(e.Close)
+	c := newClient(t, fetch.Options{Transport: e.Transport(), Credentials: fetch.Password("127.0.0.1", "ann", "s3cret")})
+
+	realm := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+s.URL+`/token",service="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	if _, err := c.Registry(realm).ManifestByTag(t.Context(), "a", "b"); err == nil {
+		t.Error("a token service inside was accepted")
+	}
+	blob := liar(t, map[string]func(http.ResponseWriter){
+		"/v2/a/blobs/" + string(gatehouse.DigestOf(nil)): func(w http.ResponseWriter) {
+			w.Header().Set("Location", s.URL+"/secret")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		},
+	})
+	_, err = c.Registry(blob).OpenBlob(t.Context(), "a", gatehouse.DigestOf(nil))
+	wantCode(t, err, gatehouse.CodeDenied)
+	if touched.Load() {
+		t.Error("the address inside was contacted")
+	}
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

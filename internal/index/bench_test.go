@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
@@ -62,11 +63,26 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
+// reportCPU reports the processor time of the process, all goroutines together,
+// which holds on a busy machine too.
+func reportCPU(b *testing.B) func() {
+	used := func() float64 {
+		var r syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+			b.Fatal(err)
+		}
+		return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e6
+	}
+	before := used()
+	return func() { b.ReportMetric((used()-before)/float64(b.N), "cpu-ms/op") }
+}
+
 // BenchmarkFloor is what nobody can avoid who works in one goroutine: inflate,
 // hash, and read every body of the tar.
 func BenchmarkFloor(b *testing.B) {
 	layer, size := benchLayer()
 	b.SetBytes(size)
+	defer reportCPU(b)()
 	for b.Loop() {
 		z, err := gzip.NewReader(bytes.NewReader(layer))
 		if err != nil {
@@ -96,6 +112,7 @@ func BenchmarkLayer(b *testing.B) {
 	extractors := index.Extractors()
 	b.SetBytes(size)
 	b.ReportAllocs()
+	defer reportCPU(b)()
 	for b.Loop() {
 		if _, err := index.Layer(b.Context(), bytes.NewReader(layer), index.Limits{}, extractors); err != nil {
 			b.Fatal(err)

@@ -29,11 +29,12 @@ type collector struct {
 	nothing map[uint64]bool
 	seed    maphash.Seed
 
-	pathBytes int64
-	packages  int
-	full      map[string]bool // bounds that were told already
-	reasons   []string
-	untold    int
+	pathBytes    int64
+	packages     int             // kept now
+	packageBytes int64           // kept so far
+	full         map[string]bool // bounds that were told already
+	reasons      []string
+	untold       int
 }
 
 type located struct {
@@ -94,6 +95,10 @@ func (c *collector) bound(name string, packages []gatehouse.Package) []gatehouse
 			c.incomplete("%s: a package has a name or version that is empty or longer than %d bytes", quote(name), fieldMax)
 			continue
 		}
+		if c.packageBytes += packageBytes(p); c.packageBytes > c.limits.PackageBytesMax {
+			c.once("package bytes", "the layer's packages have more than %d bytes of text", c.limits.PackageBytesMax)
+			break
+		}
 		p.Path, p.Layer = "", ""
 		kept = append(kept, p)
 	}
@@ -103,9 +108,18 @@ func (c *collector) bound(name string, packages []gatehouse.Package) []gatehouse
 	return kept
 }
 
+func packageBytes(p gatehouse.Package) int64 {
+	n := len(p.Type) + len(p.Name) + len(p.Version) + len(p.Source) + len(p.SourceVersion) + len(p.Arch) + len(p.Modularity) + len(p.Vendor)
+	for _, l := range p.Licenses {
+		n += len(l)
+	}
+	return int64(n)
+}
+
 // boundPackage makes the strings of p valid UTF-8 of their own memory, and
 // reports whether it is fit to be kept.
 func boundPackage(p *gatehouse.Package) bool {
+	p.Vendor = p.Vendor[:min(len(p.Vendor), fieldMax)]
 	for _, s := range []*string{&p.Type, &p.Name, &p.Version, &p.Source, &p.SourceVersion, &p.Arch, &p.Modularity, &p.Vendor} {
 		if len(*s) > fieldMax {
 			return false
@@ -143,18 +157,28 @@ func (c *collector) drop(name string) {
 // lower layers hold there and below.
 func (c *collector) replace(name string) {
 	c.drop(name)
+	c.replaceAt(name)
+}
+
+func (c *collector) replaceAt(name string) {
 	if name != "" && c.room(name) {
 		c.seq++
 		c.replaced[name] = c.seq
 	}
 }
 
-// notMine is replace for a regular file that was looked at.
-func (c *collector) notMine(name string) {
-	c.replace(name)
+// looked records that the content of name was looked at and holds nothing.
+func (c *collector) looked(name string) {
+	c.drop(name)
 	if c.room("") {
 		c.nothing[maphash.String(c.seed, name)] = true
 	}
+}
+
+// notMine is looked for a file that is to hide what lower layers hold there.
+func (c *collector) notMine(name string) {
+	c.looked(name)
+	c.replaceAt(name)
 }
 
 // link gives name the set of target. It reports false when target's content

@@ -30,7 +30,7 @@ func Extractors() []Extractor {
 		plain{name: "dotnet", version: 1, max: lang.DotNetSizeMax, wants: wantsDotNet, extract: dotNet},
 		plain{name: "composer", version: 1, max: lang.ComposerSizeMax, wants: wantsComposer, extract: composer},
 		sniffed{
-			plain: plain{name: "executable", version: 1, max: 512 * mib, wants: wantsExecutable, extract: executable},
+			plain: plain{name: "executable", version: 1, max: gib, wants: wantsExecutable, extract: executable},
 			sniff: lang.IsExecutable,
 		},
 	}
@@ -225,7 +225,7 @@ func rpmDatabase(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Dis
 
 func archiveLimits(l Limits) lang.ArchiveLimits {
 	return lang.ArchiveLimits{
-		Depth: l.ArchiveDepth, BytesMax: l.ArchiveBytesMax, EntriesMax: l.ArchiveEntriesMax,
+		Depth: l.ArchiveDepth, BytesMax: l.ArchiveBytesMax, EntriesMax: l.ArchiveEntriesMax, Packages: l.SetPackagesMax,
 		MemoryMax: l.MemoryMax, SizeMax: l.FileMax, TempDir: l.TempDir,
 	}
 }

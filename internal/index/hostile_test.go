@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -90,6 +91,7 @@ func TestLayerLimitsPerLayer(t *testing.T) {
 	}{
 		{index.Limits{SetsMax: 10}, "more than 10 files with packages"},
 		{index.Limits{PackagesMax: 10}, "more than 10 packages"},
+		{index.Limits{PackageBytesMax: 500}, "more than 500 bytes of text"},
 		{index.Limits{PathBytesMax: 4000}, "more paths than 4000 bytes"},
 		{index.Limits{BodiesMax: 1000}, "more than 1000 bytes in this layer"},
 	}
@@ -176,12 +178,7 @@ func sparse(name string, size int64) []byte {
 	copy(h[257:], "ustar  \x00")
 	copy(h[386:], fmt.Sprintf("%011o\x00%011o\x00", size, 0))
 	putOctal(h[483:], size)
-	copy(h[148:], "        ")
-	sum := 0
-	for _, b := range h {
-		sum += int(b)
-	}
-	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	fixChecksum(h)
 	return h
 }
 
@@ -247,15 +244,19 @@ func paxSized(t *testing.T, blob []byte, size int) []byte {
 	pax[156] = 'x'
 	first := bytes.Clone(blob)
 	copy(first[124:], "00000000000\x00")
-	for _, h := range [][]byte{pax, first} {
-		copy(h[148:], "        ")
-		sum := 0
-		for _, b := range h[:512] {
-			sum += int(b)
-		}
-		copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
-	}
+	fixChecksum(pax)
+	fixChecksum(first)
 	return append(pax, first...)
+}
+
+// fixChecksum computes a tar header's checksum anew.
+func fixChecksum(h []byte) {
+	copy(h[148:], "        ")
+	sum := 0
+	for _, b := range h[:512] {
+		sum += int(b)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
 }
 
 // panicking is an extractor that panics.
@@ -277,18 +278,48 @@ func TestLayerSurvivesPanic(t *testing.T) {
 	}
 }
 
-// TestLayerMemory: what a layer of 1 GiB costs in memory does not grow with it.
+// TestLayerMemory: what a layer costs in memory does not grow with it.
 func TestLayerMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("reads 1 GiB")
-	}
-	blob := zeros(t, 1<<30)
+	blob := zeros(t, 256<<20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	layerOf(t, index.Limits{RatioMax: 1 << 30}, blob)
 	runtime.ReadMemStats(&after)
-	if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 32<<20 {
 		t.Errorf("%d bytes were allocated", grown)
+	}
+}
+
+// lateReader notices when it is read after its time.
+type lateReader struct {
+	io.Reader
+	over, late atomic.Bool
+}
+
+func (r *lateReader) Read(p []byte) (int, error) {
+	if r.over.Load() {
+		r.late.Store(true)
+	}
+	return r.Reader.Read(p)
+}
+
+// TestLayerLeavesReaderAlone: the reader may be closed once Layer is back, also
+// when it stopped in the middle.
+func TestLayerLeavesReaderAlone(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for range 20 {
+		r := &lateReader{Reader: &endlessTar{header: tarOf(t, entry{name: "x"})[:512]}}
+		if _, err := index.Layer(t.Context(), r, index.Limits{EntriesMax: 10}, nil); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge {
+			t.Fatal(err)
+		}
+		r.over.Store(true)
+		runtime.Gosched()
+		if r.late.Load() {
+			t.Fatal("the reader was read after Layer had returned")
+		}
+	}
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("%d goroutines before, %d after", before, after)
 	}
 }
 

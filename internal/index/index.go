@@ -10,6 +10,7 @@
 //
 //	layer.go      Layer: one stream, two digests, one walk
 //	stream.go     read ahead, inflate ahead, hash beside
+//	format.go     gzip, zstd or tar
 //	walk.go       what each tar entry means
 //	collect.go    what the walk has found, within bounds
 //	extractors.go which file is whose

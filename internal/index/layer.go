@@ -23,9 +23,10 @@ import (
 //	CodeUnavailable  r failed; reading again may help
 //	context errors   ctx ended
 //
-// Layer does not close r and does not use it after it has returned. It uses up
-// to three goroutines and about 25 MiB while it runs, beside what extractors
-// take (limits.MemoryMax and their own). It may be called concurrently.
+// Layer does not close r and does not use it after it has returned, for which
+// it waits until a Read that is under way comes back. It uses three goroutines
+// and about 4 MiB while it runs, beside limits.MemoryMax, the window of zstd
+// and what an extractor takes. It may be called concurrently.
 func Layer(ctx context.Context, r io.Reader, limits Limits, extractors []Extractor) (gatehouse.LayerInventory, error) {
 	limits = limits.withDefaults()
 	found := newCollector(limits)

@@ -1,11 +1,14 @@
 package index_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -87,11 +90,13 @@ func TestLayerRefused(t *testing.T) {
 	flipped[len(flipped)/2] ^= 0x40
 	badHeader := bytes.Clone(plain)
 	copy(badHeader[1024+148:], "99999999")
+	xattr := paxHeader(t, "SCHILY.xattr.user.x", strings.Repeat("x", 2<<20))
 	tests := []struct {
 		name string
 		blob []byte
 		want string
 	}{
+		{"extended attribute of 2 MiB", xattr, "corrupt after 0 entries"},
 		{"nothing", nil, "layer is not gzip, zstd or tar"},
 		{"text", []byte("<html>not found</html>"), "layer is not gzip, zstd or tar"},
 		{"a block of text", bytes.Repeat([]byte("text "), 1000), "layer is not gzip, zstd or tar"},
@@ -118,6 +123,19 @@ func TestLayerRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// paxHeader is a tar of one file with one PAX record, which may be larger than
+// archive/tar would write.
+func paxHeader(t *testing.T, key, value string) []byte {
+	t.Helper()
+	record := " " + key + "=" + value + "\n"
+	length := len(record) + len(fmt.Sprint(len(record)+8))
+	pax := tarOf(t, entry{name: "PaxHeaders.0/x", body: fmt.Sprint(length) + record})
+	pax = pax[:len(pax)-1024]
+	pax[156] = tar.TypeXHeader
+	fixChecksum(pax)
+	return append(pax, tarOf(t, entry{name: "x"})...)
 }
 
 // TestLayerCorruptTarKeepsDigests: a corrupt archive in a whole stream is known

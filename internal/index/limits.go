@@ -22,16 +22,19 @@ type Limits struct {
 	DepthMax int
 	// PathBytesMax bounds the memory in bytes of all paths that are
 	// remembered for one layer: whiteouts, replaced paths, sets.
-	// Default 32 MiB.
+	// Default 64 MiB.
 	PathBytesMax int64
 	// SetsMax is the most package sets of a layer. Default 200,000.
 	SetsMax int
 	// SetPackagesMax is the most packages of one file, PackagesMax of one
-	// layer. Defaults 50,000 and 200,000.
+	// layer. Defaults 20,000 and 200,000.
 	SetPackagesMax int
 	PackagesMax    int
+	// PackageBytesMax bounds the memory in bytes of all names, versions and
+	// other texts of the layer's packages. Default 64 MiB.
+	PackageBytesMax int64
 	// FileMax is the largest file in bytes that any extractor is given,
-	// whatever its own FileMax. Default 512 MiB.
+	// whatever its own FileMax. Default 1 GiB.
 	FileMax int64
 	// BodiesMax is the most bytes that extractors are given in all for one
 	// layer; it is what a sparse file costs, whose bytes are not in the
@@ -71,9 +74,9 @@ const (
 func DefaultLimits() Limits {
 	return Limits{
 		UncompressedMax: 16 * gib, RatioMax: 1000, RatioAfter: 64 * mib, WindowMax: 128 * mib,
-		EntriesMax: 2_000_000, PathMax: 4096, DepthMax: 256, PathBytesMax: 32 * mib,
-		SetsMax: 200_000, SetPackagesMax: 50_000, PackagesMax: 200_000,
-		FileMax: 512 * mib, BodiesMax: 8 * gib, MemoryMax: 16 * mib,
+		EntriesMax: 2_000_000, PathMax: 4096, DepthMax: 256, PathBytesMax: 64 * mib,
+		SetsMax: 200_000, SetPackagesMax: 20_000, PackagesMax: 200_000, PackageBytesMax: 64 * mib,
+		FileMax: gib, BodiesMax: 8 * gib, MemoryMax: 16 * mib,
 		ArchiveDepth: 4, ArchiveBytesMax: 2 * gib, ArchiveEntriesMax: 200_000,
 	}
 }
@@ -92,6 +95,7 @@ func (l Limits) withDefaults() Limits {
 	l.SetsMax = orDefault(l.SetsMax, d.SetsMax)
 	l.SetPackagesMax = orDefault(l.SetPackagesMax, d.SetPackagesMax)
 	l.PackagesMax = orDefault(l.PackagesMax, d.PackagesMax)
+	l.PackageBytesMax = orDefault(l.PackageBytesMax, d.PackageBytesMax)
 	l.FileMax = orDefault(l.FileMax, d.FileMax)
 	l.BodiesMax = orDefault(l.BodiesMax, d.BodiesMax)
 	l.MemoryMax = orDefault(l.MemoryMax, d.MemoryMax)

@@ -110,7 +110,7 @@ func (w *walker) tarEntry(h *tar.Header, content io.Reader) error {
 		return nil
 	}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // TypeRegA: old archives
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		return w.regular(name, h.Size, h.FileInfo().Mode(), content)
 	case tar.TypeDir:
 		w.found.drop(name)
@@ -168,7 +168,11 @@ func (w *walker) regular(name string, size int64, mode fs.FileMode, content io.R
 			return w.contentError(name, err)
 		}
 		if !k.sniffer.Sniff(head) {
-			w.found.notMine(name)
+			if isData(name) {
+				w.found.looked(name)
+			} else {
+				w.found.notMine(name)
+			}
 			return nil
 		}
 		content = io.MultiReader(strings.NewReader(string(head)), content)
@@ -196,12 +200,28 @@ func (w *walker) regular(name string, size int64, mode fs.FileMode, content io.R
 		w.found.notMine(name)
 		return nil
 	}
+	if errors.As(err, new(*body.DiskError)) {
+		return w.contentError(name, err)
+	}
 	if err != nil {
 		w.found.incomplete("%s: %s file could not be read: %v", quote(name), k.name, err)
 	}
 	set.Extractor = k.name
 	w.found.put(name, set)
 	return nil
+}
+
+// isData reports whether a name is that of data or source code. A build
+// context from Windows gives every file execute permission, and to remember
+// each of them, because an executable of the same name might lie below, would
+// make the layer's lists as long as its files.
+func isData(name string) bool {
+	switch path.Ext(name) {
+	case ".c", ".cjs", ".conf", ".css", ".csv", ".gif", ".go", ".gz", ".h", ".html", ".jpg", ".js", ".json", ".map", ".md", ".mjs",
+		".php", ".png", ".po", ".py", ".pyc", ".rb", ".scss", ".svg", ".ts", ".tsx", ".txt", ".woff", ".woff2", ".xml", ".yaml", ".yml":
+		return true
+	}
+	return false
 }
 
 // contentError: the stream or the disk under body failed in the middle of name.

@@ -146,10 +146,11 @@ func (r *runner) run(work context.Context, j *Job) {
 		r.end(ctx, log, j, errors.New("its worker died in every attempt"))
 		return
 	}
+	id, lease := j.ID, j.Lease // the handler holds j
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		r.keep(ctx, cancel, j.ID, j.Lease)
+		r.keep(ctx, cancel, id, lease)
 	}()
 	log.DebugContext(ctx, "job start")
 	begun := time.Now()

@@ -19,11 +19,8 @@ type installed struct {
 	modular   bool   // from a module, even where the stream is unknown
 }
 
-// affects reports whether one entry of an advisory speaks of v.
-func (v installed) affects(a gatehouse.Affected) bool {
-	if a.Status == "not_affected" || a.Informational != "" || !v.sameModule(a) {
-		return false
-	}
+// affects reports whether one entry of an advisory holds v.
+func (v *installed) affects(a gatehouse.Affected) bool {
 	return slices.Contains(a.Versions, v.version) || slices.ContainsFunc(a.Ranges, v.inRange)
 }
 
@@ -35,7 +32,7 @@ func (v installed) affects(a gatehouse.Affected) bool {
 // An event whose version cannot be compared counts against v: an introduction
 // as passed, a repair as not reached unless v is beyond all it can mean. A wrong finding can be seen, a missing
 // one cannot.
-func (v installed) inRange(r gatehouse.Range) bool {
+func (v *installed) inRange(r gatehouse.Range) bool {
 	if v.unordered {
 		return false
 	}
@@ -84,7 +81,7 @@ func (v installed) inRange(r gatehouse.Range) bool {
 // orderOf returns the order that a range's type asks for. A SEMVER range for an
 // ecosystem with an order of its own is read in that order where the installed
 // version is no semantic one.
-func (v installed) orderOf(r gatehouse.Range) version.Order {
+func (v *installed) orderOf(r gatehouse.Range) version.Order {
 	if r.Type == "SEMVER" && v.order.Name() != "semver" && version.Semver().Valid(v.version) == nil {
 		return version.Semver()
 	}
@@ -92,7 +89,7 @@ func (v installed) orderOf(r gatehouse.Range) version.Order {
 }
 
 // fixes returns the versions above v that an entry names as repaired.
-func (v installed) fixes(a gatehouse.Affected) []string {
+func (v *installed) fixes(a gatehouse.Affected) []string {
 	var out []string
 	for _, r := range a.Ranges {
 		for _, e := range r.Events {
@@ -112,7 +109,7 @@ func (v installed) fixes(a gatehouse.Affected) []string {
 // modules. Where the package does not tell its stream (no MODULARITYLABEL), the
 // first number of the repaired version stands in for it, which is what most
 // streams are named by.
-func (v installed) sameModule(a gatehouse.Affected) bool {
+func (v *installed) sameModule(a gatehouse.Affected) bool {
 	repaired := ""
 	for _, r := range a.Ranges {
 		for _, e := range r.Events {

@@ -259,3 +259,21 @@ func BenchmarkImage(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkVersions matches versions of one package with one Matcher, as a
+// changed advisory asks for: openssl of Debian 11 has dozens of records.
+func BenchmarkVersions(b *testing.B) {
+	adv := realAdvisories(b)
+	keys := []match.Key{{Space: "Debian:11", Name: "openssl"}}
+	for name, v := range map[string]string{"repaired": "99-1", "affected": "1.1.1d-0"} {
+		b.Run(name, func(b *testing.B) {
+			m := match.NewMatcher(adv)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := m.Package(context.Background(), gatehouse.Package{Type: "deb", Name: "openssl", Version: v}, keys); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

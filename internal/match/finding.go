@@ -15,7 +15,7 @@ const (
 )
 
 // finding puts together what all records say of one flaw of p.
-func (m *matcher) finding(ctx context.Context, p gatehouse.Package, g flaw) (gatehouse.Finding, error) {
+func (m *Matcher) finding(ctx context.Context, p gatehouse.Package, g flaw) (gatehouse.Finding, error) {
 	f := gatehouse.Finding{
 		ID: g.id, Kind: gatehouse.KindVulnerability, Package: p, Aliases: aliases(g),
 		FixedVersion: fixedVersion(g),
@@ -26,7 +26,7 @@ func (m *matcher) finding(ctx context.Context, p gatehouse.Package, g flaw) (gat
 			f.Kind = gatehouse.KindMalware
 		}
 	}
-	records, err := m.records(ctx, g, f.Aliases)
+	records, err := m.told(ctx, g, f.Aliases)
 	if err != nil {
 		return f, err
 	}
@@ -46,7 +46,7 @@ func aliases(g flaw) []string {
 		names := ownNames(h.adv)
 		if len(h.flaws) == 1 {
 			for _, n := range h.adv.Upstream {
-				if !cvePattern.MatchString(n) {
+				if !isCVE(n) {
 					names = append(names, n)
 				}
 			}
@@ -97,8 +97,8 @@ func fixedVersion(g flaw) string {
 // affectsAlso reports whether the record speaks of another version of the same
 // package, in the same module stream.
 func (h hit) affectsAlso(v string) bool {
-	other := h.v
-	other.version = v
+	other := *h.v
+	other.version, other.unordered = v, false
 	return slices.ContainsFunc(h.entries, func(e gatehouse.Affected) bool {
 		return slices.Contains(e.Versions, v) || slices.ContainsFunc(e.Ranges, other.inRange)
 	})
@@ -137,9 +137,9 @@ const (
 	rankOther // one that only shares the name
 )
 
-// records returns all records that have something to say of the flaw, best
+// told returns all records that have something to say of the flaw, best
 // first: those that matched, and those that share its CVE or GHSA name.
-func (m *matcher) records(ctx context.Context, g flaw, aliases []string) ([]told, error) {
+func (m *Matcher) told(ctx context.Context, g flaw, aliases []string) ([]told, error) {
 	var out []told
 	seen := map[string]bool{}
 	add := func(a gatehouse.Advisory, t told) {
@@ -152,7 +152,7 @@ func (m *matcher) records(ctx context.Context, g flaw, aliases []string) ([]told
 		case t.rank == rankVendor:
 		case strings.HasPrefix(a.ID, "GHSA-"):
 			t.rank = rankGHSA
-		case cvePattern.MatchString(a.ID):
+		case isCVE(a.ID):
 			t.rank = rankNVD
 		}
 		out = append(out, t)
@@ -212,7 +212,7 @@ func prefix(id string) string {
 
 // full returns a record with its texts; what For gave stands in for one that
 // Named does not know.
-func (m *matcher) full(ctx context.Context, a gatehouse.Advisory) (gatehouse.Advisory, error) {
+func (m *Matcher) full(ctx context.Context, a gatehouse.Advisory) (gatehouse.Advisory, error) {
 	list, err := m.lookup(ctx, a.ID)
 	if err != nil {
 		return a, err
@@ -225,13 +225,16 @@ func (m *matcher) full(ctx context.Context, a gatehouse.Advisory) (gatehouse.Adv
 	return a, nil
 }
 
-func (m *matcher) lookup(ctx context.Context, name string) ([]gatehouse.Advisory, error) {
+func (m *Matcher) lookup(ctx context.Context, name string) ([]gatehouse.Advisory, error) {
 	if list, ok := m.named[name]; ok {
 		return list, nil
 	}
 	list, err := m.adv.Named(ctx, name)
 	if err != nil {
 		return nil, err
+	}
+	if len(m.named) >= remembered {
+		clear(m.named)
 	}
 	m.named[name] = list
 	return list, nil

@@ -10,85 +10,146 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/match/version"
 )
 
-// matcher holds what one call has looked up already.
-type matcher struct {
-	adv   Advisories
-	named map[string][]gatehouse.Advisory
+// Matcher matches many packages against one generation of advisories and
+// remembers what it has looked up, so that a thousand versions of one package
+// cost one look. It is for one batch of work and not safe for concurrent use.
+type Matcher struct {
+	adv     Advisories
+	records map[Key][]*record
+	named   map[string][]gatehouse.Advisory
 }
 
-// hit is one record that may speak of the package.
-type hit struct {
+// remembered is how many look-ups of each kind a Matcher keeps before it
+// forgets all and starts over.
+const remembered = 10_000
+
+// NewMatcher returns a Matcher over adv.
+func NewMatcher(adv Advisories) *Matcher {
+	return &Matcher{adv: adv, records: map[Key][]*record{}, named: map[string][]gatehouse.Advisory{}}
+}
+
+// record is an advisory with what it says of one package name.
+type record struct {
 	adv     gatehouse.Advisory
-	key     Key
-	v       installed
 	flaws   []string             // CVE ids that it covers
-	entries []gatehouse.Affected // that speak of this package's stream at all
-	affects bool                 // the installed version
+	entries []gatehouse.Affected // of the name
 	os      bool                 // of a distribution's own feed
 }
 
-// pkg matches p under all of its keys at once, so that a record found under two
-// of them is one.
-func (m *matcher) pkg(ctx context.Context, p gatehouse.Package, keys []Key) ([]gatehouse.Finding, error) {
+// hit is a record that speaks of the package, though perhaps to say that this
+// version is not affected.
+type hit struct {
+	*record // shared, not to be changed
+	key     Key
+	v       *installed
+	flaws   []string             // of the record, less those that another one overrules
+	entries []gatehouse.Affected // of the record, less those of other module streams
+	affects bool                 // the installed version
+}
+
+// Package matches one package under the keys that [Keys] gave for it, all at
+// once, so that a record found under two of them is one. It needs no
+// distribution: a finding can hang on a package version that many images
+// share. The findings stand in the order of [Sort]. Errors are those of the
+// store of advisories.
+func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) ([]gatehouse.Finding, error) {
 	var hits []hit
-	seen := map[string]bool{}
+	affected := false
 	for _, k := range keys {
 		order, err := version.For(k.Space)
 		if err != nil {
 			return nil, err
 		}
-		v := installed{order: order, version: comparable(p, k), module: stream(p.Modularity)}
-		v.modular = v.module != "" || p.Type == "rpm" && strings.Contains(p.Version, moduleMark)
+		v := &installed{order: order, version: comparedVersion(p, k), module: stream(p.Modularity)}
 		if v.version == "" {
 			continue // Unmatchable tells of it
 		}
+		v.modular = v.module != "" || p.Type == "rpm" && strings.Contains(p.Version, moduleMark)
 		v.unordered = order.Valid(v.version) != nil
-		records, err := m.adv.For(ctx, k.Space, k.Name)
+		records, err := m.recordsFor(ctx, k, p.OS())
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range records {
-			h, ok := newHit(a, k, v, p.OS())
-			if id := a.ID + "\x00" + k.Space; ok && !seen[id] {
-				seen[id] = h.affects // a second key may still find it
+		hits = slices.Grow(hits, len(records))
+		for _, r := range records {
+			if h, ok := newHit(r, k, v); ok {
 				hits = append(hits, h)
+				affected = affected || h.affects
 			}
 		}
 	}
+	if !affected {
+		return nil, nil
+	}
 	slices.SortStableFunc(hits, func(a, b hit) int { return strings.Compare(a.adv.ID, b.adv.ID) })
-	hits = authoritative(hits)
 	var out []gatehouse.Finding
-	for _, g := range group(hits) {
+	for _, g := range group(authoritative(hits)) {
 		f, err := m.finding(ctx, p, g)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, f)
 	}
+	Sort(out)
 	return out, nil
 }
 
-// newHit drops records that are no vulnerabilities: withdrawn ones,
-// informational ones (RustSec's "unmaintained") and bug fixes.
-func newHit(a gatehouse.Advisory, k Key, v installed, os bool) (hit, bool) {
-	h := hit{adv: a, key: k, v: v, os: os, flaws: flaws(a, os)}
-	if !a.Withdrawn.IsZero() || len(h.flaws) == 0 && isBugFix(a.ID) {
-		return h, false
+// recordsFor returns the records of a key that can be vulnerabilities:
+// withdrawn ones, informational ones (RustSec's "unmaintained") and bug fixes
+// are dropped.
+func (m *Matcher) recordsFor(ctx context.Context, k Key, os bool) ([]*record, error) {
+	if list, ok := m.records[k]; ok {
+		return list, nil
 	}
-	for _, e := range a.Affected {
-		if e.Space == k.Space && e.Name == k.Name && e.Informational == "" && e.Status != "not_affected" && v.sameModule(e) {
-			h.entries = append(h.entries, e)
-			h.affects = h.affects || v.affects(e)
+	all, err := m.adv.For(ctx, k.Space, k.Name)
+	if err != nil {
+		return nil, err
+	}
+	var out []*record
+	for _, a := range all {
+		r := &record{adv: a, os: os, flaws: flaws(a, os)}
+		if !a.Withdrawn.IsZero() || len(r.flaws) == 0 && isBugFix(a.ID) {
+			continue
+		}
+		for _, e := range a.Affected {
+			if e.Space == k.Space && e.Name == k.Name && e.Informational == "" && e.Status != "not_affected" {
+				r.entries = append(r.entries, e)
+			}
+		}
+		if len(r.entries) > 0 {
+			out = append(out, r)
 		}
 	}
+	if len(m.records) >= remembered {
+		clear(m.records)
+	}
+	m.records[k] = out
+	return out, nil
+}
+
+// newHit keeps the entries that speak of v's module stream.
+func newHit(r *record, k Key, v *installed) (hit, bool) {
+	h := hit{record: r, key: k, v: v, flaws: r.flaws, entries: r.entries}
+	other := func(e gatehouse.Affected) bool { return !v.sameModule(e) }
+	if slices.ContainsFunc(r.entries, other) {
+		h.entries = slices.DeleteFunc(slices.Clone(r.entries), other)
+	}
+	h.affects = slices.ContainsFunc(h.entries, func(e gatehouse.Affected) bool { return v.affects(e) })
 	return h, len(h.entries) > 0
 }
 
 var (
-	cvePattern    = regexp.MustCompile(`^CVE-[0-9]{4}-[0-9]{4,}$`)
 	cveInName     = regexp.MustCompile(`CVE-[0-9]{4}-[0-9]{4,}$`)
 	bugFixPattern = regexp.MustCompile(`^(?:AL|RH|RL|EL)(?:BA|EA)-`)
 )
+
+// isCVE reports whether a name is of the form CVE-2024-0001; all names of all
+// records pass by here, which is why it is no regular expression.
+func isCVE(name string) bool {
+	rest, ok := strings.CutPrefix(name, "CVE-")
+	year, number, cut := strings.Cut(rest, "-")
+	return ok && cut && len(year) == 4 && len(number) >= 4 && strings.Trim(year+number, "0123456789") == ""
+}
 
 // isBugFix reports the errata of the RHEL family that are bug fixes or
 // enhancements.
@@ -101,7 +162,7 @@ func flaws(a gatehouse.Advisory, os bool) []string {
 	var out []string
 	add := func(names ...string) {
 		for _, n := range names {
-			if cvePattern.MatchString(n) && !slices.Contains(out, n) {
+			if isCVE(n) && !slices.Contains(out, n) {
 				out = append(out, n)
 			}
 		}
@@ -216,7 +277,7 @@ func group(hits []hit) []flaw {
 func ownNames(a gatehouse.Advisory) []string {
 	var out []string
 	for _, n := range append([]string{a.ID}, a.Aliases...) {
-		if !cvePattern.MatchString(n) {
+		if !isCVE(n) {
 			out = append(out, n)
 		}
 	}

@@ -52,19 +52,21 @@ type Result struct {
 
 // Findings matches the packages of one image. Errors are those of adv.
 func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Package, adv Advisories) (Result, error) {
-	m := matcher{adv: adv, named: map[string][]gatehouse.Advisory{}}
+	m := NewMatcher(adv)
 	covered := coverage{adv: adv, distro: distro, spaces: map[string]bool{}, reasons: map[string]bool{}}
 	unmatched := map[string]bool{}
 	done := map[string][]gatehouse.Finding{}
 	var out Result
 	for _, p := range pkgs {
-		keys := Keys(p, distro)
-		if err := covered.check(ctx, p, keys); err != nil {
-			return Result{}, err
-		}
 		if why := Unmatchable(p, distro); why != "" {
 			unmatched[why] = true
+		}
+		keys := Keys(p, distro)
+		if p.Name == "" {
 			continue
+		}
+		if err := covered.check(ctx, p, keys); err != nil {
+			return Result{}, err
 		}
 		if len(keys) == 0 {
 			continue
@@ -73,7 +75,7 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 		found, known := done[id]
 		if !known {
 			var err error
-			if found, err = m.pkg(ctx, p, keys); err != nil {
+			if found, err = m.Package(ctx, p, keys); err != nil {
 				return Result{}, err
 			}
 			done[id] = found
@@ -88,25 +90,23 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 	return out, nil
 }
 
-// Package matches one package under the keys that [Keys] gave for it. It needs
-// no distribution, so that a finding can hang on a package version that many
-// images share. Errors are those of adv.
+// Package is [Matcher.Package] for a single package.
 func Package(ctx context.Context, p gatehouse.Package, keys []Key, adv Advisories) ([]gatehouse.Finding, error) {
-	m := matcher{adv: adv, named: map[string][]gatehouse.Advisory{}}
-	found, err := m.pkg(ctx, p, keys)
-	Sort(found)
-	return found, err
+	return NewMatcher(adv).Package(ctx, p, keys)
 }
 
 // Unmatchable says why no advisory can be compared with p, "" if one can:
 // "golang example.test/app has no version that can be compared".
 func Unmatchable(p gatehouse.Package, distro gatehouse.Distro) string {
+	if p.Name == "" {
+		return fmt.Sprintf("a package of type %s has no name (%s)", p.Type, p.Path)
+	}
 	if p.Type == "rpm" && !ownVendor(p.Vendor, distro) {
 		return fmt.Sprintf("%s %s is not from the distribution but from %s", p.Type, p.Name, p.Vendor)
 	}
 	for _, k := range Keys(p, distro) {
 		o, err := version.For(k.Space)
-		if err == nil && o.Valid(comparable(p, k)) != nil {
+		if err == nil && o.Valid(comparedVersion(p, k)) != nil {
 			return fmt.Sprintf("%s %s has no version that can be compared", p.Type, p.Name)
 		}
 	}
@@ -140,7 +140,7 @@ func identity(p gatehouse.Package, keys []Key) string {
 		parts = append(parts, p.Version) // which says whether a module built it
 	}
 	for _, k := range keys {
-		parts = append(parts, k.Space, k.Name, comparable(p, k))
+		parts = append(parts, k.Space, k.Name, comparedVersion(p, k))
 	}
 	return strings.Join(parts, "\x00")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/feed/osv"
 	"github.com/gatehouse-dev/gatehouse/internal/match"
+	"github.com/gatehouse-dev/gatehouse/internal/match/version"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 )
@@ -160,6 +162,60 @@ func TestSameAnswer(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("-first +turned round:\n%s", diff)
 		}
+	}
+}
+
+// TestEverySpaceHasAnOrder guards the tables against each other.
+func TestEverySpaceHasAnOrder(t *testing.T) {
+	all := match.Spaces()
+	if len(all) < 30 {
+		t.Errorf("only %d ecosystems: %q", len(all), all)
+	}
+	for _, space := range all {
+		if _, err := version.For(space); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestMatcherForgets matches more names than a Matcher may remember.
+func TestMatcherForgets(t *testing.T) {
+	m := match.NewMatcher(load(t, []byte(`[{"id":"CVE-2024-0001","affected":[{"package":{"ecosystem":"npm","name":"a"},"versions":["1.0.0"]}]}]`)))
+	for i := range match.Remembered + 10 {
+		p := gatehouse.Package{Type: "npm", Name: fmt.Sprint("p", i), Version: "1.0.0"}
+		if i%1000 == 0 {
+			p.Name = "a"
+		}
+		found, err := m.Package(context.Background(), p, match.Keys(p, gatehouse.Distro{}))
+		if err != nil || len(found) != map[bool]int{true: 1}[p.Name == "a"] {
+			t.Fatalf("%s: %d findings, %v", p.Name, len(found), err)
+		}
+		if m.Keeps() > match.Remembered {
+			t.Fatalf("%d look-ups are kept, the bound is %d", m.Keeps(), match.Remembered)
+		}
+	}
+}
+
+// failing is a store that is out of order.
+type failing struct{ match.Advisories }
+
+func (failing) For(context.Context, string, string) ([]gatehouse.Advisory, error) {
+	return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the disk is gone")
+}
+
+// TestStoreError makes sure that an advisory that could not be read is no "no
+// finding".
+func TestStoreError(t *testing.T) {
+	adv := failing{load(t, []byte(`[{"id":"CVE-2024-0001","affected":[{"package":{"ecosystem":"npm","name":"a"},"versions":["1.0.0"]}]}]`))}
+	_, err := match.Findings(context.Background(), gatehouse.Distro{}, []gatehouse.Package{{Type: "npm", Name: "a", Version: "1.0.0"}}, adv)
+	if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+		t.Errorf("error %v, want the store's", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err = match.Findings(ctx, gatehouse.Distro{}, []gatehouse.Package{{Type: "npm", Name: "a", Version: "1.0.0"}}, adv.Advisories)
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v after the end of the context", err)
 	}
 }
 

@@ -38,9 +38,9 @@ var distributions = map[string]distribution{
 	"ubuntu": {pkg: "deb", spaces: ubuntu, source: true},
 
 	"alpine":     {pkg: "apk", spaces: alpine, source: true},
-	"wolfi":      {pkg: "apk", spaces: fixed("Wolfi"), source: true},
-	"chainguard": {pkg: "apk", spaces: fixed("Chainguard"), source: true},
-	"minimos":    {pkg: "apk", spaces: fixed("MinimOS"), source: true},
+	"wolfi":      {pkg: "apk", spaces: only("Wolfi"), source: true},
+	"chainguard": {pkg: "apk", spaces: only("Chainguard"), source: true},
+	"minimos":    {pkg: "apk", spaces: only("MinimOS"), source: true},
 	"alpaquita":  {pkg: "apk", spaces: whole("Alpaquita"), source: true},
 
 	"almalinux":  {pkg: "rpm", spaces: major("AlmaLinux"), binary: true, vendors: []string{"AlmaLinux"}},
@@ -58,7 +58,7 @@ var distributions = map[string]distribution{
 	"openEuler":  {pkg: "rpm", spaces: openEuler, binary: true, source: true},
 
 	"opensuse-leap":       {pkg: "rpm", spaces: leap, binary: true, source: true, vendors: []string{"SUSE"}},
-	"opensuse-tumbleweed": {pkg: "rpm", spaces: fixed("openSUSE:Tumbleweed"), binary: true, source: true, vendors: []string{"SUSE"}},
+	"opensuse-tumbleweed": {pkg: "rpm", spaces: only("openSUSE:Tumbleweed"), binary: true, source: true, vendors: []string{"SUSE"}},
 }
 
 // Space returns the OSV ecosystem of a distribution's release: "Debian:12",
@@ -128,8 +128,8 @@ func ownVendor(vendor string, d gatehouse.Distro) bool {
 // goPrerelease is how Go spells its own pre-releases.
 var goPrerelease = regexp.MustCompile(`^(\d+\.\d+)(\.\d+)?(rc|beta)(\d+)$`)
 
-// comparable returns the version of p that the advisories under key speak of.
-func comparable(p gatehouse.Package, key Key) string {
+// comparedVersion returns the version of p that the advisories under key speak of.
+func comparedVersion(p gatehouse.Package, key Key) string {
 	switch {
 	case p.Type == "deb":
 		return p.SourceVer()
@@ -156,7 +156,7 @@ func comparable(p gatehouse.Package, key Key) string {
 	return p.Version
 }
 
-func fixed(space string) func(gatehouse.Distro) []string {
+func only(space string) func(gatehouse.Distro) []string {
 	return func(gatehouse.Distro) []string { return []string{space} }
 }
 

@@ -10,10 +10,10 @@ const (
 	UploadIDLengthMax = uploadIDLengthMax
 	LastLengthMax     = lastLengthMax
 	RangesMax         = rangesMax
-	PageSizeMax       = pageSizeMax
 	ReferrersSizeMax  = referrersSizeMax
 	ReferrersBatch    = referrersBatch
 	PaceOut           = paceOut
+	CatalogScanMax    = catalogScanMax
 )
 
 var kindNames = map[kind]string{

@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// pageSizeMax is the longest list in one answer, and its length where the
-	// client does not ask for less. A list of that many tags has 1.3 MB at most.
+	// pageSizeMax is the longest list in one answer.
 	pageSizeMax = 10_000
 	// catalogScanMax bounds the names that one catalog page looks at: an actor
 	// who may see few of many repositories gets a short page and a Link.
@@ -26,19 +25,19 @@ const (
 	indexMediaType = "application/vnd.oci.image.index.v1+json"
 )
 
-// size is the number of entries that the client wants at most.
-func (req *request) size() int {
+// size is the number of entries that fit into the answer.
+func (s *server) size(req *request) int {
 	if req.paged {
-		return req.n
+		return min(req.n, s.page)
 	}
-	return pageSizeMax
+	return s.page
 }
 
 // listTags serves end-8, in byte order.
 func (s *server) listTags(c *call) error {
 	// One more than fits tells whether there is a next page; it is also what
 	// asks an empty page whether the repository exists.
-	n := c.size()
+	n := s.size(c.request)
 	tags, err := s.content.Tags(c.ctx, c.repo, c.last, n+1)
 	if err != nil {
 		return err
@@ -58,10 +57,10 @@ func (s *server) listTags(c *call) error {
 
 // listRepos serves _catalog: the repositories that the actor may pull from.
 func (s *server) listRepos(c *call) error {
-	n, after, scanned := c.size(), c.last, 0
+	n, after, scanned := s.size(c.request), c.last, 0
 	repos := []gatehouse.Repo{}
 	for n > 0 {
-		batch := min(n-len(repos)+1, pageSizeMax)
+		batch := n - len(repos) + 1
 		found, err := s.content.Repos(c.ctx, after, batch)
 		if err != nil {
 			return err
@@ -104,7 +103,8 @@ func (s *server) listReferrers(c *call) error {
 		c.header().Set("OCI-Filters-Applied", "artifactType")
 	}
 	manifests := []json.RawMessage{}
-	size, after, more := 0, gatehouse.Digest(c.last), c.size() > 0
+	n := s.size(c.request)
+	size, after, more := 0, gatehouse.Digest(c.last), n > 0
 	for more {
 		found, err := s.content.Referrers(c.ctx, c.repo, c.digest, c.artifactType, after, referrersBatch)
 		if err != nil {
@@ -116,7 +116,7 @@ func (s *server) listReferrers(c *call) error {
 			if err != nil {
 				return err
 			}
-			full := len(manifests) == c.size() || (len(manifests) > 0 && size+len(entry) > referrersSizeMax)
+			full := len(manifests) == n || (len(manifests) > 0 && size+len(entry) > referrersSizeMax)
 			if full {
 				c.next("/v2/"+string(c.repo)+"/referrers/"+string(c.digest), string(after), query)
 				more = false

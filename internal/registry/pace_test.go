@@ -55,7 +55,7 @@ func inBubble(t *testing.T, stall time.Duration, f func(t *testing.T, h *house, 
 		})
 		server.Close()
 		<-served
-		time.Sleep(time.Second) // net/http lingers on connections that it closes
+		time.Sleep(time.Minute) // net/http lingers on connections that it closes, and clients find out
 	})
 }
 

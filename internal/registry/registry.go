@@ -27,6 +27,10 @@ type Options struct {
 	// Stall is how long a client may take to move the next piece of a body
 	// (64 KiB in, 1 MiB out) before the request ends. Zero means 30 seconds.
 	Stall time.Duration
+	// PageSize is the longest list of tags or repositories in one answer, and
+	// its length where the client does not ask for less. Zero means 10,000,
+	// which is also the most; a list of that many tags has 1.3 MB at most.
+	PageSize int
 }
 
 // stallDefault makes a pushing client move 2 KiB/s and a pulling one 34 KiB/s.
@@ -37,12 +41,13 @@ type server struct {
 	auth    Authorizer
 	log     *slog.Logger
 	stall   time.Duration
+	page    int
 }
 
 // New returns the handler of everything under /v2/. It is safe for concurrent
 // use.
 func New(opts Options) http.Handler {
-	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall}
+	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall, page: opts.PageSize}
 	if s.auth == nil {
 		s.auth = nobody{}
 	}
@@ -51,6 +56,9 @@ func New(opts Options) http.Handler {
 	}
 	if s.stall <= 0 {
 		s.stall = stallDefault
+	}
+	if s.page <= 0 || s.page > pageSizeMax {
+		s.page = pageSizeMax
 	}
 	return s
 }

@@ -36,6 +36,7 @@ const (
 type setup struct {
 	auth  auth.Options
 	stall time.Duration
+	page  int
 	wrap  func(gatehouse.Content) gatehouse.Content
 }
 
@@ -63,7 +64,7 @@ func newHouse(t testing.TB, s setup) *house {
 		served = s.wrap(served)
 	}
 	h.server = httptest.NewServer(registry.New(registry.Options{
-		Content: served, Auth: h.auth, Stall: s.stall, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Content: served, Auth: h.auth, Stall: s.stall, PageSize: s.page, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}))
 	t.Cleanup(h.server.Close)
 	h.Target = registrytest.Target{URL: h.server.URL, Client: h.server.Client(),

@@ -21,7 +21,6 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
-	"github.com/sigstore/sigstore/pkg/cryptoutils/goodkey"
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 
@@ -92,11 +91,23 @@ func usable(key any) (crypto.Signer, error) {
 	if !ok {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "a %T cannot sign", key)
 	}
-	if err := goodkey.ValidatePubKey(s.Public()); err != nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is not usable: %w", err)
+	switch k := s.Public().(type) {
+	case *ecdsa.PublicKey:
+		if n := k.Curve.Params().BitSize; n < 256 {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is too weak: an elliptic curve of %d bits, 256 at least", n)
+		}
+	case *rsa.PublicKey:
+		if n := k.N.BitLen(); n < rsaBitsMin {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is too weak: RSA of %d bits, %d at least", n, rsaBitsMin)
+		}
+	case ed25519.PublicKey:
+	default:
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "a %T is not supported", key)
 	}
 	return s, nil
 }
+
+const rsaBitsMin = 2048
 
 func seal(key crypto.Signer, password []byte) (KeyPair, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)

@@ -5,9 +5,11 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -15,7 +17,6 @@ import (
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
-	"github.com/sigstore/sigstore/pkg/cryptoutils/goodkey"
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -92,7 +93,7 @@ func parseKey(block *pem.Block, hash string) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := goodkey.ValidatePubKey(public); err != nil { // weak RSA, curves off the list
+	if err := strong(public); err != nil {
 		return nil, err
 	}
 	der, err := x509.MarshalPKIXPublicKey(public)
@@ -112,6 +113,26 @@ func parseKey(block *pem.Block, hash string) (*key, error) {
 	}
 	id := gatehouse.DigestOf(der)
 	return &key{id: id, trust: string(id) + "/" + hash, verifier: v}, nil
+}
+
+// strong refuses keys that somebody else may have by now, and ones so large that
+// verifying with them is an attack.
+func strong(public crypto.PublicKey) error {
+	const rsaBitsMin, rsaBitsMax, curveBitsMin = 2048, 16384, 256
+	switch k := public.(type) {
+	case *rsa.PublicKey:
+		if n := k.N.BitLen(); n < rsaBitsMin || n > rsaBitsMax {
+			return fmt.Errorf("it is an RSA key of %d bits, %d to %d are accepted", n, rsaBitsMin, rsaBitsMax)
+		}
+	case *ecdsa.PublicKey:
+		if n := k.Curve.Params().BitSize; n < curveBitsMin {
+			return fmt.Errorf("its elliptic curve has %d bits, %d at least", n, curveBitsMin)
+		}
+	case ed25519.PublicKey:
+	default:
+		return fmt.Errorf("a %T cannot verify signatures", public)
+	}
+	return nil
 }
 
 // verifiersFor lists the ways in which clients use a key. cosign has signed

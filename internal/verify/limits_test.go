@@ -189,14 +189,14 @@ func (c circles) Referrers(ctx context.Context, r gatehouse.Repo, d gatehouse.Di
 func TestListingInCircles(t *testing.T) {
 	_, pem := ephemeral(t)
 	m := newMemory()
-	for i := range 100 {
+	for i := range 1000 {
 		m.referrers = append(m.referrers, m.manifest(m.bundle(fmt.Append(nil, i))))
 	}
 	_, rejected, err := verify.Image(t.Context(), circles{m}, image, need(pem))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]int{verify.CodeMalformed: 100, verify.CodeTooMany: 1}, codesOf(rejected)); diff != "" {
+	if diff := cmp.Diff(map[string]int{verify.CodeMalformed: 1000, verify.CodeTooMany: 1}, codesOf(rejected)); diff != "" {
 		t.Error(diff)
 	}
 }

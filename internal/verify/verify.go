@@ -19,14 +19,14 @@ import (
 
 // Bounds on what is read for one need. All of it comes from whoever may push.
 const (
-	manifestsMax      = 1000      // candidate manifests opened
-	layersMax         = 1000      // signatures in one manifest
-	checksMax         = 1000      // signatures checked that are not in the cache
-	payloadSizeMax    = 1 << 20   // bytes of a simple-signing payload
-	bundleSizeMax     = 8 << 20   // bytes of a bundle or an envelope
-	totalSizeMax      = 256 << 20 // bytes of all of them
-	referrersPageSize = 100
-	envelopeSigsMax   = 16 // signatures on one envelope
+	manifestsMax      = 1000         // candidate manifests opened
+	layersMax         = 1000         // signatures in one manifest
+	checksMax         = 1000         // signatures checked that are not in the cache
+	payloadSizeMax    = 1 << 20      // bytes of a simple-signing payload
+	bundleSizeMax     = 8 << 20      // bytes of a bundle or an envelope
+	totalSizeMax      = 256 << 20    // bytes of all of them
+	referrersPageSize = manifestsMax // another registry is asked for all of its pages each time
+	envelopeSigsMax   = 16           // signatures on one envelope
 )
 
 // Formats, as in Evidence and Rejected.

@@ -28,8 +28,8 @@ CREATE TABLE meta(json TEXT NOT NULL);
 CREATE TABLE space(n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, records INTEGER NOT NULL, home INTEGER NOT NULL);
 -- hash: XOR over its records of all that matters to matching; 0 when there is none left.
 CREATE TABLE name(n INTEGER PRIMARY KEY, space INTEGER NOT NULL, name TEXT NOT NULL, hash INTEGER NOT NULL, UNIQUE(space, name));
--- core: names of the flaw; names: numbers of the package names; rating: hash of severity and scores.
-CREATE TABLE record(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, modified INTEGER NOT NULL, rating INTEGER NOT NULL, home INTEGER NOT NULL, core BLOB NOT NULL, names BLOB NOT NULL);
+-- core: names of the flaw; names: numbers of the package names; rating: hash of severity and scores; content: hash of the whole.
+CREATE TABLE record(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, modified INTEGER NOT NULL, rating INTEGER NOT NULL, home INTEGER NOT NULL, core BLOB NOT NULL, names BLOB NOT NULL, content BLOB NOT NULL);
 CREATE TABLE doc(n INTEGER PRIMARY KEY, zstd BLOB NOT NULL);
 CREATE TABLE affects(name INTEGER NOT NULL, record INTEGER NOT NULL, entry BLOB NOT NULL, PRIMARY KEY(name, record)) WITHOUT ROWID;
 -- Every name of a flaw that a record bears; exact where the record is about that flaw alone.

@@ -39,16 +39,7 @@ func newDecoder() (*zstd.Decoder, error) {
 		zstd.WithDecoderDictRaw(dictionaryID, []byte(dictionary)))
 }
 
-// encodeDoc packs all of a record but its Affected entries.
-func encodeDoc(enc *zstd.Encoder, a gatehouse.Advisory) ([]byte, error) {
-	a.Affected = nil
-	b, err := json.Marshal(a)
-	if err != nil {
-		return nil, err
-	}
-	return enc.EncodeAll(b, nil), nil
-}
-
+// decodeDoc unpacks all of a record but its Affected entries.
 func decodeDoc(dec *zstd.Decoder, b []byte) (gatehouse.Advisory, error) {
 	var a gatehouse.Advisory
 	raw, err := dec.DecodeAll(b, nil)

@@ -153,13 +153,16 @@ type hashed struct {
 }
 
 func diffNames(ctx context.Context, older, newer *File, out map[Name]bool) error {
-	const query = "SELECT s.name, n.name, n.hash FROM name n JOIN space s ON s.n = n.space WHERE n.hash <> 0 ORDER BY s.name, n.name"
+	const query = "SELECT s.name, n.name, n.hash, '' FROM name n JOIN space s ON s.n = n.space WHERE n.hash <> 0 ORDER BY s.name, n.name"
 	return merge(ctx, older, newer, query, func(n Name) error { out[n] = true; return nil })
 }
 
-// diffRatings adds the names of all flaws that a record rated anew speaks of.
+// diffRatings adds the names of all flaws that a record rated anew speaks of, or
+// spoke of.
 func diffRatings(ctx context.Context, older, newer *File, out map[Name]bool) error {
-	const query = "SELECT '', id, rating FROM record WHERE rating <> 0 ORDER BY id"
+	// A record that goes over to another flaw takes its rating along, so that
+	// the names in core count too.
+	const query = "SELECT '', id, rating, core FROM record WHERE rating <> 0 ORDER BY id"
 	var ids []string
 	if err := merge(ctx, older, newer, query, func(n Name) error { ids = append(ids, n.Name); return nil }); err != nil {
 		return err
@@ -265,9 +268,13 @@ func rowsOf(ctx context.Context, f *File, query string) iter.Seq2[hashed, error]
 		defer rows.Close()
 		for rows.Next() {
 			var h hashed
-			if err := rows.Scan(&h.key.Space, &h.key.Name, &h.hash); err != nil {
+			var more sql.RawBytes
+			if err := rows.Scan(&h.key.Space, &h.key.Name, &h.hash, &more); err != nil {
 				yield(hashed{}, err)
 				return
+			}
+			if len(more) > 0 {
+				h.hash ^= hash64(more)
 			}
 			if !yield(h, nil) {
 				return

@@ -54,15 +54,7 @@ func (p *Policy) Mode() decide.Mode { return p.mode }
 // Picks reports whether the policy speaks of the image: one of its globs
 // matches the reference as written, and match, if given, fits the object.
 func (p *Policy) Picks(req gatehouse.Request, image int) bool {
-	if image < 0 || image >= len(req.Images) {
-		return false
-	}
-	for _, g := range p.globs {
-		if g.Match(req.Images[image].Written) {
-			return p.fits(req)
-		}
-	}
-	return false
+	return image >= 0 && image < len(req.Images) && glob.AnyMatch(p.globs, req.Images[image].Written) && p.fits(req)
 }
 
 // Needs asks for the signatures of each authority on each image that the
@@ -154,10 +146,17 @@ func (p *Policy) authority(a authorityRule, f gatehouse.ImageFacts) (gatehouse.R
 		}
 		return gatehouse.Reason{
 			Code: decide.CodeSignatureValid, Evidence: []gatehouse.Digest{e.Artifact},
-			Message: fmt.Sprintf("signed by authority %s (key %s, %s)", a.name, e.Identity.Key.Short(), e.Format),
+			Message: fmt.Sprintf("signed by authority %s (%s, %s)", a.name, signer(e.Identity), e.Format),
 		}, true
 	}
 	return p.unsigned(a, f, need, misfit), false
+}
+
+func signer(id gatehouse.Identity) string {
+	if id.Key != "" {
+		return "key " + id.Key.Short()
+	}
+	return clip(id.Subject + " of " + id.Issuer)
 }
 
 // accepts reports whether the authority takes signatures of this format.
@@ -174,6 +173,9 @@ func (a authorityRule) accepts(format string) bool {
 // rejectedMax bounds the candidates that one reason names.
 const rejectedMax = 5
 
+// noCandidate is the code of the remark that nothing is attached to the image.
+const noCandidate = "no-candidate"
+
 // unsigned says what was looked at and why none of it counts.
 func (p *Policy) unsigned(a authorityRule, f gatehouse.ImageFacts, need, misfit string) gatehouse.Reason {
 	r := gatehouse.Reason{
@@ -186,11 +188,15 @@ func (p *Policy) unsigned(a authorityRule, f gatehouse.ImageFacts, need, misfit 
 		if c.Need != need && c.Need != "" {
 			continue
 		}
-		r.Code = decide.CodeSignatureInvalid
-		if c.Artifact != "" {
-			r.Evidence = append(r.Evidence, c.Artifact)
+		if c.Artifact == "" { // a remark about the image, not a candidate
+			if c.Code != noCandidate && len(tried) < rejectedMax {
+				tried = append(tried, c.Code+": "+clip(c.Message))
+			}
+			continue
 		}
-		if len(tried) < rejectedMax {
+		r.Code = decide.CodeSignatureInvalid
+		if len(r.Evidence) < rejectedMax {
+			r.Evidence = append(r.Evidence, c.Artifact)
 			tried = append(tried, fmt.Sprintf("%s (%s) %s: %s", c.Artifact.Short(), clip(c.Format), c.Code, clip(c.Message)))
 		}
 	}

@@ -24,19 +24,23 @@ var (
 // the manifest itself.
 func Lost(text string) bool {
 	var parent []string
+	first := -1 // margin of the document; deeper lines may be text of a block
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
 		trimmed := strings.TrimSpace(line)
 		if trimmed == "" || strings.HasPrefix(trimmed, "#") {
 			continue
 		}
-		if parent != nil {
-			margin := len(line) - len(strings.TrimLeft(line, " \t"))
-			if margin <= len(parent[1]) && !rootLine.MatchString(line) {
-				return true
-			}
+		margin := len(line) - len(strings.TrimLeft(line, " \t"))
+		if first < 0 {
+			first = margin
 		}
-		parent = parentLine.FindStringSubmatch(line)
+		if parent != nil && margin <= first && !rootLine.MatchString(line) {
+			return true
+		}
+		if parent = parentLine.FindStringSubmatch(line); parent != nil && margin > first {
+			parent = nil
+		}
 	}
 	return false
 }

@@ -116,8 +116,8 @@ func TestLost(t *testing.T) {
 		"metadata:\n  name: x\n":                   false,
 		"metadata:\nspec:\nstatus:\n":              false,
 		"metadata: {name: x}\nspec:\n  images: []": false,
-		"spec:\n":                                  false,
-		"":                                         false,
+		"spec:\n": false,
+		"":        false,
 	} {
 		if got := fix.Lost(text); got != want {
 			t.Errorf("Lost(%q) = %v, want %v", text, got, want)

@@ -53,18 +53,24 @@ func Compile(text string) (Glob, error) {
 func (g Glob) String() string { return g.text }
 
 // Match reports whether the image reference, as an object has it, is one that
-// g speaks of. The full name is tried first ("index.docker.io/library/nginx:latest";
-// with a digest, the tag is not part of it), then the text as written. A
-// malformed reference matches nothing.
-func (g Glob) Match(written string) bool {
-	if g.re == nil {
-		return false
-	}
+// g speaks of. A malformed reference matches nothing.
+func (g Glob) Match(written string) bool { return AnyMatch([]Glob{g}, written) }
+
+// AnyMatch reports whether one of globs speaks of the reference. The full name
+// is tried first ("index.docker.io/library/nginx:latest"; with a digest, the
+// tag is not part of it), then the text as written.
+func AnyMatch(globs []Glob, written string) bool {
 	ref, err := gatehouse.ParseRef(written)
 	if err != nil {
 		return false
 	}
-	return g.re.MatchString(FullName(ref)) || g.re.MatchString(written)
+	full := FullName(ref)
+	for _, g := range globs {
+		if g.re != nil && (g.re.MatchString(full) || g.re.MatchString(written)) {
+			return true
+		}
+	}
+	return false
 }
 
 // FullName is the name that globs are written for: repository:tag, or

@@ -91,3 +91,28 @@ func TestZeroGlobMatchesNothing(t *testing.T) {
 		t.Error("the zero Glob matches")
 	}
 }
+
+func FuzzMatch(f *testing.F) {
+	for line := range strings.Lines(cases) {
+		if c := strings.Fields(line); len(c) == 3 {
+			f.Add(c[1], c[0])
+		}
+	}
+	all, err := glob.Compile("**")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text, image string) {
+		g, err := glob.Compile(text)
+		if err != nil {
+			return
+		}
+		if g.Match(image) && !all.Match(image) {
+			t.Errorf("%q matches %q, ** does not", text, image)
+		}
+		// A glob without wildcards matches nothing but itself in full or as written.
+		if !strings.Contains(text, "*") && g.Match(image) && image != text && !strings.Contains(text, "/") {
+			t.Errorf("%q matches %q", text, image)
+		}
+	})
+}

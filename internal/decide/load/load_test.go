@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/fix"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
 )
@@ -143,6 +145,23 @@ func TestSeedDocument(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("lint does not say %q:\n%s", want, got)
 		}
+	}
+	fixed, _, err := fix.File("policy.yaml", []byte(manifest+"\n"), load.Grammars())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kept := range []string{"# Images in our production repo MUST be signed", "# Let's be a bit more lax in staging, maybe", "# Your cosign.pub content goes here"} {
+		if !strings.Contains(fixed, kept) {
+			t.Errorf("policy fix lost %q:\n%s", kept, fixed)
+		}
+	}
+	if _, left := load.Load([]load.File{{Path: "policy.yaml", Data: []byte(fixed)}}, gatehouse.Deny); len(left) != 1 || !strings.Contains(left[0].Message, "key.data is not a PEM public key") {
+		t.Errorf("after policy fix lint says %v of\n%s", left, fixed)
+	}
+	indented := regexp.MustCompile(`(?m)^( +)# removed by gatehouse policy fix: (.*)\n.*\n`).ReplaceAllString(fixed, "$1$2\n")
+	got = describe(load.Load([]load.File{{Path: "policy.yaml", Data: []byte(indented)}}, gatehouse.Deny))
+	if !strings.Contains(got, "policy.yaml:15: spec.authorities[0].static: must be an object {action: pass|fail") || strings.Contains(got, "indentation") {
+		t.Errorf("of the re-indented policy lint says:\n%s", got)
 	}
 	rego := text[strings.Index(text, "package kubernetes"):]
 	rego = rego[:strings.Index(rego, "\n}\n")+3]

@@ -39,9 +39,7 @@ func (p *Policy) Mode() decide.Mode { return p.mode }
 
 // Picks reports whether a glob of the rule matches the reference as written.
 func (p *Policy) Picks(req gatehouse.Request, image int) bool {
-	return image >= 0 && image < len(req.Images) && slices.ContainsFunc(p.globs, func(g glob.Glob) bool {
-		return g.Match(req.Images[image].Written)
-	})
+	return image >= 0 && image < len(req.Images) && glob.AnyMatch(p.globs, req.Images[image].Written)
 }
 
 // Needs asks for the findings of each image that the rule picks.

@@ -142,13 +142,13 @@ func ReadJSON(ctx context.Context, r io.Reader, limits Limits) Records {
 			}
 		}
 		records := 0
-		for ; d.More(); records++ {
+		for d.More() {
 			a, err := decodeOne(ctx, d, bounded, records, limits)
 			if err != nil {
 				yield(gatehouse.Advisory{}, err)
 				return
 			}
-			if !yield(a, nil) {
+			if records++; !yield(a, nil) {
 				return
 			}
 			if !array {
@@ -202,6 +202,9 @@ func jsonError(n int, err error) error {
 	var known *gatehouse.Error
 	if errors.As(err, &known) {
 		return gatehouse.Errorf(known.Code, "record number %d: %w", n+1, err)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the file is cut short in record number %d", n+1)
 	}
 	return gatehouse.Errorf(gatehouse.CodeInvalid, "record number %d is no JSON: %w", n+1, err)
 }

@@ -6,6 +6,7 @@ package apk
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 		return nil, errors.New("database is of apk-tools 3's binary form, which is not read")
 	}
 	var packages []gatehouse.Package
+	var firstErr error
 	var p entry
 	flush := func() error {
 		defer func() { p = entry{} }()
@@ -39,7 +41,9 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 			return ErrTooMany
 		}
 		if p.bad || p.name == "" || p.version == "" {
-			return fmt.Errorf("package %.80q %.80q has a field that is missing or longer than %d bytes", p.name, p.version, lineMax)
+			// One bad entry does not hide the others.
+			firstErr = cmp.Or(firstErr, fmt.Errorf("package %.80q %.80q has a field that is missing or longer than %d bytes", p.name, p.version, lineMax))
+			return nil
 		}
 		packages = append(packages, p.pkg())
 		return nil
@@ -64,7 +68,7 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 			p.field(line, long)
 		}
 		if err == io.EOF {
-			return packages, flush()
+			return packages, cmp.Or(flush(), firstErr)
 		}
 	}
 }

@@ -76,6 +76,9 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
+	if p, err := apk.Parse(strings.NewReader("P:bad\n\nP:good\nV:1\n\n"), 10); err == nil || len(p) != 1 || p[0].Name != "good" {
+		t.Errorf("behind a bad entry: %+v %v", p, err)
+	}
 	// A long line of a field that nobody needs is passed over.
 	if p, err := apk.Parse(strings.NewReader("P:a\np:"+strings.Repeat("x", 70_000)+"\nV:1\n\n"), 10); err != nil || len(p) != 1 {
 		t.Errorf("long provides: %+v %v", p, err)

@@ -3,6 +3,7 @@ package lang
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"strings"
@@ -21,6 +22,7 @@ const (
 	// goMagic starts Go's build information (debug/buildinfo), aligned to
 	// goMagicAlign bytes.
 	goMagic      = "\xff Go buildinf:"
+	goSection    = ".go.buildinfo"
 	goMagicAlign = 16
 )
 
@@ -51,7 +53,7 @@ func Executable(ctx context.Context, name string, r *io.SectionReader) ([]gateho
 			return packages, err
 		}
 		if marks.golangAligned && !marks.rust {
-			return nil, errors.New("Go build information cannot be read")
+			return nil, errors.New("build information of Go cannot be read")
 		}
 	}
 	if marks.rust {
@@ -62,9 +64,49 @@ func Executable(ctx context.Context, name string, r *io.SectionReader) ([]gateho
 
 type marks struct{ golang, golangAligned, rust bool }
 
-// findMarks looks for the two marks in one pass, which is far cheaper than to
-// parse every executable of a distribution.
+// findMarks tells cheaply what an executable may be, since to parse every
+// executable of a distribution would not be: an ELF file by the names of its
+// sections, which both linkers keep, and any other, or one that lost its
+// section table, by looking for the marks themselves.
 func findMarks(r *io.SectionReader) (marks, error) {
+	if names := elfSectionNames(r); names != nil {
+		m := marks{golang: bytes.Contains(names, []byte(goSection)), rust: bytes.Contains(names, []byte(rustSection))}
+		m.golangAligned = m.golang
+		return m, nil
+	}
+	return scanMarks(r)
+}
+
+// elfSectionNames returns the table of section names of a 64-bit little-endian
+// ELF file (System V ABI, "ELF Header" and "Section Header"), nil for any
+// other and where it is missing or makes no sense.
+func elfSectionNames(r io.ReaderAt) []byte {
+	const headSize, sectionSize, namesMax = 64, 64, 64 << 10
+	h := make([]byte, headSize)
+	if _, err := r.ReadAt(h, 0); err != nil || string(h[:6]) != "\x7fELF\x02\x01" {
+		return nil
+	}
+	le := binary.LittleEndian
+	table, size, count, names := le.Uint64(h[40:]), le.Uint16(h[58:]), le.Uint16(h[60:]), le.Uint16(h[62:])
+	if table == 0 || table > 1<<40 || size != sectionSize || names == 0 || names >= count {
+		return nil
+	}
+	s := make([]byte, sectionSize)
+	if _, err := r.ReadAt(s, int64(table)+int64(names)*sectionSize); err != nil {
+		return nil
+	}
+	at, length := le.Uint64(s[24:]), le.Uint64(s[32:])
+	if at > 1<<40 || length == 0 || length > namesMax {
+		return nil
+	}
+	text := make([]byte, length)
+	if _, err := r.ReadAt(text, int64(at)); err != nil && err != io.EOF {
+		return nil
+	}
+	return text
+}
+
+func scanMarks(r *io.SectionReader) (marks, error) {
 	const window, overlap = 64 << 10, 32
 	var m marks
 	buf := make([]byte, min(window, r.Size()))
@@ -100,11 +142,13 @@ func goPackages(ctx context.Context, name string, r *io.SectionReader) ([]gateho
 	}{r, b}
 	found, err := run(ctx, gobinary.New, &cpb.PluginConfig{}, name, content, r.Size())
 	if b.spent {
-		return nil, errors.New("Go build information needs more reading than is allowed")
+		return nil, errors.New("build information of Go needs more reading than is allowed")
 	}
 	packages := found[:0]
 	for _, p := range found {
 		switch {
+		case strings.HasPrefix(p.Name, "./"), strings.HasPrefix(p.Name, "../"), strings.HasPrefix(p.Name, "/"):
+			continue
 		case p.Name == "go":
 			p.Name = "stdlib"
 			if p.Version == "" || p.Version[0] < '0' || p.Version[0] > '9' {
@@ -112,8 +156,6 @@ func goPackages(ctx context.Context, name string, r *io.SectionReader) ([]gateho
 			}
 		case p.Version == "(devel)":
 			p.Version = ""
-		case strings.HasPrefix(p.Name, "./"), strings.HasPrefix(p.Name, "../"), strings.HasPrefix(p.Name, "/"):
-			continue
 		}
 		packages = append(packages, p)
 	}

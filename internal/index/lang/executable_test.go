@@ -67,29 +67,70 @@ func toolsVersion(t *testing.T) string {
 	return strings.TrimPrefix(strings.TrimSpace(string(b)), "v")
 }
 
-// elfOf makes an ELF file of two sections: the named one and the names.
+// TestExecutableGoInformation reads build information that is written here:
+// a working tree, a local replacement and a toolchain between releases.
+func TestExecutableGoInformation(t *testing.T) {
+	const info = "path\texample.test/app\nmod\texample.test/app\t(devel)\t\n" +
+		"dep\tk8s.io/api\tv0.0.0\n=>\t./staging/src/k8s.io/api\t(devel)\t\n" +
+		"dep\tgithub.com/old/name\tv1.0.0\n=>\tgithub.com/new/name\tv1.2.3+incompatible\th1:x\n"
+	for version, want := range map[string]string{"go1.22.1 X:boringcrypto": "1.22.1", "devel go1.23-abcdef": ""} {
+		got, err := lang.Executable(t.Context(), "bin/app", section(elfOf(".go.buildinfo", goInfo(version, info))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"example.test/app ", "github.com/new/name 1.2.3+incompatible", "stdlib " + want}, names(got)); d != "" {
+			t.Errorf("%s: %s", version, d)
+		}
+	}
+}
+
+// goInfo is build information in its form since Go 1.18: two strings behind
+// the header, each after its length.
+func goInfo(version, info string) []byte {
+	b := make([]byte, 32)
+	copy(b, "\xff Go buildinf:")
+	b[14], b[15] = 8, 2
+	mark := "0w\xaf\f\x92t\b\x02A\xe1\xc1\a\xe6\xd6\x18\xe6"
+	end := "\xf92C1\x86\x18 r\x00\x82B\x10A\x16\xd8\xf2"
+	for _, s := range []string{version, mark + info + end} {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	return b
+}
+
+// elfOf makes an ELF file of one segment, which is the whole file, and two
+// sections: the named one and the names.
 func elfOf(name string, data []byte) []byte {
 	le := binary.LittleEndian
 	names := append([]byte("\x00"+name+"\x00.shstrtab\x00"), 0)
-	const headSize, sectionSize = 64, 64
-	dataAt := uint64(headSize)
+	const headSize, programSize, sectionSize = 64, 56, 64
+	dataAt := uint64(128)
 	namesAt := dataAt + uint64(len(data))
 	sectionsAt := namesAt + uint64(len(names))
-	h := make([]byte, headSize)
+	h := make([]byte, dataAt)
 	copy(h, "\x7fELF\x02\x01\x01")
 	le.PutUint16(h[16:], 2)  // executable
 	le.PutUint16(h[18:], 62) // x86-64
 	le.PutUint32(h[20:], 1)
+	le.PutUint64(h[32:], headSize)
 	le.PutUint64(h[40:], sectionsAt)
 	le.PutUint16(h[52:], headSize)
-	le.PutUint16(h[54:], 56)
+	le.PutUint16(h[54:], programSize)
+	le.PutUint16(h[56:], 1)
 	le.PutUint16(h[58:], sectionSize)
 	le.PutUint16(h[60:], 3)
 	le.PutUint16(h[62:], 2)
+	segment := h[headSize:]
+	le.PutUint32(segment, 1)     // loaded
+	le.PutUint32(segment[4:], 6) // readable, writable
+	le.PutUint64(segment[32:], sectionsAt)
+	le.PutUint64(segment[40:], sectionsAt)
 	section := func(nameAt, kind uint32, at, size uint64) []byte {
 		s := make([]byte, sectionSize)
 		le.PutUint32(s, nameAt)
 		le.PutUint32(s[4:], kind)
+		le.PutUint64(s[16:], at)
 		le.PutUint64(s[24:], at)
 		le.PutUint64(s[32:], size)
 		return s
@@ -128,8 +169,8 @@ func TestExecutableRefuses(t *testing.T) {
 		body       []byte
 	}{
 		{"bomb in the Rust list", "larger than 2097152", elfOf(".dep-v0", bomb)},
-		{"Rust list is no JSON", "Rust dependency list", elfOf(".dep-v0", zlibbed(t, []byte("{")))},
-		{"Rust list is not compressed", "Rust dependency list", elfOf(".dep-v0", []byte("plain text"))},
+		{"Rust list is no JSON", "dependency list of Rust", elfOf(".dep-v0", zlibbed(t, []byte("{")))},
+		{"Rust list is not compressed", "dependency list of Rust", elfOf(".dep-v0", []byte("plain text"))},
 		{"Go mark without information", "cannot be read", append(append([]byte("\x7fELF"), make([]byte, 60)...), "\xff Go buildinf:\x08\x02"...)},
 	}
 	for _, test := range tests {

@@ -68,6 +68,9 @@ func (j *java) archive(name string, r *io.SectionReader, depth int) ([]gatehouse
 		}
 		inner, err := j.inner(f, depth+1)
 		packages = append(packages, inner...)
+		if len(packages) > j.limits.Packages {
+			return packages, fmt.Errorf("archive holds more than %d packages", j.limits.Packages)
+		}
 		if err != nil && !errors.Is(err, ErrOther) {
 			return packages, err
 		}

@@ -59,7 +59,10 @@ func TestJavaRefuses(t *testing.T) {
 		nest = zipOf(t, member{"x.jar", nest})
 	}
 	zeros := make([]byte, 6<<20)
-	var many, poms []member
+	var many, poms, jars []member
+	for i := range 150 {
+		jars = append(jars, member{fmt.Sprint(i, ".jar"), zipOf(t, pom("a", fmt.Sprint("a", i), "1"))})
+	}
 	for i := range 1500 {
 		many = append(many, text(fmt.Sprint("f", i), ""))
 	}
@@ -79,6 +82,7 @@ func TestJavaRefuses(t *testing.T) {
 		{"inner archive too large", zipOf(t, member{"x.jar", zeros}), "more than may be opened"},
 		{"inner archives too large together", zipOf(t, poms...), "more than may be opened"},
 		{"too many entries", zipOf(t, many...), "more than 1000 entries"},
+		{"too many packages in inner archives", zipOf(t, jars...), "more than 100 packages"},
 		{"large manifest", zipOf(t, member{"META-INF/MANIFEST.MF", zeros}), "larger than 1048576"},
 		{"entry larger than it says", lying, ""},
 		{"truncated directory", append([]byte("PK\x03\x04"), "xxxxPK\x05\x06\x00\x00\x00\x00\x05\x00\x05\x00\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00"...), "archive"},

@@ -16,7 +16,7 @@ func section[T string | []byte](b T) *io.SectionReader {
 }
 
 func archiveLimits() lang.ArchiveLimits {
-	return lang.ArchiveLimits{Depth: 3, BytesMax: 10 << 20, EntriesMax: 1000, MemoryMax: 1 << 20, SizeMax: 5 << 20}
+	return lang.ArchiveLimits{Depth: 3, BytesMax: 10 << 20, EntriesMax: 1000, Packages: 100, MemoryMax: 1 << 20, SizeMax: 5 << 20}
 }
 
 // member is one entry of an archive under test.

@@ -32,7 +32,7 @@ func rustPackages(r *io.SectionReader) ([]gatehouse.Package, error) {
 	b := &budget{r: r, left: rustReadMax}
 	section, err := rustDeps(b, r.Size())
 	if b.spent {
-		return nil, errors.New("Rust dependency list needs more reading than is allowed")
+		return nil, errors.New("dependency list of Rust needs more reading than is allowed")
 	}
 	if err != nil || section == nil {
 		// The mark stood somewhere in the program, not among its sections.
@@ -40,14 +40,14 @@ func rustPackages(r *io.SectionReader) ([]gatehouse.Package, error) {
 	}
 	z, err := zlib.NewReader(bytes.NewReader(section))
 	if err != nil {
-		return nil, fmt.Errorf("Rust dependency list: %w", err)
+		return nil, fmt.Errorf("dependency list of Rust: %w", err)
 	}
 	list, err := io.ReadAll(io.LimitReader(z, rustListMax+1))
 	if err != nil {
-		return nil, fmt.Errorf("Rust dependency list: %w", err)
+		return nil, fmt.Errorf("dependency list of Rust: %w", err)
 	}
 	if len(list) > rustListMax {
-		return nil, fmt.Errorf("Rust dependency list is larger than %d bytes", rustListMax)
+		return nil, fmt.Errorf("dependency list of Rust is larger than %d bytes", rustListMax)
 	}
 	var deps struct {
 		Packages []struct {
@@ -55,7 +55,7 @@ func rustPackages(r *io.SectionReader) ([]gatehouse.Package, error) {
 		} `json:"packages"`
 	}
 	if err := json.Unmarshal(list, &deps); err != nil {
-		return nil, fmt.Errorf("Rust dependency list: %w", err)
+		return nil, fmt.Errorf("dependency list of Rust: %w", err)
 	}
 	var packages []gatehouse.Package
 	for _, d := range deps.Packages {

@@ -15,6 +15,7 @@ type ArchiveLimits struct {
 	Depth      int   // archives in archives, 1 is the file itself
 	BytesMax   int64 // of all inner archives together
 	EntriesMax int   // of one archive
+	Packages   int   // of the file and all inner archives together
 	MemoryMax  int64 // bytes of an inner archive that are kept in memory
 	SizeMax    int64 // of one inner archive in bytes
 	TempDir    string

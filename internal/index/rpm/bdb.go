@@ -60,7 +60,7 @@ func readBDB(r io.ReaderAt, size int64, each func([]byte) error) error {
 func openBDB(r io.ReaderAt, size int64) (*bdb, error) {
 	meta := make([]byte, 72)
 	if _, err := r.ReadAt(meta, 0); err != nil {
-		return nil, fmt.Errorf("Berkeley DB metadata: %w", err)
+		return nil, fmt.Errorf("BDB metadata: %w", err)
 	}
 	db := &bdb{r: r, order: binary.LittleEndian}
 	if binary.BigEndian.Uint32(meta[12:]) == bdbHashMagic {
@@ -68,17 +68,17 @@ func openBDB(r io.ReaderAt, size int64) (*bdb, error) {
 	}
 	db.pageSize = int64(db.order.Uint32(meta[20:]))
 	if meta[24] != 0 {
-		return nil, errors.New("Berkeley DB is encrypted")
+		return nil, errors.New("BDB is encrypted")
 	}
 	if meta[25] != bdbTypeMeta {
-		return nil, fmt.Errorf("Berkeley DB page 0 has type %d", meta[25])
+		return nil, fmt.Errorf("BDB page 0 has type %d", meta[25])
 	}
 	if s := db.pageSize; s < 512 || s > 65536 || s&(s-1) != 0 {
-		return nil, fmt.Errorf("Berkeley DB page size %d", s)
+		return nil, fmt.Errorf("BDB page size %d", s)
 	}
 	last := int64(db.order.Uint32(meta[32:]))
 	if last >= pagesMax || (last+1)*db.pageSize > size {
-		return nil, fmt.Errorf("Berkeley DB of %d pages does not fit into %d bytes", last+1, size)
+		return nil, fmt.Errorf("BDB of %d pages does not fit into %d bytes", last+1, size)
 	}
 	db.pages = uint32(last + 1)
 	db.used = make([]bool, db.pages)
@@ -88,7 +88,7 @@ func openBDB(r io.ReaderAt, size int64) (*bdb, error) {
 
 func (db *bdb) read(no uint32, page []byte) error {
 	if _, err := db.r.ReadAt(page, int64(no)*db.pageSize); err != nil {
-		return fmt.Errorf("Berkeley DB page %d: %w", no, asTruncated(err))
+		return fmt.Errorf("BDB page %d: %w", no, asTruncated(err))
 	}
 	return nil
 }
@@ -97,18 +97,18 @@ func (db *bdb) read(no uint32, page []byte) error {
 func (db *bdb) values(no uint32, each func([]byte) error) error {
 	entries := int(db.order.Uint16(db.page[20:]))
 	if entries%2 != 0 || bdbPageHeader+2*entries > len(db.page) {
-		return fmt.Errorf("Berkeley DB page %d has %d entries", no, entries)
+		return fmt.Errorf("BDB page %d has %d entries", no, entries)
 	}
 	for i := 1; i < entries; i += 2 {
 		at := int(db.order.Uint16(db.page[bdbPageHeader+2*i:]))
 		if at >= len(db.page) {
-			return fmt.Errorf("Berkeley DB page %d points behind its end", no)
+			return fmt.Errorf("BDB page %d points behind its end", no)
 		}
 		if db.page[at] != bdbOffPage {
 			continue // small values are the database's own numbers
 		}
 		if at+bdbOffPageSize > len(db.page) {
-			return fmt.Errorf("Berkeley DB page %d points behind its end", no)
+			return fmt.Errorf("BDB page %d points behind its end", no)
 		}
 		first, length := db.order.Uint32(db.page[at+4:]), int64(db.order.Uint32(db.page[at+8:]))
 		value, err := db.value(first, length)
@@ -125,26 +125,26 @@ func (db *bdb) values(no uint32, each func([]byte) error) error {
 // value follows a chain of overflow pages.
 func (db *bdb) value(no uint32, length int64) ([]byte, error) {
 	if length > headerMax || length > int64(db.pages)*db.pageSize {
-		return nil, fmt.Errorf("Berkeley DB value of %d bytes", length)
+		return nil, fmt.Errorf("BDB value of %d bytes", length)
 	}
 	value := make([]byte, 0, length)
 	for no != 0 && int64(len(value)) < length {
 		if no >= db.pages || db.used[no] {
-			return nil, fmt.Errorf("Berkeley DB page %d is outside of the file or in two chains", no)
+			return nil, fmt.Errorf("BDB page %d is outside of the file or in two chains", no)
 		}
 		db.used[no] = true
 		if err := db.read(no, db.over); err != nil {
 			return nil, err
 		}
 		if db.over[25] != bdbTypeOverflow {
-			return nil, fmt.Errorf("Berkeley DB page %d is no overflow page", no)
+			return nil, fmt.Errorf("BDB page %d is no overflow page", no)
 		}
 		part := min(int64(len(db.over)-bdbPageHeader), length-int64(len(value)))
 		value = append(value, db.over[bdbPageHeader:bdbPageHeader+part]...)
 		no = db.order.Uint32(db.over[16:])
 	}
 	if int64(len(value)) != length {
-		return nil, errors.New("Berkeley DB value is shorter than its length")
+		return nil, errors.New("BDB value is shorter than its length")
 	}
 	return value, nil
 }

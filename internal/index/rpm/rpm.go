@@ -13,6 +13,7 @@ package rpm
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -57,10 +58,12 @@ func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
 		return nil, ErrNotDatabase
 	}
 	var packages []gatehouse.Package
+	var firstErr error
 	err = read(r, size, func(blob []byte) error {
 		p, err := parseHeader(blob)
 		if err != nil {
-			return err
+			firstErr = cmp.Or(firstErr, err) // one bad header does not hide the others
+			return nil
 		}
 		if p.Name == "gpg-pubkey" {
 			return nil
@@ -71,7 +74,7 @@ func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
 		packages = append(packages, p)
 		return nil
 	})
-	return packages, err
+	return packages, cmp.Or(err, firstErr)
 }
 
 // ParseManifest reads var/lib/rpmmanifest/container-manifest-2: ten columns

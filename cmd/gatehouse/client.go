@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/egress"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
+)
+
+// answerMax bounds what is read of a server's answer, in bytes.
+const answerMax = 256 << 20
+
+// client speaks to the REST API of a Gatehouse server.
+type client struct {
+	base           *url.URL
+	user, password string
+	http           *http.Client
+}
+
+// client makes a client for --server URL. Name and password come from the URL,
+// from GATEHOUSE_USERNAME and GATEHOUSE_PASSWORD, or from the login files.
+func (a *app) client(server string) (*client, error) {
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "server %q is not a URL", server).WithHint("give it as https://HOST[:PORT]")
+	}
+	c := &client{base: u, user: a.getenv("GATEHOUSE_USERNAME"), password: a.getenv("GATEHOUSE_PASSWORD")}
+	if u.User != nil {
+		c.user = u.User.Username()
+		c.password, _ = u.User.Password()
+		u.User = nil
+	}
+	if c.user == "" {
+		c.user, c.password = fetch.Login(fetch.LoginFiles(a.getenv), u.Host)
+	}
+	c.http = a.egress().Client()
+	return c, nil
+}
+
+// do sends one request and decodes the JSON answer into out, unless that is nil.
+func (c *client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) error {
+	u := *c.base
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	u.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return err
+	}
+	if c.user != "" {
+		req.SetBasicAuth(c.user, c.password)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err).WithHint("is gatehouse serve running at %s?", c.base)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, answerMax))
+	if err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
+	}
+	if res.StatusCode >= 300 {
+		return problem(res, answer)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("the server's answer is not what this version expects: %w", err)
+	}
+	return nil
+}
+
+func (c *client) post(ctx context.Context, path string, in, out any) error {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, path, nil, bytes.NewReader(b), out)
+}
+
+// problem turns an RFC 9457 answer back into the error that the server had.
+func problem(res *http.Response, body []byte) error {
+	var p struct {
+		Detail, Hint string
+		Code         gatehouse.Code
+	}
+	if err := json.Unmarshal(body, &p); err != nil || p.Detail == "" {
+		p.Detail, p.Code = "the server answered "+res.Status, gatehouse.CodeInternal
+	}
+	e := gatehouse.Errorf(p.Code, "%s", p.Detail)
+	e.Hint = p.Hint
+	if res.StatusCode == http.StatusUnauthorized {
+		e.Hint = "set GATEHOUSE_USERNAME and GATEHOUSE_PASSWORD, or log in with docker login"
+	}
+	return e
+}
+
+// egress reaches whatever the user names.
+func (a *app) egress() *egress.Egress {
+	return egress.New(egress.Config{UserTyped: true, Proxies: egress.ProxiesFrom(a.getenv), UserAgent: "gatehouse/" + a.version()})
+}

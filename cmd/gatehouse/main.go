@@ -1,0 +1,49 @@
+// Command gatehouse decides which container images a Kubernetes cluster may
+// run: registry, scanner, signer, verifier and admission webhook in one binary.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is main without the process: 0 yes or done, 1 the answer is no, 2 could
+// not decide or do it.
+func run(ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv}
+	cmd := a.rootCmd()
+	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.ExecuteContext(ctx)
+	var no answerNo
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &no):
+		if no.message != "" {
+			fmt.Fprintln(stderr, no.message)
+		}
+		return no.code
+	}
+	fmt.Fprintf(stderr, "error: %v\n", err)
+	if hint := gatehouse.HintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
+	return 2
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+	"github.com/gatehouse-dev/gatehouse/internal/match"
+	"github.com/gatehouse-dev/gatehouse/internal/report"
+)
+
+// matcher finds what is wrong with an inventory: by a local advisory file or
+// by those of a server. It adds to the inventory why its answer is not whole.
+type matcher interface {
+	Match(ctx context.Context, inv *gatehouse.Inventory) ([]gatehouse.Finding, report.Database, error)
+	Close() error
+}
+
+func (a *app) matcher(o scanOptions) (matcher, error) {
+	if o.server != "" {
+		c, err := a.client(o.server)
+		return serverMatcher{c}, err
+	}
+	path, err := a.advisoryFile(o.db)
+	if err != nil {
+		return nil, err
+	}
+	f, err := advisory.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no advisory database at %s", path).
+			WithHint("load one with: gatehouse db import FILE.zip (OSV exports, for example Debian's all.zip), or use --server URL")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fileMatcher{f}, nil
+}
+
+func (a *app) advisoryFile(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	dir, err := a.cacheDir()
+	return filepath.Join(dir, "advisories.db"), err
+}
+
+type fileMatcher struct{ file *advisory.File }
+
+func (m fileMatcher) Close() error { return m.file.Close() }
+
+func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gatehouse.Finding, report.Database, error) {
+	res, err := match.Findings(ctx, inv.Distro, inv.Packages, m.file)
+	if err != nil {
+		return nil, report.Database{}, err
+	}
+	addReasons(inv, res.Uncovered)
+	meta := m.file.Meta()
+	return res.Findings, report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt}, nil
+}
+
+func addReasons(inv *gatehouse.Inventory, reasons []string) {
+	if len(reasons) > 0 {
+		inv.Complete = false
+		inv.Incomplete = append(inv.Incomplete, reasons...)
+	}
+}
+
+type serverMatcher struct{ *client }
+
+func (serverMatcher) Close() error { return nil }
+
+func (m serverMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gatehouse.Finding, report.Database, error) {
+	var out struct {
+		Findings  []gatehouse.Finding
+		Uncovered []string
+		Database  report.Database
+	}
+	if err := m.post(ctx, "/api/v1/match", inv, &out); err != nil {
+		return nil, report.Database{}, err
+	}
+	addReasons(inv, out.Uncovered)
+	return out.Findings, out.Database, nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/internal/verify"
+)
+
+// policySources is where policy test gets facts about images from: signatures
+// and digests from the image's registry, packages from its layers, findings
+// from an advisory file or a server. The returned function closes what was
+// opened. An advisory file that is named must be there; without one, rules that
+// need findings deny and say why.
+func (a *app) policySources(o policyTestOptions) (gather.Sources, func(), error) {
+	f := &registryFacts{app: a, client: a.registryClient(o.insecure)}
+	m, err := a.matcher(scanOptions{db: o.db, server: o.server})
+	switch {
+	case err == nil:
+		f.matcher = m
+	case o.db != "" || o.server != "":
+		return gather.Sources{}, nil, err
+	default:
+		f.noMatcher = err
+	}
+	done := func() {
+		if f.matcher != nil {
+			_ = f.matcher.Close() // it was only read
+		}
+	}
+	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f}, done, nil
+}
+
+// registryFacts answers from other registries. It is safe for concurrent use.
+type registryFacts struct {
+	app       *app
+	client    *fetch.Client
+	matcher   matcher // nil: see noMatcher
+	noMatcher error
+}
+
+// Resolve implements gather.Resolver.
+func (f *registryFacts) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Digest, error) {
+	m, err := f.client.Resolve(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	return m.Digest, nil
+}
+
+// Verify implements gather.Verifier.
+func (f *registryFacts) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
+	return verify.Image(ctx, f.client.Registry(ref.Registry), ref, need)
+}
+
+// Config implements gather.Configs.
+func (f *registryFacts) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error) {
+	img, err := f.client.Image(ctx, ref, fetch.Platform{})
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	return img.Config, nil
+}
+
+// Scan implements gather.Scanner: it reads the layers, or what the layer cache
+// knows of them.
+func (f *registryFacts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Scan, error) {
+	if f.matcher == nil {
+		return gather.Scan{}, unavailable(f.noMatcher)
+	}
+	img, err := f.client.Image(ctx, ref, fetch.Platform{})
+	if err != nil {
+		return gather.Scan{}, err
+	}
+	defer img.Close()
+	run := &scanRun{app: f.app, opts: scanOptions{quiet: true}}
+	if err := run.image(ctx, img); err != nil {
+		return gather.Scan{}, err
+	}
+	findings, database, err := f.matcher.Match(ctx, &run.inventory)
+	if err != nil {
+		return gather.Scan{}, unavailable(err)
+	}
+	return gather.Scan{
+		Inventory: &run.inventory, Findings: findings,
+		Complete: run.inventory.Complete, Incomplete: run.inventory.Incomplete,
+		FeedAt: database.UpdatedAt,
+	}, nil
+}
+
+// unavailable keeps what is wrong with the advisories from reading as if the
+// image were not there.
+func unavailable(err error) error {
+	var e *gatehouse.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c := *e
+	c.Code = gatehouse.CodeUnavailable
+	return &c
+}

@@ -1,0 +1,319 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
+	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/internal/report"
+)
+
+// scanOptions are the flags of the scanning commands, with Trivy's names.
+type scanOptions struct {
+	input, format, output, platform string
+	severity                        []string
+	ignoreUnfixed, listAll          bool
+	exitCode                        int
+	exitCodeSet                     bool
+	db, server                      string
+	quiet, insecure                 bool
+	timeout                         time.Duration
+}
+
+func (o *scanOptions) bind(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.format, "format", "table", "output format: "+strings.Join(report.Formats(), ", "))
+	f.StringVarP(&o.output, "output", "o", "", "write the report to this file instead of standard output")
+	f.StringSliceVarP(&o.severity, "severity", "s", nil, "list only these severities, for example CRITICAL,HIGH")
+	f.BoolVar(&o.ignoreUnfixed, "ignore-unfixed", false, "list only what a newer version repairs")
+	f.IntVar(&o.exitCode, "exit-code", 0, "exit with this code if something is listed; 2 if the image could not be looked at whole")
+	f.BoolVar(&o.listAll, "list-all-pkgs", false, "add all packages to the JSON report")
+	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db import writes)")
+	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the report only")
+	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
+}
+
+// scanCmd is `gatehouse scan IMAGE` and, for the fingers of Trivy's users,
+// `gatehouse image IMAGE`.
+func (a *app) scanCmd() *cobra.Command {
+	var o scanOptions
+	cmd := &cobra.Command{
+		Use:     "scan IMAGE",
+		Aliases: []string{"image"},
+		Short:   "find known vulnerabilities in an image",
+		Long: `Scan looks inside an image, in a registry or in a file, and lists the packages
+with known vulnerabilities. Nothing is stored but a cache of what layers hold.`,
+		Example: `  gatehouse scan alpine:3.20
+  gatehouse image --severity CRITICAL,HIGH --exit-code 1 registry.example/app:v1
+  gatehouse scan --input app.tar --format json -o report.json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.exitCodeSet = cmd.Flags().Changed("exit-code")
+			if (len(args) == 1) == (o.input != "") {
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "scan needs an image: either a reference or --input FILE")
+			}
+			return a.scan(cmd.Context(), o, func(ctx context.Context, run *scanRun) error {
+				if o.input != "" {
+					return run.archive(ctx, o.input)
+				}
+				return run.remote(ctx, args[0])
+			})
+		},
+	}
+	o.bind(cmd)
+	cmd.Flags().StringVar(&o.input, "input", "", "docker-save tar, OCI layout tar or OCI layout directory")
+	bindRegistry(cmd, &o)
+	return cmd
+}
+
+func bindRegistry(cmd *cobra.Command, o *scanOptions) {
+	cmd.Flags().StringVar(&o.platform, "platform", "", "which image of an index, for example linux/arm64")
+	cmd.Flags().BoolVar(&o.insecure, "insecure", false, "speak to the registry without TLS")
+}
+
+// registryScanCmd is `gatehouse registry IMAGE`.
+func (a *app) registryScanCmd() *cobra.Command {
+	var o scanOptions
+	cmd := &cobra.Command{
+		Use:     "registry IMAGE",
+		Short:   "find known vulnerabilities in an image of a registry, without storing it",
+		Example: `  gatehouse registry python:3.9-slim-buster`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.exitCodeSet = cmd.Flags().Changed("exit-code")
+			return a.scan(cmd.Context(), o, func(ctx context.Context, run *scanRun) error { return run.remote(ctx, args[0]) })
+		},
+	}
+	o.bind(cmd)
+	bindRegistry(cmd, &o)
+	return cmd
+}
+
+// rootfsCmd is `gatehouse rootfs DIR`.
+func (a *app) rootfsCmd() *cobra.Command {
+	var o scanOptions
+	cmd := &cobra.Command{
+		Use:     "rootfs DIR",
+		Short:   "find known vulnerabilities in a root file system",
+		Example: `  gatehouse rootfs /mnt/image --severity CRITICAL`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.exitCodeSet = cmd.Flags().Changed("exit-code")
+			return a.scan(cmd.Context(), o, func(ctx context.Context, run *scanRun) error { return run.rootfs(ctx, args[0]) })
+		},
+	}
+	o.bind(cmd)
+	return cmd
+}
+
+// scanRun is one scan on its way: a source fills target and inventory.
+type scanRun struct {
+	app       *app
+	opts      scanOptions
+	target    report.Target
+	inventory gatehouse.Inventory
+	// done is a report that the server had already.
+	done *report.Report
+}
+
+func (a *app) scan(ctx context.Context, o scanOptions, look func(context.Context, *scanRun) error) error {
+	filter := report.Filter{IgnoreUnfixed: o.ignoreUnfixed}
+	for _, s := range o.severity {
+		sev, err := gatehouse.ParseSeverity(strings.TrimSpace(s))
+		if err != nil {
+			return err
+		}
+		filter.Severities = append(filter.Severities, sev)
+	}
+	if err := report.Write(io.Discard, o.format, report.Report{}); err != nil {
+		return err // before the work, not after it
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	matcher, err := a.matcher(o)
+	if err != nil {
+		return err
+	}
+	defer matcher.Close()
+	run := &scanRun{app: a, opts: o}
+	if err := look(ctx, run); err != nil {
+		return err
+	}
+	findings, database, err := matcher.Match(ctx, &run.inventory)
+	if err != nil {
+		return err
+	}
+	r := report.New(run.target, database, run.inventory, findings, filter)
+	if o.listAll {
+		r = r.WithPackages(run.inventory)
+	}
+	if err := a.writeReport(o, r); err != nil {
+		return err
+	}
+	return a.gate(o, r)
+}
+
+func (a *app) writeReport(o scanOptions, r report.Report) error {
+	if o.output == "" {
+		return report.Write(a.stdout, o.format, r)
+	}
+	f, err := os.Create(o.output)
+	if err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the report: %w", err)
+	}
+	if err := report.Write(f, o.format, r); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+// gate turns the report into an exit code. An image that could not be looked at
+// whole never passes a gate.
+func (a *app) gate(o scanOptions, r report.Report) error {
+	if r.UnknownOutsideFilter > 0 {
+		fmt.Fprintf(a.stderr, "note: %d more of unknown severity; add UNKNOWN to --severity to list them\n", r.UnknownOutsideFilter)
+	}
+	gated := o.exitCodeSet && o.exitCode != 0
+	switch {
+	case gated && !r.Complete:
+		return answerNo{code: 2, message: "incomplete: " + strings.Join(r.IncompleteReasons, "; ")}
+	case gated && len(r.Findings) > 0:
+		return answerNo{code: o.exitCode}
+	case !r.Complete && !o.quiet:
+		fmt.Fprintf(a.stderr, "incomplete: %s\n", strings.Join(r.IncompleteReasons, "; "))
+	}
+	return nil
+}
+
+// progress tells what is going on, to people.
+func (r *scanRun) progress(format string, args ...any) {
+	if !r.opts.quiet {
+		fmt.Fprintf(r.app.stderr, format+"\n", args...)
+	}
+}
+
+func (r *scanRun) remote(ctx context.Context, reference string) error {
+	ref, err := gatehouse.ParseRef(reference)
+	if err != nil {
+		return err
+	}
+	platform, err := parsePlatform(r.opts.platform)
+	if err != nil {
+		return err
+	}
+	img, err := r.app.registryClient(r.opts.insecure).Image(ctx, ref, platform)
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	r.target = report.Target{Reference: ref.String(), Digest: img.Ref.Digest, Platform: img.Platform.String()}
+	return r.image(ctx, img)
+}
+
+func (r *scanRun) archive(ctx context.Context, file string) error {
+	platform, err := parsePlatform(r.opts.platform)
+	if err != nil {
+		return err
+	}
+	img, err := fetch.Archive(ctx, file, fetch.ArchiveOptions{Platform: platform})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	name := img.Name
+	if name == "" {
+		name = file
+	}
+	r.target = report.Target{Reference: name, Digest: img.Ref.Digest, Platform: img.Platform.String()}
+	return r.image(ctx, img)
+}
+
+func parsePlatform(s string) (fetch.Platform, error) {
+	if s == "" {
+		return fetch.Platform{}, nil
+	}
+	return fetch.ParsePlatform(s)
+}
+
+// registryClient reaches what the user names, with the user's own logins.
+func (a *app) registryClient(insecure bool) *fetch.Client {
+	o := fetch.Options{Transport: a.egress().Transport(), Credentials: fetch.LoginFiles(a.getenv)}
+	if insecure {
+		o.Insecure = []string{"*"}
+	}
+	return fetch.New(o)
+}
+
+func (r *scanRun) image(ctx context.Context, img *fetch.Image) error {
+	var cfg gatehouse.ImageConfig
+	if err := json.Unmarshal(img.Config, &cfg); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the image configuration is not valid JSON: %w", err)
+	}
+	extractors := index.Extractors()
+	cache := r.app.layerCache(index.Version(extractors))
+	layers := make([]gatehouse.LayerInventory, 0, len(img.Layers))
+	for i, l := range img.Layers {
+		if inv, ok := cache.get(l.Digest); ok {
+			layers = append(layers, inv)
+			continue
+		}
+		r.progress("layer %d of %d: %s", i+1, len(img.Layers), l.Digest)
+		inv, err := readLayer(ctx, l, extractors)
+		if err != nil && !incomplete(err) {
+			return err
+		}
+		if err == nil {
+			cache.put(inv)
+		}
+		layers = append(layers, inv)
+	}
+	r.inventory = index.Compose(layers, cfg, img.Ref.Digest)
+	return nil
+}
+
+// incomplete reports whether the layer itself is to blame: it is then partly
+// indexed, and the report says so.
+func incomplete(err error) bool {
+	code := gatehouse.CodeOf(err)
+	return code == gatehouse.CodeInvalid || code == gatehouse.CodeTooLarge
+}
+
+func readLayer(ctx context.Context, l fetch.Layer, extractors []index.Extractor) (gatehouse.LayerInventory, error) {
+	body, err := l.Open(ctx)
+	if err != nil {
+		return gatehouse.LayerInventory{}, err
+	}
+	defer body.Close()
+	return index.Layer(ctx, body, index.DefaultLimits(), extractors)
+}
+
+func (r *scanRun) rootfs(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't open the root file system: %w", err)
+	}
+	defer root.Close()
+	inv, err := index.Rootfs(ctx, root.FS(), index.DefaultLimits(), index.Extractors())
+	if err != nil && !incomplete(err) {
+		return err
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	r.target = report.Target{Reference: abs}
+	r.inventory = index.Compose([]gatehouse.LayerInventory{inv}, gatehouse.ImageConfig{}, "")
+	return nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/server"
+)
+
+func (a *app) serveCmd() *cobra.Command {
+	var file string
+	flags := config.Default()
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run the registry, the API, the scanner and the admission webhook",
+		Long: `Serve runs everything in one process. The first start makes an account "admin"
+with a random password, which is shown once, on a terminal only, and kept in the
+file initial-admin-password of the data directory until it is changed.
+
+Settings come from flags, from GATEHOUSE_* variables and from gatehouse.yaml, in
+that order of strength.`,
+		Example: `  gatehouse serve
+  gatehouse serve --listen :443 --tls-cert tls.crt --tls-key tls.key --hostnames registry.example
+  gatehouse serve --listen 127.0.0.1:0 --ready-file ready --data /var/lib/gatehouse`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.loadConfig(cmd, file, flags)
+			if err != nil {
+				return err
+			}
+			log := newLog(a.stderr, cfg.LogLevel)
+			s, err := server.New(cmd.Context(), cfg, a.getenv, log)
+			if err != nil {
+				return err
+			}
+			a.showPassword(cfg, s.AdminPassword)
+			return s.Run(cmd.Context())
+		},
+	}
+	bindConfig(cmd, &flags, &file)
+	return cmd
+}
+
+// bindConfig makes a flag of every setting.
+func bindConfig(cmd *cobra.Command, c *config.Config, file *string) {
+	f := cmd.Flags()
+	f.StringVar(file, "config", "", "configuration file (default: "+config.DefaultFile+" if it exists)")
+	f.StringVar(&c.Data, "data", c.Data, "directory for everything that is kept")
+	f.StringVar(&c.Listen, "listen", c.Listen, "address of the registry and the API; port 0 picks a free one")
+	f.StringVar(&c.AdmissionListen, "admission-listen", c.AdmissionListen, "address of the admission webhook (TLS); empty turns it off")
+	f.StringVar(&c.TLSCert, "tls-cert", "", "certificate of --listen, a PEM file")
+	f.StringVar(&c.TLSKey, "tls-key", "", "its key, a PEM file")
+	f.BoolVar(&c.Insecure, "insecure", false, "listen beyond loopback without TLS: passwords travel in the clear")
+	f.BoolVar(&c.AnonymousPull, "anonymous-pull", false, "let everybody pull without a name")
+	f.StringSliceVar(&c.Hostnames, "hostnames", nil, "registry names that mean this server, as image references write them")
+	f.StringSliceVar(&c.Policy, "policy", nil, "policy files and directories to load at start")
+	f.StringVar(&c.NoMatch, "no-match", c.NoMatch, "what happens to an image that no image policy matches: deny, warn or allow")
+	f.StringSliceVar(&c.AdmissionNames, "admission-names", nil, "more names for the webhook's certificate, for example gatehouse.gatehouse.svc")
+	f.StringSliceVar(&c.AllowPrivate, "allow-private", nil, "private address ranges that image references may lead to, for example 10.1.0.0/16")
+	f.StringVar(&c.ReadyFile, "ready-file", "", "write the base URL to this file once the server answers")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+}
+
+// loadConfig lays flags over environment over file over defaults.
+func (a *app) loadConfig(cmd *cobra.Command, file string, flags config.Config) (config.Config, error) {
+	cfg, err := config.Load(file, a.getenv)
+	if err != nil {
+		return cfg, err
+	}
+	from, to := reflect.ValueOf(flags), reflect.ValueOf(&cfg).Elem()
+	for i, key := range config.Keys() {
+		if cmd.Flags().Changed(key) {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
+	return cfg, cfg.Check()
+}
+
+func newLog(w io.Writer, level string) *slog.Logger {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		l = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
+}
+
+// showPassword shows a new administrator's password once, to a terminal only:
+// elsewhere it would end up in a log.
+func (a *app) showPassword(cfg config.Config, password string) {
+	if password == "" {
+		return
+	}
+	file := filepath.Join(cfg.Data, "initial-admin-password")
+	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(a.stderr, "\nA new account has been made:\n\n  name      admin\n  password  %s\n\nIt is also in %s until you change it.\n\n", password, file)
+		return
+	}
+	fmt.Fprintf(a.stderr, "A new account has been made: admin. Its password is in %s.\n", file)
+}
+
+func (a *app) configCmd() *cobra.Command {
+	var file string
+	flags := config.Default()
+	cmd := &cobra.Command{Use: "config", Short: "look at the settings of the server"}
+	check := &cobra.Command{
+		Use: "check", Short: "tell whether the settings can work", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := a.loadConfig(cmd, file, flags); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(a.stdout, "ok")
+			return err
+		},
+	}
+	show := &cobra.Command{
+		Use: "print", Short: "print the settings in force, with where they may be set", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := a.loadConfig(cmd, file, flags)
+			if err != nil {
+				return err
+			}
+			return config.Print(a.stdout, cfg)
+		},
+	}
+	for _, sub := range []*cobra.Command{check, show} {
+		bindConfig(sub, &flags, &file)
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+func (a *app) explainCmd() *cobra.Command {
+	var server string
+	cmd := &cobra.Command{
+		Use:     "explain DECISION_ID",
+		Short:   "tell why a decision came out as it did",
+		Example: `  gatehouse explain --server https://registry.example 5f1c0e7a9b3d`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.client(server)
+			if err != nil {
+				return err
+			}
+			var d gatehouse.Decision
+			if err := c.do(cmd.Context(), "GET", "/api/v1/decisions/"+args[0], nil, nil, &d); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "decision  %s\nverdict   %s\nat        %s\npolicies  %s\n", d.ID, d.Verdict, d.At.Format("2006-01-02T15:04:05Z"), d.Policies)
+			for _, r := range d.Reasons {
+				fmt.Fprintf(a.stdout, "\n%-5s  %s", r.Verdict, r.Code)
+				for _, part := range []struct{ name, value string }{{"policy", r.Policy}, {"image", r.Image}, {"field", r.Field}, {"why", r.Message}, {"help", r.Hint}} {
+					if part.value != "" {
+						fmt.Fprintf(a.stdout, "\n       %-7s %s", part.name, part.value)
+					}
+				}
+				for _, e := range r.Evidence {
+					fmt.Fprintf(a.stdout, "\n       proof   %s", e)
+				}
+				fmt.Fprintln(a.stdout)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&server, "server", "http://127.0.0.1:5000", "the server (URL)")
+	return cmd
+}

@@ -1,0 +1,296 @@
+package admit_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/admit"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
+)
+
+var update = flag.Bool("update", false, "rewrite the want sections")
+
+// decider is the real one, over policies that need no registry.
+type decider struct{ set decide.PolicySet }
+
+func (d decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+	return decide.Decide(ctx, d.set, gather.Facts(ctx, d.set, req, gather.Sources{}))
+}
+
+const policies = `apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: open}
+spec:
+  images: [{glob: "good.example/**"}]
+  authorities: [{static: {action: pass}}]
+---
+apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: retiring}
+spec:
+  images: [{glob: "good.example/old/**"}]
+  mode: warn
+  authorities: [{static: {action: fail, message: "moves to good.example/new"}}]
+`
+
+const rules = `package shop.rules
+
+deny contains msg if {
+	c := input.review.object.spec.containers[_]
+	endswith(c.image, ":latest")
+	msg := sprintf("image %s has no version", [c.image])
+}
+`
+
+func newHandler(t testing.TB) *admit.Handler {
+	t.Helper()
+	set, problems := load.Load([]load.File{{Path: "p.yaml", Data: []byte(policies)}, {Path: "r.rego", Data: []byte(rules)}}, gatehouse.Deny)
+	if !set.Complete {
+		t.Fatal(problems)
+	}
+	return admit.New(decider{set}, func() time.Time { return time.Unix(1_700_000_000, 0).UTC() })
+}
+
+// TestText sends the body of each case and compares the whole answer. The
+// first line of the comment is "METHOD CONTENT-TYPE".
+func TestText(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) < 10 {
+		t.Fatalf("found %d cases: %v", len(paths), err)
+	}
+	h := newHandler(t)
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			ar, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var method, contentType string
+			if _, err := fmt.Sscan(string(ar.Comment), &method, &contentType); err != nil {
+				t.Fatal(err)
+			}
+			req := httptest.NewRequest(method, "/validate?timeout=5s", bytes.NewReader(ar.Files[0].Data))
+			req.Header.Set("Content-Type", contentType)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, req)
+			var pretty bytes.Buffer
+			if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
+				t.Fatalf("the answer is not JSON: %s", w.Body)
+			}
+			got := fmt.Sprintf("%d %s\n%s", w.Code, w.Header().Get("Content-Type"), pretty.Bytes())
+			if *update {
+				ar.Files[1].Data = []byte(got)
+				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(ar.Files[1].Data), got); diff != "" {
+				t.Errorf("answer differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	req := httptest.NewRequest(http.MethodPost, "/validate", strings.NewReader(strings.Repeat(" ", admit.BodySizeMax+1)))
+	req.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	newHandler(t).ServeHTTP(w, req)
+	if w.Code != http.StatusRequestEntityTooLarge || !strings.Contains(w.Body.String(), "8388608 bytes") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestLargestObject: 3 MiB of object and as much before it fit.
+func TestLargestObject(t *testing.T) {
+	object := podJSON("good.example/a:1", strings.Repeat("x", 3<<20))
+	body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"UPDATE","object":%s,"oldObject":%s}}`, object, object)
+	if r := send(t, newHandler(t), body); !r.Allowed {
+		t.Errorf("%+v", r)
+	}
+}
+
+func podJSON(image, note string) string {
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"note":%q}},"spec":{"containers":[{"image":%q}]}}`, note, image)
+}
+
+func create(image string) string {
+	return fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":%s}}`, podJSON(image, ""))
+}
+
+type response struct {
+	UID      string
+	Allowed  bool
+	Warnings []string
+	Status   struct {
+		Code    int
+		Message string
+	}
+}
+
+func send(t testing.TB, h http.Handler, body string) response {
+	t.Helper()
+	req := httptest.NewRequest(http.MethodPost, "/validate?timeout=5s", strings.NewReader(body))
+	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	var review struct{ Response response }
+	if err := json.Unmarshal(w.Body.Bytes(), &review); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("%d %s: %v", w.Code, w.Body, err)
+	}
+	return review.Response
+}
+
+type deciderFunc func(context.Context, gatehouse.Request) gatehouse.Decision
+
+func (f deciderFunc) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+	return f(ctx, req)
+}
+
+// TestFaultsDeny: whatever a Decider does, the answer is a review that denies.
+func TestFaultsDeny(t *testing.T) {
+	for name, f := range map[string]deciderFunc{
+		"panic":            func(context.Context, gatehouse.Request) gatehouse.Decision { panic("x") },
+		"zero decision":    func(context.Context, gatehouse.Request) gatehouse.Decision { return gatehouse.Decision{} },
+		"unknown verdict":  func(context.Context, gatehouse.Request) gatehouse.Decision { return gatehouse.Decision{Verdict: 7} },
+		"negative verdict": func(context.Context, gatehouse.Request) gatehouse.Decision { return gatehouse.Decision{Verdict: -1} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if r := send(t, admit.New(f, nil), create("good.example/a:1")); r.Allowed || r.UID != "u" || r.Status.Code != 403 || r.Status.Message == "" {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// TestDeciderThatHangs is answered before the API server gives up.
+func TestDeciderThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		start := time.Now()
+		r := send(t, admit.New(deciderFunc(func(context.Context, gatehouse.Request) gatehouse.Decision {
+			<-end
+			return gatehouse.Decision{Verdict: gatehouse.Allow}
+		}), nil), create("good.example/a:1"))
+		if took := time.Since(start); r.Allowed || took != 4500*time.Millisecond || !strings.Contains(r.Status.Message, "[timeout]") {
+			t.Errorf("%s: %+v", took, r)
+		}
+		close(end)
+		synctest.Wait()
+	})
+}
+
+// TestLongReasons stay readable, and keep the decision's id.
+func TestLongReasons(t *testing.T) {
+	d := gatehouse.Decision{ID: "abc", Verdict: gatehouse.Deny}
+	for range 100 {
+		d.Reasons = append(d.Reasons, gatehouse.Reason{Code: "c", Message: strings.Repeat("long\x1b[31m\n", 100)},
+			gatehouse.Reason{Verdict: gatehouse.Warn, Code: "c", Message: strings.Repeat("warn\r\n", 100)})
+	}
+	r := send(t, admit.New(deciderFunc(func(context.Context, gatehouse.Request) gatehouse.Decision { return d }), nil), create("a"))
+	if len(r.Status.Message) > 6_100 || !strings.HasSuffix(r.Status.Message, "decision abc") || strings.Contains(r.Status.Message, "\x1b") {
+		t.Errorf("%d bytes: %q", len(r.Status.Message), r.Status.Message[max(0, len(r.Status.Message)-100):])
+	}
+	if len(r.Warnings) != 10 || strings.ContainsAny(strings.Join(r.Warnings, ""), "\r\n") || len(r.Warnings[0]) > 410 {
+		t.Errorf("%d warnings", len(r.Warnings))
+	}
+}
+
+func FuzzReview(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range paths {
+		ar, err := txtar.ParseFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(ar.Files[0].Data)
+	}
+	h := newHandler(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		req := httptest.NewRequest(http.MethodPost, "/validate", bytes.NewReader(body))
+		req.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, req)
+		var answer struct {
+			Kind     string
+			Response *response
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatalf("%d: the answer is not JSON: %s", w.Code, w.Body)
+		}
+		switch {
+		case w.Code == http.StatusOK && answer.Response != nil && answer.Response.UID != "":
+		case w.Code == http.StatusBadRequest && answer.Kind == "Status":
+		default:
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		if answer.Response != nil && answer.Response.Allowed && bytes.Contains(body, []byte("evil.example")) && !bytes.Contains(body, []byte("\\")) {
+			checkNoEvil(t, body)
+		}
+	})
+}
+
+// checkNoEvil looks at a review that was admitted with other eyes: no
+// container of a Pod may hold the image that no policy names.
+func checkNoEvil(t *testing.T, body []byte) {
+	var r struct {
+		Request struct {
+			Operation string `json:"operation"`
+			Object    struct {
+				APIVersion string `json:"apiVersion"`
+				Kind       string `json:"kind"`
+				Spec       struct {
+					Containers []struct {
+						Image string `json:"image"`
+					} `json:"containers"`
+				} `json:"spec"`
+			} `json:"object"`
+		} `json:"request"`
+	}
+	if json.Unmarshal(body, &r) != nil || r.Request.Object.Kind != "Pod" || r.Request.Object.APIVersion != "v1" {
+		return
+	}
+	// encoding/json ignores case, Kubernetes does not: only the exact names count.
+	for _, name := range []string{`"object"`, `"spec"`, `"containers"`, `"image"`, `"kind"`, `"request"`} {
+		if bytes.Count(body, []byte(name)) != bytes.Count(bytes.ToLower(body), []byte(name)) {
+			return
+		}
+	}
+	for _, c := range r.Request.Object.Spec.Containers {
+		if strings.HasPrefix(c.Image, "evil.example/") {
+			t.Fatalf("admitted: %s", body)
+		}
+	}
+}
+
+func BenchmarkValidate(b *testing.B) {
+	h := newHandler(b)
+	body := create("good.example/a:1")
+	b.ReportAllocs()
+	for b.Loop() {
+		if !send(b, h, body).Allowed {
+			b.Fatal("denied")
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package db
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+)
+
+// Schema lists the statements that made the database.
+func Schema(ctx context.Context, d *DB) ([]string, error) {
+	return d.tx(d.read).strings(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL`)
+}
+
+// planner records the plan of each query that is asked of it.
+type planner struct {
+	*sql.DB
+	plans map[string][]string
+	err   error
+}
+
+func (p *planner) plan(ctx context.Context, query string, args []any) {
+	rows, err := p.DB.QueryContext(ctx, "EXPLAIN QUERY PLAN "+query, args...)
+	if err != nil {
+		p.err = err
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			p.err = err
+		}
+		key := strings.Join(strings.Fields(query), " ")
+		p.plans[key] = append(p.plans[key], detail)
+	}
+}
+
+func (p *planner) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	p.plan(ctx, query, args)
+	return p.DB.QueryContext(ctx, query, args...)
+}
+
+func (p *planner) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	p.plan(ctx, query, args)
+	return p.DB.QueryRowContext(ctx, query, args...)
+}
+
+// Plans returns the plans of the queries that f makes.
+func Plans(ctx context.Context, d *DB, f func(*Tx)) (map[string][]string, error) {
+	p := &planner{DB: d.read, plans: map[string][]string{}}
+	f(d.tx(p))
+	return p.plans, p.err
+}
+
+// SelectNumber runs a query of one number on the one write connection.
+func SelectNumber(ctx context.Context, d *DB, query string, arg int) (n int, err error) {
+	err = d.write.QueryRowContext(ctx, query, arg).Scan(&n)
+	return n, err
+}
+
+// SelectNested runs a query of numbers, and for each row the same query again
+// on the same connection.
+func SelectNested(ctx context.Context, d *DB, query string) (out []int, err error) {
+	err = d.Write(ctx, func(t *Tx) error {
+		outer, err := t.tx.QueryContext(ctx, query)
+		if err != nil {
+			return err
+		}
+		defer outer.Close()
+		for outer.Next() {
+			var n int
+			if err := outer.Scan(&n); err != nil {
+				return err
+			}
+			out = append(out, n)
+			inner, err := t.tx.QueryContext(ctx, query)
+			if err != nil {
+				return err
+			}
+			for inner.Next() {
+				if err := inner.Scan(&n); err != nil {
+					inner.Close()
+					return err
+				}
+				out = append(out, n)
+			}
+			inner.Close()
+		}
+		return outer.Err()
+	})
+	return out, err
+}

@@ -1,0 +1,138 @@
+package db_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
+)
+
+func open(t *testing.T, path string) *db.DB {
+	t.Helper()
+	d, err := db.OpenSQLite(t.Context(), path, db.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func TestSQLite(t *testing.T) {
+	dbtest.Run(t, func(t *testing.T) *db.DB { return open(t, filepath.Join(t.TempDir(), "gatehouse.db")) })
+}
+
+// TestReopen: what was committed is there for the next process, and so is the
+// schema.
+func TestReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a b%c?d#e.db") // a path is no URL
+	d := open(t, path)
+	if err := d.Write(t.Context(), func(tx *db.Tx) error { return tx.AddEvent(t.Context(), gatehouse.Event{Type: "kept"}) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("the file is not where it was asked for: %v", err)
+	}
+	err := open(t, path).Read(t.Context(), func(tx *db.Tx) error {
+		events, err := tx.Events(t.Context(), 0, 10)
+		if len(events) != 1 {
+			t.Errorf("events %v", events)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSchemaWords: every word that the databases spell differently is replaced.
+func TestSchemaWords(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	texts, err := db.Schema(t.Context(), d)
+	if err != nil || len(texts) < 20 {
+		t.Fatal(len(texts), err)
+	}
+	for _, text := range texts {
+		if strings.ContainsAny(text, "{}") {
+			t.Errorf("left over: %s", text)
+		}
+	}
+}
+
+// TestHotQueriesUseIndexes: no hot path reads a table from end to end.
+func TestHotQueriesUseIndexes(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	ctx := t.Context()
+	x := gatehouse.DigestOf([]byte("x"))
+	plans, err := db.Plans(ctx, d, func(tx *db.Tx) {
+		tx.Manifest(ctx, "a", x)
+		tx.ManifestByTag(ctx, "a", "v1")
+		tx.RepoBlob(ctx, "a", x)
+		tx.Tags(ctx, "a", "", 10)
+		tx.Referrers(ctx, "a", x, "t", x, 10)
+		tx.Repos(ctx, "", 10)
+		tx.RepoKnown(ctx, "a")
+		tx.HeldBlobs(ctx, 1, []gatehouse.Digest{x, x})
+		tx.ManifestIDs(ctx, 1, []gatehouse.Digest{x, x})
+		tx.BlobNeeded(ctx, 1, 1)
+		tx.Parent(ctx, 1)
+		tx.TagsOf(ctx, 1)
+		tx.KeyNamed(ctx, "k")
+		tx.Upload(ctx, "a", "u")
+		tx.NextJobAt(ctx, []string{"index"})
+		tx.ClaimJob(ctx, []string{"index"}, "lease", time.Time{}) // planned, not done: the connection only reads
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plans) < 16 {
+		t.Fatalf("only %d queries were planned", len(plans))
+	}
+	for query, plan := range plans {
+		for _, step := range plan {
+			table := strings.HasPrefix(step, "SCAN") || strings.HasPrefix(step, "SEARCH")
+			if table && !strings.Contains(step, "USING") && !strings.Contains(step, "CONSTANT ROW") {
+				t.Errorf("%s\n  %s", query, strings.Join(plan, "\n  "))
+				break
+			}
+		}
+	}
+}
+
+// TestKeptStatements: a statement that is in use, that failed or that there are
+// too many of is not mixed up with another.
+func TestKeptStatements(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	for i := range 700 {
+		n, err := db.SelectNumber(t.Context(), d, fmt.Sprintf("SELECT %d + $1", i), 1)
+		if err != nil || n != i+1 {
+			t.Fatalf("statement %d = %d, %v", i, n, err)
+		}
+	}
+	for range 3 { // the same text, once inside itself
+		got, err := db.SelectNested(t.Context(), d, "SELECT 1 UNION SELECT 2 UNION SELECT 3 ORDER BY 1")
+		if err != nil || fmt.Sprint(got) != "[1 1 2 3 2 1 2 3 3 1 2 3]" {
+			t.Fatalf("nested: %v, %v", got, err)
+		}
+	}
+	for range 3 {
+		if _, err := db.SelectNumber(t.Context(), d, "SELECT $1 / no_such_column", 1); err == nil {
+			t.Fatal("a wrong statement succeeded")
+		}
+	}
+	before := d.Statements()
+	if _, err := db.SelectNumber(t.Context(), d, "SELECT $1", 7); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.Statements() - before; got != 1 {
+		t.Errorf("one statement counts as %d", got)
+	}
+}

@@ -1,0 +1,256 @@
+package gather_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
+)
+
+const policies = `apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: signed}
+spec:
+  images: [{glob: "**"}]
+  authorities:
+    - key:
+        data: |
+          -----BEGIN PUBLIC KEY-----
+          MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhCcuZvgH/VaNSe+k0ygv2RIdl0AC
+          VqXuQq7frP9yx1kPFPsLoIx5DMtO0zBKVAFiWdnDVkrSJGrkjAd5LGo/+g==
+          -----END PUBLIC KEY-----
+---
+apiVersion: gatehouse.dev/v1alpha1
+kind: ImageRule
+metadata: {name: scanned}
+spec:
+  images: [{glob: "**"}]
+  vulnerabilities: {maxSeverity: HIGH}
+`
+
+const trusted = `package trusted
+
+deny contains c.image if {
+	c := input.review.object.spec.containers[_]
+	not startswith(c.image, "own.example/")
+	not startswith(c.image, "other.example/")
+}
+`
+
+func set(t *testing.T, files ...string) decide.PolicySet {
+	t.Helper()
+	var all []load.File
+	for i, text := range files {
+		ext := "yaml"
+		if text == trusted {
+			ext = "rego"
+		}
+		all = append(all, load.File{Path: fmt.Sprintf("%d.%s", i, ext), Data: []byte(text)})
+	}
+	s, problems := load.Load(all, gatehouse.Deny)
+	if !s.Complete {
+		t.Fatal(problems)
+	}
+	return s
+}
+
+func podOf(images ...string) gatehouse.Request {
+	object := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[`
+	for i, im := range images {
+		if i > 0 {
+			object += ","
+		}
+		object += fmt.Sprintf(`{"image":%q}`, im)
+	}
+	return gatehouse.Request{UID: "1", Operation: "CREATE", Object: []byte(object + "]}}"), Now: time.Unix(1_700_000_000, 0)}
+}
+
+// world is a registry, a verifier and a scanner that know every image, record
+// what they were asked, and fail as a test says.
+type world struct {
+	mu    sync.Mutex
+	asked []string
+	fail  func(what string, ref gatehouse.Ref) error
+	block chan struct{} // not nil: Resolve waits for it, not for ctx
+}
+
+func (w *world) ask(what string, ref gatehouse.Ref) error {
+	w.mu.Lock()
+	w.asked = append(w.asked, what+" "+ref.Registry+"/"+string(ref.Repo))
+	w.mu.Unlock()
+	if w.fail != nil {
+		return w.fail(what, ref)
+	}
+	return nil
+}
+
+func (w *world) Resolve(_ context.Context, ref gatehouse.Ref) (gatehouse.Digest, error) {
+	if w.block != nil {
+		<-w.block
+	}
+	return gatehouse.DigestOf([]byte(ref.String())), w.ask("resolve", ref)
+}
+
+func (w *world) Verify(_ context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
+	if len(need.Authority.Keys) != 1 || ref.Digest == "" {
+		return nil, nil, errors.New("asked without a key or a digest")
+	}
+	return []gatehouse.Evidence{{Subject: ref.Digest, Artifact: ref.Digest, Format: "cosign-legacy"}}, nil, w.ask("verify", ref)
+}
+
+func (w *world) Scan(_ context.Context, ref gatehouse.Ref) (gather.Scan, error) {
+	return gather.Scan{Inventory: &gatehouse.Inventory{Complete: true}, Complete: true, FeedAt: time.Unix(1_600_000_000, 0)}, w.ask("scan", ref)
+}
+
+func (w *world) sources() gather.Sources {
+	return gather.Sources{Resolver: w, Verifier: w, Scanner: w, Own: func(r string) bool { return r == "own.example" }}
+}
+
+func decideAfter(t *testing.T, s decide.PolicySet, req gatehouse.Request, src gather.Sources) gatehouse.Decision {
+	t.Helper()
+	return decide.Decide(t.Context(), s, gather.Facts(t.Context(), s, req, src))
+}
+
+func TestFactsAdmit(t *testing.T) {
+	w := &world{}
+	d := decideAfter(t, set(t, policies, trusted), podOf("own.example/a:1", "other.example/b:2", "own.example/a:1"), w.sources())
+	if d.Verdict != gatehouse.Allow {
+		t.Fatalf("%+v", d.Reasons)
+	}
+	slices.Sort(w.asked)
+	want := []string{
+		"resolve other.example/b", "resolve own.example/a", "scan other.example/b", "scan own.example/a",
+		"verify other.example/b", "verify own.example/a",
+	}
+	if diff := cmp.Diff(want, w.asked); diff != "" {
+		t.Errorf("each question is asked once (-want +got):\n%s", diff)
+	}
+}
+
+// TestRefusedIsNotContacted: one container that a rule refuses keeps every
+// foreign registry of the request from being contacted; our own is looked at.
+func TestRefusedIsNotContacted(t *testing.T) {
+	w := &world{}
+	d := decideAfter(t, set(t, policies, trusted), podOf("own.example/a:1", "other.example/b:2", "evil.example/c:3"), w.sources())
+	if d.Verdict != gatehouse.Deny {
+		t.Fatal("admitted")
+	}
+	for _, q := range w.asked {
+		if q != "resolve own.example/a" && q != "verify own.example/a" && q != "scan own.example/a" {
+			t.Errorf("asked: %s", q)
+		}
+	}
+	codes := map[string]bool{}
+	for _, r := range d.Reasons {
+		codes[r.Code] = true
+	}
+	if !codes[decide.CodeNotChecked] || !codes[decide.CodeRuleDenied] {
+		t.Errorf("reasons %+v", d.Reasons)
+	}
+}
+
+func TestNoNeedsNoContact(t *testing.T) {
+	w := &world{}
+	if d := decideAfter(t, set(t, trusted), podOf("other.example/a:1"), w.sources()); d.Verdict != gatehouse.Allow || len(w.asked) > 0 {
+		t.Errorf("%s, asked %v", d.Verdict, w.asked)
+	}
+}
+
+// TestFailuresDeny makes each source fail in each way: never Allow.
+func TestFailuresDeny(t *testing.T) {
+	failures := map[string]func() error{
+		"plain error": func() error { return errors.New("secret text") },
+		"unavailable": func() error { return gatehouse.Errorf(gatehouse.CodeUnavailable, "no answer") },
+		"not found":   func() error { return gatehouse.Errorf(gatehouse.CodeNotFound, "no such image") },
+		"deadline":    func() error { return context.DeadlineExceeded },
+		"panic":       func() error { panic("x") },
+	}
+	codes := map[string]string{
+		"plain error": decide.CodeCheckFailed, "unavailable": decide.CodeUnavailable, "not found": decide.CodeImageNotFound,
+		"deadline": decide.CodeUnavailable, "panic": decide.CodeCheckFailed,
+	}
+	for _, what := range []string{"resolve", "verify", "scan"} {
+		for name, fail := range failures {
+			t.Run(what+" "+name, func(t *testing.T) {
+				w := &world{fail: func(asked string, ref gatehouse.Ref) error {
+					if asked == what && ref.Repo == "b" {
+						return fail()
+					}
+					return nil
+				}}
+				d := decideAfter(t, set(t, policies), podOf("own.example/a:1", "other.example/b:2"), w.sources())
+				if d.Verdict != gatehouse.Deny || d.Reasons[0].Code != codes[name] || d.Reasons[0].Image != "other.example/b:2" {
+					t.Errorf("%s %+v", d.Verdict, d.Reasons)
+				}
+			})
+		}
+	}
+	for _, missing := range []string{"resolver", "verifier", "scanner"} {
+		t.Run("no "+missing, func(t *testing.T) {
+			src := (&world{}).sources()
+			switch missing {
+			case "resolver":
+				src.Resolver = nil
+			case "verifier":
+				src.Verifier = nil
+			case "scanner":
+				src.Scanner = nil
+			}
+			if d := decideAfter(t, set(t, policies), podOf("own.example/a:1"), src); d.Verdict != gatehouse.Deny {
+				t.Errorf("%s %+v", d.Verdict, d.Reasons)
+			}
+		})
+	}
+}
+
+// badDigest resolves to something that is no digest.
+type badDigest struct{ *world }
+
+func (badDigest) Resolve(context.Context, gatehouse.Ref) (gatehouse.Digest, error) {
+	return "sha256:../..", nil
+}
+
+func TestMalformedDigestDenies(t *testing.T) {
+	w := &world{}
+	src := w.sources()
+	src.Resolver = badDigest{w}
+	if d := decideAfter(t, set(t, policies), podOf("own.example/a:1"), src); d.Verdict != gatehouse.Deny || len(w.asked) > 0 {
+		t.Errorf("%s, asked %v", d.Verdict, w.asked)
+	}
+}
+
+// TestSourceThatHangs: a source that does not heed its context costs the
+// timeout and no more.
+func TestSourceThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{block: make(chan struct{})}
+		src := w.sources()
+		src.Timeout, src.Parallel = 3*time.Second, 1
+		start := time.Now()
+		s := set(t, policies)
+		req := gather.Facts(context.Background(), s, podOf("own.example/a:1", "own.example/b:1"), src)
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("took %s", took)
+		}
+		d := decide.Decide(context.Background(), s, req)
+		if d.Verdict != gatehouse.Deny || d.Reasons[0].Code != decide.CodeUnavailable || d.Reasons[0].Message != "timed out at own.example" {
+			t.Errorf("%s %+v", d.Verdict, d.Reasons)
+		}
+		close(w.block) // the goroutines end, and change nothing that was handed out
+		synctest.Wait()
+		if again := decide.Decide(context.Background(), s, req); !cmp.Equal(d, again) {
+			t.Error("a late answer changed the facts")
+		}
+	})
+}

@@ -1,0 +1,28 @@
+package match
+
+import (
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/match/version"
+)
+
+// InRange evaluates one range for one version.
+func InRange(order version.Order, v string, r gatehouse.Range) bool {
+	return (&installed{order: order, version: v}).inRange(r)
+}
+
+// Remembered is the bound of what a Matcher keeps, and Keeps what it has.
+const Remembered = remembered
+
+func (m *Matcher) Keeps() int { return max(len(m.records), len(m.named)) }
+
+// Spaces lists one OSV ecosystem of each language and distribution.
+func Spaces() []string {
+	var out []string
+	for _, s := range languages {
+		out = append(out, s)
+	}
+	for _, d := range distributions {
+		out = append(out, d.spaces(gatehouse.Distro{VersionID: "9.4"})...)
+	}
+	return out
+}

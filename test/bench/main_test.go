@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	printTable(&out, []row{
+		under("fast enough", 299.9, 300, "ms"),
+		under("too slow", 300, 300, "ms"),
+		atLeast("fast enough", 60, 60, "%"),
+		atLeast("too slow", 59.9, 60, "%"),
+		{what: "— beside it", measured: "two\nlines"},
+	})
+	_, got, _ := strings.Cut(out.String(), "\n\n")
+	want := `| figure      | measured  | limit    |        |
+|-------------|-----------|----------|--------|
+| fast enough | 299.9 ms  | < 300 ms | ok     |
+| too slow    | 300 ms    | < 300 ms | MISSED |
+| fast enough | 60 %      | >= 60 %  | ok     |
+| too slow    | 59.9 %    | >= 60 %  | MISSED |
+| — beside it | two lines |          |        |
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestMemory reads the test's own process.
+func TestMemory(t *testing.T) {
+	rss, peak, err := memory(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rss < 1<<20 || peak < rss {
+		t.Errorf("rss %d, peak %d bytes: this process is larger than that", rss, peak)
+	}
+	if _, _, err := memory(1 << 30); err == nil {
+		t.Error("a process that is not there has memory")
+	}
+}

@@ -1,0 +1,4 @@
+package e2e
+
+// TryKube is one attempt of StartKube.
+var TryKube = startKube
