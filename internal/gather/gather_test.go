@@ -254,3 +254,22 @@ func TestSourceThatHangs(t *testing.T) {
 		}
 	})
 }
+
+// greedy asks for more facts than one request may.
+type greedy struct{ decide.PolicySet }
+
+func (greedy) Needs(gatehouse.Request) []gatehouse.Need {
+	needs := make([]gatehouse.Need, 10_001)
+	for i := range needs {
+		needs[i] = gatehouse.Need{Name: "n", Kind: gatehouse.NeedFindings}
+	}
+	return needs
+}
+
+func TestNeedsAreBounded(t *testing.T) {
+	w := &world{}
+	req := gather.Facts(t.Context(), greedy{set(t, policies)}, podOf("own.example/a:1"), w.sources())
+	if err := req.Images[0].Failed["n"]; gatehouse.CodeOf(err) != gatehouse.CodeTooLarge || len(w.asked) > 0 {
+		t.Errorf("%v, asked %v", err, w.asked)
+	}
+}

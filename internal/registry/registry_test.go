@@ -95,15 +95,15 @@ func TestReferrersPages(t *testing.T) {
 	var want []string
 	for i := range registry.ReferrersBatch + 8 {
 		note := ""
-		if i%3 == 0 {
-			note = strings.Repeat("x", 400<<10)
+		if i%4 == 0 { // ten of these are more than one answer may hold
+			note = strings.Repeat("x", 450<<10)
 		}
 		m := putManifest(t, h.content, gatehouse.ManifestPut{Repo: "a", MediaType: indexType, Body: indexBody(fmt.Sprintf(
 			`,"artifactType":"application/x+json","subject":{"mediaType":"%s","digest":"%s","size":%d},"annotations":{"n":"%d","x":"%s"}`,
 			indexType, subject.Digest, subject.Size, i, note))})
 		want = append(want, string(m.Digest))
 	}
-	for _, query := range []string{"", "?artifactType=application/x%2Bjson", "?n=7"} {
+	for _, query := range []string{"", "?artifactType=application/x%2Bjson&n=15"} {
 		var got []string
 		pages := 0
 		for next := "/v2/a/referrers/" + string(subject.Digest) + query; next != ""; pages++ {

@@ -126,15 +126,13 @@ func TestJavaManifestLeavesNothingRunning(t *testing.T) {
 		manifest := strings.Repeat("bad line\n", i) + ": no key\nGood: yes\nBad Key: x\n continued\n\x00\x01: x\n" + strings.Repeat("x", 100_000) + ": y\n"
 		_, _ = lang.Java(t.Context(), "x.jar", section(zipOf(t, text("META-INF/MANIFEST.MF", manifest+strings.Repeat("Tail: x\n", 1000)))), archiveLimits())
 	}
-	for range 1000 {
+	for range 10_000 { // a goroutine that is done may still be counted
 		if runtime.NumGoroutine() <= before {
 			return
 		}
 		runtime.Gosched()
 	}
-	if after := runtime.NumGoroutine(); after > before+5 {
-		t.Errorf("%d goroutines before, %d after", before, after)
-	}
+	t.Errorf("%d goroutines before, %d after", before, runtime.NumGoroutine())
 }
 
 func FuzzJava(f *testing.F) {
