@@ -20,7 +20,7 @@ func (u *upload) Commit(ctx context.Context, digest gatehouse.Digest) (gatehouse
 	if err := commit(ctx, digest); err != nil {
 		return gatehouse.Descriptor{}, err
 	}
-	return gatehouse.Descriptor{MediaType: blobMediaType, Digest: digest, Size: u.row.Size}, nil
+	return describe(digest, u.row.Size), nil
 }
 
 // commitInline stores a small blob in its row: one transaction.

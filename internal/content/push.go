@@ -28,12 +28,13 @@ func (c *Content) MountBlob(ctx context.Context, _ gatehouse.Actor, repo, from g
 		}
 	}
 	// Most attempts that fail do so here, without waiting for a turn to write.
-	b, err := c.repoBlob(ctx, from, digest)
+	found, err := c.StatBlob(ctx, from, digest)
 	if err != nil {
 		return gatehouse.Descriptor{}, err
 	}
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
-		if b, err = tx.RepoBlob(ctx, from, digest); err != nil {
+		b, err := tx.StatBlob(ctx, from, digest)
+		if err != nil {
 			return err
 		}
 		id, err := tx.EnsureRepo(ctx, repo)
@@ -45,7 +46,7 @@ func (c *Content) MountBlob(ctx context.Context, _ gatehouse.Actor, repo, from g
 	if err != nil {
 		return gatehouse.Descriptor{}, err
 	}
-	return describe(b), nil
+	return found, nil
 }
 
 // PutManifest implements [gatehouse.ContentWriter]: one transaction.

@@ -14,11 +14,18 @@ const blobMediaType = "application/octet-stream"
 
 // StatBlob implements [gatehouse.ContentReader]: one query.
 func (c *Content) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (gatehouse.Descriptor, error) {
-	b, err := c.repoBlob(ctx, repo, digest)
+	if _, err := gatehouse.ParseDigest(string(digest)); err != nil {
+		return gatehouse.Descriptor{}, err
+	}
+	var b db.HeldBlob
+	err := c.db.Get(ctx, func(tx *db.Tx) (err error) {
+		b, err = tx.StatBlob(ctx, repo, digest)
+		return err
+	})
 	if err != nil {
 		return gatehouse.Descriptor{}, err
 	}
-	return describe(b), nil
+	return describe(digest, b.Size), nil
 }
 
 // OpenBlob implements [gatehouse.ContentReader]: one query and, unless the blob
@@ -32,7 +39,7 @@ func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 		if !digest.Matches(b.Inline) {
 			return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the stored bytes of blob %s have been damaged", digest)
 		}
-		return &gatehouse.Blob{Descriptor: describe(b), Body: inlineBody{bytes.NewReader(b.Inline)}}, nil
+		return &gatehouse.Blob{Descriptor: describe(digest, b.Size), Body: inlineBody{bytes.NewReader(b.Inline)}}, nil
 	}
 	body, err := c.store.Open(ctx, b.StorageKey)
 	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
@@ -42,7 +49,7 @@ func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 	if err != nil {
 		return nil, err
 	}
-	return &gatehouse.Blob{Descriptor: describe(b), Body: body}, nil
+	return &gatehouse.Blob{Descriptor: describe(digest, b.Size), Body: body}, nil
 }
 
 type inlineBody struct{ *bytes.Reader }
@@ -62,8 +69,8 @@ func (c *Content) repoBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 	return b, err
 }
 
-func describe(b db.Blob) gatehouse.Descriptor {
-	return gatehouse.Descriptor{MediaType: blobMediaType, Digest: b.Digest, Size: b.Size}
+func describe(digest gatehouse.Digest, size int64) gatehouse.Descriptor {
+	return gatehouse.Descriptor{MediaType: blobMediaType, Digest: digest, Size: size}
 }
 
 // Manifest implements [gatehouse.ContentReader]: one query, no storage.

@@ -60,7 +60,7 @@ func (c *Content) DeleteBlob(ctx context.Context, actor gatehouse.Actor, repo ga
 		return err
 	}
 	return c.db.Write(ctx, func(tx *db.Tx) error {
-		b, err := tx.RepoBlob(ctx, repo, digest)
+		b, err := tx.StatBlob(ctx, repo, digest)
 		if err != nil {
 			return err
 		}

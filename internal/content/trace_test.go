@@ -201,3 +201,22 @@ func TestPushCostIsFlat(t *testing.T) {
 		t.Errorf("the first push took %d statements, the 300th %d", costs[0], costs[299])
 	}
 }
+
+// TestReferrerAnnotations: a list of referrers stays small whatever its members
+// carry; they themselves stay whole.
+func TestReferrerAnnotations(t *testing.T) {
+	s := &contenttest.Suite{T: t, C: content.New(openDB(t, db.Options{}), mem.New(), content.Options{})}
+	subject := contenttest.Describe(contenttest.OCIManifest, "subject")
+	for size, kept := range map[int]bool{1 << 10: true, 1 << 20: false} {
+		image := contenttest.Image{Config: "{}", Subject: &subject, ArtifactType: fmt.Sprint("application/", size), Annotations: map[string]string{"k": strings.Repeat("x", size)}}
+		d := s.Push("a/b", image, "v1")
+		list, err := s.C.Referrers(t.Context(), "a/b", subject.Digest, image.ArtifactType, "", 10)
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		if got := len(list[0].Annotations["k"]) == size; got != kept {
+			t.Errorf("annotations of %d bytes in the list: %v, want %v", size, got, kept)
+		}
+		s.WantManifest("a/b", "v1", d, image.Body())
+	}
+}

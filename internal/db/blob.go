@@ -19,12 +19,6 @@ type Blob struct {
 	CreatedAt  time.Time
 }
 
-// states of a blob row.
-const (
-	blobLive     = 0
-	blobDeleting = 1 // garbage collection has taken it: it no longer exists for readers
-)
-
 // RepoBlob finds a live blob that repo holds a link to, in one query.
 // CodeNotFound with detail BLOB_UNKNOWN: there is none.
 func (t *Tx) RepoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b Blob, err error) {
@@ -34,13 +28,30 @@ func (t *Tx) RepoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse
 		WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).
 		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created)
 	if none(err) {
-		return Blob{}, notFound("BLOB_UNKNOWN", "repository %s holds no blob %s", repo, digest)
+		return Blob{}, blobUnknown(repo, digest)
 	}
 	if err != nil {
 		return Blob{}, unavailable(err)
 	}
 	b.Digest, b.CreatedAt = digest, fromMicros(created)
 	return b, nil
+}
+
+// StatBlob is [Tx.RepoBlob] without the bytes: it returns id and size.
+func (t *Tx) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b HeldBlob, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size FROM repository r JOIN blob b ON b.digest = $2
+		JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).Scan(&b.ID, &b.Size)
+	if none(err) {
+		return HeldBlob{}, blobUnknown(repo, digest)
+	}
+	if err != nil {
+		return HeldBlob{}, unavailable(err)
+	}
+	return b, nil
+}
+
+func blobUnknown(repo gatehouse.Repo, digest gatehouse.Digest) error {
+	return notFound("BLOB_UNKNOWN", "repository %s holds no blob %s", repo, digest)
 }
 
 // Blob finds a live blob whatever repository holds it. ok is false for none.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -81,11 +82,25 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	d.changed.reset()
 	d.jobs.reset()
+	if err := private(path); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
+	}
 	if err := d.migrate(ctx); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("couldn't bring %s up to date: %w", path, err)
 	}
 	return d, nil
+}
+
+// private makes sure that the file exists and that only its owner reads it: it
+// holds password hashes. SQLite gives its other files the same mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (d *DB) pool(dsn string, size int) (*sql.DB, error) {

@@ -6,22 +6,32 @@ import (
 	"errors"
 
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
 
 // unavailable turns an error of the database itself into one that callers can
-// tell: it may pass. Cancelled contexts keep their own error.
+// tell: CodeUnavailable where it may pass, CodeInternal where the fault is ours.
+// Errors that say more already, and cancelled contexts, are passed on.
 func unavailable(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var ge *gatehouse.Error
+	if err == nil || errors.As(err, &ge) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	const full, ioerr = 13, 10 // SQLITE_FULL, SQLITE_IOERR
 	var se *sqlite.Error
-	if errors.As(err, &se) && (se.Code()&0xff == full || se.Code()&0xff == ioerr) {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database cannot write: %w", err).WithHint("is the disk full?")
+	if !errors.As(err, &se) {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database does not answer: %w", err)
 	}
-	return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database does not answer: %w", err)
+	switch se.Code() & 0xff { // the primary result code, sqlite.org/rescode.html
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database cannot write: %w", err).WithHint("is the disk full, or read-only?")
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database is busy: %w", err)
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return gatehouse.Errorf(gatehouse.CodeInternal, "the database file is damaged: %w", err).WithHint("restore it from a backup")
+	}
+	return &gatehouse.Error{Code: gatehouse.CodeInternal, Message: "the database refused a statement", Err: err}
 }
 
 // notFound is the error for a row that is not there. detail is the code of the

@@ -16,7 +16,8 @@ func (t *Tx) AddEvent(ctx context.Context, e gatehouse.Event) error {
 	return nil
 }
 
-// Events lists what happened after seq, in order, at most n.
+// Events lists what happened after seq, in order, at most n. On SQLite, whose
+// writers take turns, nothing can appear behind a seq that has been seen.
 func (t *Tx) Events(ctx context.Context, after int64, n int) ([]gatehouse.Event, error) {
 	rows, err := t.tx.QueryContext(ctx, `SELECT seq, type, at, actor, repo, tag, digest, payload FROM event
 		WHERE seq > $1 ORDER BY seq LIMIT $2`, after, n)

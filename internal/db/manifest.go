@@ -16,6 +16,11 @@ const (
 	LayerBlob  = 2
 )
 
+// annotationsMax bounds what a list of referrers carries of each manifest's
+// annotations, in bytes of JSON: a page of a hundred must not fill the memory.
+// Larger ones are left out of the list; the manifest itself has them.
+const annotationsMax = 64 << 10
+
 // NewManifest is a manifest on its way into the rows. All that it refers to
 // has been looked up in the same transaction.
 type NewManifest struct {
@@ -128,7 +133,9 @@ func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created 
 		if err != nil {
 			return 0, false, err
 		}
-		annotations = string(text)
+		if len(text) <= annotationsMax {
+			annotations = string(text)
+		}
 	}
 	err = t.tx.QueryRowContext(ctx, `INSERT INTO manifest
 		(repo_id, digest, media_type, artifact_type, subject, annotations, size, body, pushed_by, pushed_at)

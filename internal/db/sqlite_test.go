@@ -38,10 +38,14 @@ func TestReopen(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(path); err != nil {
+	info, err := os.Stat(path)
+	if err != nil {
 		t.Fatalf("the file is not where it was asked for: %v", err)
 	}
-	err := open(t, path).Read(t.Context(), func(tx *db.Tx) error {
+	if mode := info.Mode().Perm(); mode != 0o600 {
+		t.Errorf("the file has mode %v: it holds password hashes", mode)
+	}
+	err = open(t, path).Read(t.Context(), func(tx *db.Tx) error {
 		events, err := tx.Events(t.Context(), 0, 10)
 		if len(events) != 1 {
 			t.Errorf("events %v", events)
@@ -76,6 +80,7 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 		tx.Manifest(ctx, "a", x)
 		tx.ManifestByTag(ctx, "a", "v1")
 		tx.RepoBlob(ctx, "a", x)
+		tx.StatBlob(ctx, "a", x)
 		tx.Tags(ctx, "a", "", 10)
 		tx.Referrers(ctx, "a", x, "t", x, 10)
 		tx.Repos(ctx, "", 10)
@@ -93,7 +98,7 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plans) < 16 {
+	if len(plans) < 17 {
 		t.Fatalf("only %d queries were planned", len(plans))
 	}
 	for query, plan := range plans {
@@ -134,5 +139,33 @@ func TestKeptStatements(t *testing.T) {
 	}
 	if got := d.Statements() - before; got != 1 {
 		t.Errorf("one statement counts as %d", got)
+	}
+}
+
+// TestErrors: what the database says is told apart: may pass, or our own fault.
+func TestErrors(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	d := open(t, path)
+	err := d.Write(t.Context(), func(tx *db.Tx) error { return tx.LinkBlob(t.Context(), 404, 404, time.Time{}) })
+	if gatehouse.CodeOf(err) != gatehouse.CodeInternal {
+		t.Errorf("a broken reference: %v has code %s", err, gatehouse.CodeOf(err))
+	}
+	d.Close()
+	for name, err := range map[string]error{
+		"Write": d.Write(t.Context(), func(*db.Tx) error { return nil }),
+		"Read":  d.Read(t.Context(), func(*db.Tx) error { return nil }),
+		"Get":   d.Get(t.Context(), func(tx *db.Tx) error { _, err := tx.Repos(t.Context(), "", 1); return err }),
+	} {
+		if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+			t.Errorf("%s on a closed database: %v has code %s", name, err, gatehouse.CodeOf(err))
+		}
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("this is no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(path + "-wal")
+	if d, err := db.OpenSQLite(t.Context(), path, db.Options{}); err == nil {
+		d.Close()
+		t.Error("a file that is no database was opened")
 	}
 }

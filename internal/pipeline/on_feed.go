@@ -219,9 +219,10 @@ func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.Fi
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
 		g.Go(func() (err error) {
+			m := newMatcher(file)
 			// Neighbours share a name, so each worker takes one stretch.
 			for i := w * len(packages) / workers; i < (w+1)*len(packages)/workers; i++ {
-				if out[i], err = matchPackage(ctx, packages[i], file); err != nil {
+				if out[i], err = m.match(ctx, packages[i]); err != nil {
 					return err
 				}
 			}

@@ -207,6 +207,7 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db
 	}
 	var named []db.NamedPackage
 	var found []db.PackageFindings
+	m := newMatcher(file)
 	for id, pkg := range packages {
 		n := db.NamedPackage{ID: id, Package: pkg}
 		if pkg.OS() {
@@ -215,7 +216,7 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db
 		for _, key := range match.Keys(pkg, distro) {
 			n.Names = append(n.Names, db.Name(key))
 		}
-		f, err := matchPackage(ctx, n, file)
+		f, err := m.match(ctx, n)
 		if err != nil {
 			return err
 		}
@@ -257,11 +258,21 @@ func (p *Pipeline) indexed(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, 
 	return tx.AddEvent(ctx, gatehouse.Event{Type: gatehouse.EventIndexed, Actor: gatehouse.System("pipeline").Name, Repo: repo, Digest: img.Digest})
 }
 
-// matchPackage finds what is wrong with one package version under all its
-// names. Without advisories nothing is.
-func matchPackage(ctx context.Context, n db.NamedPackage, file *advisory.File) (db.PackageFindings, error) {
+// matcher matches package versions under all their names. It is for one
+// goroutine: it remembers what it has looked up.
+type matcher struct{ *match.Matcher }
+
+// newMatcher matches by file. Without advisories nothing is wrong.
+func newMatcher(file *advisory.File) matcher {
+	if file == nil {
+		return matcher{match.NewMatcher(everything{})}
+	}
+	return matcher{match.NewMatcher(file)}
+}
+
+func (m matcher) match(ctx context.Context, n db.NamedPackage) (db.PackageFindings, error) {
 	out := db.PackageFindings{PackageID: n.ID, OSSpace: n.OSSpace}
-	if file == nil || len(n.Names) == 0 {
+	if len(n.Names) == 0 {
 		return out, nil
 	}
 	keys := make([]match.Key, len(n.Names))
@@ -269,7 +280,7 @@ func matchPackage(ctx context.Context, n db.NamedPackage, file *advisory.File) (
 		keys[i] = match.Key(name)
 	}
 	var err error
-	out.Findings, err = match.Package(ctx, n.Package, keys, file)
+	out.Findings, err = m.Package(ctx, n.Package, keys)
 	return out, err
 }
 

@@ -217,8 +217,8 @@ func (s *Store) List(ctx context.Context, after string, n int) (_ []blob.Object,
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		// Folders wholly before the page hold nothing of it.
-		if folder.Name() < after[:min(2, len(after))] {
+		// Folders wholly before the page hold nothing of it; others are not ours.
+		if !folder.IsDir() || folder.Name() < after[:min(2, len(after))] {
 			continue
 		}
 		err := scan(filepath.Join(s.dir, "blobs", folder.Name()), found, true, func(name string) string { return folder.Name() + "/" + name })
@@ -242,6 +242,10 @@ func scan(dir string, found map[string]blob.Object, published bool, key func(nam
 		return err
 	}
 	for _, e := range entries {
+		k := key(e.Name())
+		if blob.CheckKeys(k) != nil || !e.Type().IsRegular() {
+			continue // lost+found and the like
+		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // gone since
@@ -249,7 +253,6 @@ func scan(dir string, found map[string]blob.Object, published bool, key func(nam
 		if err != nil {
 			return err
 		}
-		k := key(e.Name())
 		found[k] = blob.Object{Key: k, Size: info.Size(), Published: published, ChangedAt: info.ModTime()}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,5 +74,29 @@ func wantFiles(t *testing.T, dir, pattern string, want int) {
 	}
 	if len(got) != want {
 		t.Errorf("%s matches %v, want %d files", pattern, got, want)
+	}
+}
+
+// TestForeignFiles: what others left in the directory is neither listed nor in
+// the way.
+func TestForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	s, key := open(t, dir), blob.NewKey(time.Now())
+	if _, err := blob.Put(t.Context(), s, key, strings.NewReader("ours")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"blobs/lost+found", "uploads/lost+found"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"blobs/README", "blobs/lost+found/#123", "uploads/x", "uploads/.nfs0001", "blobs/" + key[:3] + "short"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("theirs"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := s.List(t.Context(), "", 10)
+	if err != nil || len(list) != 1 || list[0].Key != key {
+		t.Errorf("List = %v, %v, want the one object", list, err)
 	}
 }

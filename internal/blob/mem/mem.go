@@ -29,9 +29,6 @@ const (
 	OpList    Op = "list"
 )
 
-// Ops lists all operations that can fail.
-func Ops() []Op { return []Op{OpWrite, OpBytes, OpClose, OpPublish, OpOpen, OpDelete, OpList} }
-
 // ErrInjected is the fault that tests inject.
 var ErrInjected = errors.New("injected fault")
 

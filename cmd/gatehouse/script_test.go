@@ -1,0 +1,155 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// TestMain lets scripts run this test binary as the command gatehouse.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"gatehouse": main})
+}
+
+// TestScripts runs one script per promise; its name says which.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode,
+		},
+	})
+}
+
+// scriptExits runs gatehouse and checks its exit code: exits CODE ARG...
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for i := range args {
+		if strings.HasPrefix(args[i], "@/") { // a path in the script's folder
+			args[i] = ts.MkAbs(args[i][2:])
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	got := run(ctx, args[1:], ts.Getenv, strings.NewReader(""), ts.Stdout(), ts.Stderr())
+	if got != want {
+		ts.Fatalf("gatehouse %s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// scriptAwait waits for a file and puts its first line into a variable: await
+// FILE NAME.
+func scriptAwait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE NAME")
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil {
+			ts.Setenv(args[1], strings.TrimSpace(string(b)))
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("waited in vain for %s", args[0])
+		}
+	}
+}
+
+// scriptFetch sends a request and prints the answer: fetch CODE METHOD URL
+// [BODYFILE]. Name and password come from the variables USER and PASSWORD.
+func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: fetch CODE METHOD URL [BODYFILE]")
+	}
+	var body io.Reader
+	if len(args) > 3 {
+		b, err := os.ReadFile(ts.MkAbs(args[3]))
+		ts.Check(err)
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(args[1], args[2], body)
+	ts.Check(err)
+	if ts.Getenv("USER") != "" {
+		req.SetBasicAuth(ts.Getenv("USER"), ts.Getenv("PASSWORD"))
+	}
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	fmt.Fprintf(ts.Stdout(), "%s\n%s: %s\n", answer, "WWW-Authenticate", res.Header.Get("WWW-Authenticate"))
+	if strconv.Itoa(res.StatusCode) != args[0] {
+		ts.Fatalf("%s %s: %d, want %s: %s", args[1], args[2], res.StatusCode, args[0], answer)
+	}
+}
+
+// scriptMode checks the permissions of a file: mode 0600 FILE.
+func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%#o", info.Mode().Perm()); (got == args[0]) == neg {
+		ts.Fatalf("%s has mode %s", args[1], got)
+	}
+}
+
+// scriptMkimage writes a docker-save archive of an Alpine image: mkimage FILE
+// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package.
+func scriptMkimage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: mkimage FILE RELEASE PACKAGE=VERSION...")
+	}
+	files := map[string]string{"etc/os-release": "ID=alpine\nVERSION_ID=" + args[1] + "\n"}
+	for _, p := range args[2:] {
+		name, version, _ := strings.Cut(p, "=")
+		if npm, ok := strings.CutPrefix(name, "npm:"); ok {
+			files["app/node_modules/"+npm+"/package.json"] = fmt.Sprintf(`{"name":%q,"version":%q}`, npm, version)
+			continue
+		}
+		files["lib/apk/db/installed"] += fmt.Sprintf("P:%s\nV:%s\nA:x86_64\no:%s\n\n", name, version, name)
+	}
+	layer := writeTar(ts, files)
+	cfg := gatehouse.ImageConfig{Architecture: "amd64", OS: "linux"}
+	cfg.RootFS.Type, cfg.RootFS.DiffIDs = "layers", []gatehouse.Digest{gatehouse.DigestOf(layer)}
+	config, err := json.Marshal(cfg)
+	ts.Check(err)
+	archive := writeTar(ts, map[string]string{
+		"layer.tar": string(layer), "config.json": string(config),
+		"manifest.json": `[{"Config":"config.json","RepoTags":["demo:1"],"Layers":["layer.tar"]}]`,
+	})
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), archive, 0o600))
+}
+
+func writeTar(ts *testscript.TestScript, files map[string]string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, body := range files {
+		ts.Check(w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}))
+		_, err := io.WriteString(w, body)
+		ts.Check(err)
+	}
+	ts.Check(w.Close())
+	return b.Bytes()
+}
