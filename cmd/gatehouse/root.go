@@ -43,7 +43,7 @@ Start with: gatehouse quickstart`,
 	root.AddCommand(
 		a.quickstartCmd(), a.serveCmd(),
 		a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.dbCmd(),
-		a.generateKeyPairCmd(), a.signCmd(), a.verifyCmd(),
+		a.generateKeyPairCmd(), a.importKeyPairCmd(), a.signCmd(), a.verifyCmd(),
 		a.policyCmd(), a.explainCmd(), a.configCmd(), a.versionCmd(),
 	)
 	return root

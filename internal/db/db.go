@@ -177,11 +177,15 @@ func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
 	}
 	defer tx.Rollback()
 	t := d.tx(tx)
-	if err := f(t); err != nil {
-		return err
+	err = f(t)
+	if err == nil {
+		err = unavailable(tx.Commit())
 	}
-	if err := tx.Commit(); err != nil {
-		return unavailable(err)
+	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+		return ctx.Err() // which undid the transaction
+	}
+	if err != nil {
+		return err
 	}
 	d.changed.happened()
 	if t.jobs {

@@ -144,11 +144,13 @@ func (p policyAPI) List(ctx context.Context) (any, error) {
 	return map[string]any{"policies": out}, err
 }
 
-// Put adds or replaces a document. One that does not load, alone or beside the
+// Put adds or replaces a document. One that does not load, alone and beside the
 // others, is refused: a mistake must not close the cluster.
 func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) error {
-	if source == nil {
-		source = []byte{}
+	alone := []load.File{{Path: name, Data: source}}
+	_, problems := load.Load(alone, p.noMatch)
+	if err := firstProblem(problems); err != nil {
+		return err
 	}
 	return p.db.Write(ctx, func(tx *db.Tx) error {
 		docs, err := tx.Policies(ctx)

@@ -82,6 +82,24 @@ var txTests = []test{
 			}
 		}
 	}},
+	{"a context that ends in the middle undoes the transaction", func(s *suite) {
+		ctx, cancel := context.WithCancel(s.Context())
+		err := s.d.Write(ctx, func(tx *db.Tx) error {
+			s.must(tx.AddEvent(ctx, gatehouse.Event{Type: "x"}))
+			cancel()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			s.Errorf("Write = %v", err)
+		}
+		s.read(func(tx *db.Tx) error {
+			events, err := tx.Events(s.Context(), 0, 10)
+			if len(events) != 0 {
+				s.Errorf("left behind: %v", events)
+			}
+			return err
+		})
+	}},
 	{"commits are announced, work by itself", txSignals},
 	{"writers take turns", txTurns},
 	{"events and audit records in order", func(s *suite) {
