@@ -15,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -35,7 +39,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode,
+			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush,
+			"hostof": scriptHostof, "login": scriptLogin,
 		},
 	})
 }
@@ -104,6 +109,30 @@ func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(res.StatusCode) != args[0] {
 		ts.Fatalf("%s %s: %d, want %s: %s", args[1], args[2], res.StatusCode, args[0], answer)
 	}
+}
+
+// scriptPush pushes an archive of mkimage as a registry client would: push FILE
+// REFERENCE. The reference may start with http://.
+func scriptPush(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: push FILE REFERENCE")
+	}
+	img, err := tarball.ImageFromPath(ts.MkAbs(args[0]), nil)
+	ts.Check(err)
+	ref, err := name.ParseReference(strings.TrimPrefix(args[1], "http://"), name.Insecure)
+	ts.Check(err)
+	ts.Check(remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: ts.Getenv("USER"), Password: ts.Getenv("PASSWORD")})))
+}
+
+// scriptHostof sets a variable to the host of a URL in another: hostof URL HOST.
+func scriptHostof(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[1], strings.TrimPrefix(ts.Getenv(args[0]), "http://"))
+}
+
+// scriptLogin writes what docker login would: login FILE HOST.
+func scriptLogin(ts *testscript.TestScript, neg bool, args []string) {
+	doc := fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`, args[1], ts.Getenv("USER"), ts.Getenv("PASSWORD"))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(doc), 0o600))
 }
 
 // scriptMode checks the permissions of a file: mode 0600 FILE.
