@@ -24,10 +24,6 @@ type verdict struct {
 		Complete bool
 		Summary  struct{ Critical, High int }
 	}
-	Database struct {
-		Generation            int64
-		ImportedAt, InForceAt time.Time
-	}
 }
 
 // scanReport is the part of GET /api/v1/reports that the story tells.

@@ -26,8 +26,8 @@ type generation struct {
 	Digest     gatehouse.Digest `json:"digest"`
 	Records    int              `json:"records"`
 	UpdatedAt  time.Time        `json:"updatedAt,omitzero"`  // the newest record's own time
-	ImportedAt time.Time        `json:"importedAt,omitzero"` // when this generation was committed
-	InForceAt  time.Time        `json:"inForceAt,omitzero"`  // when the last verdict answered by it
+	ImportedAt time.Time        `json:"importedAt,omitzero"` // begin of the transaction that brought it
+	InForceAt  time.Time        `json:"inForceAt,omitzero"`  // begin of the transaction since which every verdict answers by it
 	Sources    []string         `json:"sources"`
 	Spaces     []advisory.Space `json:"spaces,omitempty"`
 }
