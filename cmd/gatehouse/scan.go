@@ -123,8 +123,6 @@ type scanRun struct {
 	opts      scanOptions
 	target    report.Target
 	inventory gatehouse.Inventory
-	// done is a report that the server had already.
-	done *report.Report
 }
 
 func (a *app) scan(ctx context.Context, o scanOptions, look func(context.Context, *scanRun) error) error {

@@ -93,11 +93,9 @@ func TestReferrersPages(t *testing.T) {
 	h := newHouse(t, setup{})
 	subject := putManifest(t, h.content, gatehouse.ManifestPut{Repo: "a", MediaType: indexType, Body: indexBody("")})
 	var want []string
-	for i := range registry.ReferrersBatch + 8 {
-		note := ""
-		if i%4 == 0 { // ten of these are more than one answer may hold
-			note = strings.Repeat("x", 450<<10)
-		}
+	// Annotations of up to 64 KiB are listed: these are more than one answer holds.
+	note := strings.Repeat("x", 60<<10)
+	for i := range max(registry.ReferrersBatch+8, gatehouse.ManifestSizeMax/len(note)+8) {
 		m := putManifest(t, h.content, gatehouse.ManifestPut{Repo: "a", MediaType: indexType, Body: indexBody(fmt.Sprintf(
 			`,"artifactType":"application/x+json","subject":{"mediaType":"%s","digest":"%s","size":%d},"annotations":{"n":"%d","x":"%s"}`,
 			indexType, subject.Digest, subject.Size, i, note))})
