@@ -30,6 +30,8 @@ const (
 	ociManifest    = "application/vnd.oci.image.manifest.v1+json"
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	ociConfig      = "application/vnd.oci.image.config.v1+json"
+	ociIndex       = "application/vnd.oci.image.index.v1+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 )
 
@@ -96,6 +98,15 @@ func mayBeImage(mediaType string) bool {
 type imageManifest struct {
 	Config gatehouse.Descriptor   `json:"config"`
 	Layers []gatehouse.Descriptor `json:"layers"`
+}
+
+// IsIndex reports whether manifests of this media type list other manifests.
+func IsIndex(mediaType string) bool { return mediaType == ociIndex || mediaType == dockerList }
+
+// IsImage reports whether a manifest is an image that the pipeline indexes.
+func IsImage(m *gatehouse.Manifest) bool {
+	var parsed imageManifest
+	return mayBeImage(m.MediaType) && json.Unmarshal(m.Body, &parsed) == nil && parsed.image()
 }
 
 // image reports whether the manifest is something to run: signatures, charts

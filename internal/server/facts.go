@@ -7,12 +7,10 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
-	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
@@ -33,18 +31,8 @@ type facts struct {
 	scans map[scanKey]gather.Scan
 }
 
-// scanKey names everything that a scan depends on.
-type scanKey struct {
-	digest     gatehouse.Digest
-	generation int64
-	indexedAt  time.Time
-}
-
 // checkedMax bounds the remembered results of cryptography, 200 bytes each.
 const checkedMax = 20_000
-
-// scansMax bounds the scans kept in memory; past it, half of them go.
-const scansMax = 1024
 
 func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, foreign *fetch.Client) *facts {
 	return &facts{db: d, content: c, advisories: a, foreign: foreign, verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, scans: map[scanKey]gather.Scan{}}
@@ -119,82 +107,3 @@ func (f *facts) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error) {
 }
 
 const configSizeMax = 8 << 20
-
-// Scan implements gather.Scanner: it reads the verdict that the pipeline keeps.
-// Images of other registries, and those that are not indexed yet, have none.
-func (f *facts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Scan, error) {
-	if !f.isOwn(ref.Registry) {
-		return gather.Scan{Incomplete: []string{"the image is in another registry and has not been scanned"}}, nil
-	}
-	return f.scan(ctx, ref.Digest)
-}
-
-func (f *facts) scan(ctx context.Context, digest gatehouse.Digest) (gather.Scan, error) {
-	gen, file, release, err := f.advisories.Acquire(ctx)
-	if err != nil {
-		return gather.Scan{}, err
-	}
-	defer release()
-	var img db.Image
-	var ok bool
-	err = f.db.Get(ctx, func(tx *db.Tx) (err error) {
-		img, ok, err = tx.ImageByDigest(ctx, digest)
-		return err
-	})
-	if err != nil {
-		return gather.Scan{}, err
-	}
-	if !ok {
-		return gather.Scan{Incomplete: []string{"the image has not been indexed yet"}}, nil
-	}
-	key := scanKey{digest, gen.ID, img.IndexedAt}
-	f.mu.Lock()
-	scan, known := f.scans[key]
-	f.mu.Unlock()
-	if known {
-		return scan, nil
-	}
-	if scan, err = f.newScan(ctx, img, file); err != nil {
-		return gather.Scan{}, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.scans) >= scansMax {
-		drop := len(f.scans) / 2
-		for k := range f.scans {
-			if drop--; drop < 0 {
-				break
-			}
-			delete(f.scans, k)
-		}
-	}
-	f.scans[key] = scan
-	return scan, nil
-}
-
-// newScan reads the findings of an image. The inventory names the image and
-// its distribution; the packages stay where they are.
-func (f *facts) newScan(ctx context.Context, img db.Image, file *advisory.File) (scan gather.Scan, err error) {
-	uncovered, err := pipeline.Uncovered(ctx, img, file)
-	if err != nil {
-		return scan, err
-	}
-	err = f.db.Read(ctx, func(tx *db.Tx) (err error) {
-		scan.Findings, err = tx.FindingsOfImage(ctx, img)
-		return err
-	})
-	if err != nil {
-		return scan, err
-	}
-	scan.Incomplete = append(append([]string(nil), img.Reasons...), uncovered...)
-	scan.Complete = img.Complete && !img.Failed && len(scan.Incomplete) == 0
-	if file != nil {
-		scan.FeedAt = file.Meta().UpdatedAt
-	}
-	if !img.Failed {
-		scan.Inventory = &gatehouse.Inventory{
-			Subject: img.Digest, Indexer: img.Indexer, Distro: img.Distro, Complete: scan.Complete, Incomplete: scan.Incomplete,
-		}
-	}
-	return scan, nil
-}

@@ -264,7 +264,7 @@ func TestVerdictAndReport(t *testing.T) {
 func TestBrokenLayerIsUnscanned(t *testing.T) {
 	r := start(t, t.TempDir(), nil)
 	r.must("PUT", "/api/v1/policies/rule.yaml", scanRule)
-	img, err := mutate.AppendLayers(empty.Image, static{[]byte("this is no tar")})
+	img, err := mutate.AppendLayers(empty.Image, rawLayer{[]byte("this is no tar")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,16 +277,19 @@ func TestBrokenLayerIsUnscanned(t *testing.T) {
 	}
 }
 
-// static is a layer of bytes that are none.
-type static struct{ b []byte }
+// rawLayer is a layer of bytes that are none.
+type rawLayer struct{ b []byte }
 
-func (s static) hash() (v1.Hash, error)               { h, _, err := v1.SHA256(bytes.NewReader(s.b)); return h, err }
-func (s static) Digest() (v1.Hash, error)             { return s.hash() }
-func (s static) DiffID() (v1.Hash, error)             { return s.hash() }
-func (s static) Compressed() (io.ReadCloser, error)   { return io.NopCloser(bytes.NewReader(s.b)), nil }
-func (s static) Uncompressed() (io.ReadCloser, error) { return s.Compressed() }
-func (s static) Size() (int64, error)                 { return int64(len(s.b)), nil }
-func (s static) MediaType() (types.MediaType, error) {
+func (s rawLayer) hash() (v1.Hash, error) {
+	h, _, err := v1.SHA256(bytes.NewReader(s.b))
+	return h, err
+}
+func (s rawLayer) Digest() (v1.Hash, error)             { return s.hash() }
+func (s rawLayer) DiffID() (v1.Hash, error)             { return s.hash() }
+func (s rawLayer) Compressed() (io.ReadCloser, error)   { return io.NopCloser(bytes.NewReader(s.b)), nil }
+func (s rawLayer) Uncompressed() (io.ReadCloser, error) { return s.Compressed() }
+func (s rawLayer) Size() (int64, error)                 { return int64(len(s.b)), nil }
+func (s rawLayer) MediaType() (types.MediaType, error) {
 	return "application/vnd.docker.image.rootfs.diff.tar.gzip", nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -82,7 +83,7 @@ func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
 			}
 		}
 	}
-	if v.Findings, err = i.findings(ctx, digest); err != nil {
+	if v.Findings, err = i.findings(ctx, ref); err != nil {
 		return nil, err
 	}
 	v.Database, err = i.generation(ctx)
@@ -117,32 +118,29 @@ func met(d gatehouse.Decision) policiesMet {
 	return out
 }
 
-func (i images) findings(ctx context.Context, digest gatehouse.Digest) (f findings, err error) {
-	var img db.Image
-	err = i.db.Get(ctx, func(tx *db.Tx) (err error) {
-		img, f.Indexed, err = tx.ImageByDigest(ctx, digest)
-		return err
-	})
+func (i images) findings(ctx context.Context, ref gatehouse.Ref) (f findings, err error) {
+	scan, err := i.facts.Scan(ctx, ref)
 	if err != nil {
 		return f, err
 	}
-	scan, err := i.facts.scan(ctx, digest)
-	if err != nil {
-		return f, err
-	}
-	f.Complete, f.IncompleteReasons, f.IndexedAt, f.MatchedAt = scan.Complete, scan.Incomplete, img.IndexedAt, img.MatchedAt
+	f.Indexed, f.Complete, f.IncompleteReasons = scan.Inventory != nil, scan.Complete, scan.Incomplete
 	if f.IncompleteReasons == nil {
 		f.IncompleteReasons = []string{}
 	}
-	f.Summary, f.Fixable = summary(img.Counts.All), summary(img.Counts.Fixable)
-	return f, nil
-}
-
-func summary(n [6]int) report.Summary {
-	return report.Summary{
-		Critical: n[gatehouse.SeverityCritical], High: n[gatehouse.SeverityHigh], Medium: n[gatehouse.SeverityMedium],
-		Low: n[gatehouse.SeverityLow], Negligible: n[gatehouse.SeverityNegligible], Unknown: n[gatehouse.SeverityUnknown],
+	for _, finding := range scan.Findings {
+		f.Summary.Add(finding.Severity)
+		if finding.Fixable() {
+			f.Fixable.Add(finding.Severity)
+		}
 	}
+	// An index has no row of its own.
+	var img db.Image
+	err = i.db.Get(ctx, func(tx *db.Tx) (err error) {
+		img, _, err = tx.ImageByDigest(ctx, ref.Digest)
+		return err
+	})
+	f.IndexedAt, f.MatchedAt = img.IndexedAt, img.MatchedAt
+	return f, err
 }
 
 // Report implements api.Images: the whole scan report.
@@ -151,13 +149,14 @@ func (i images) Report(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	scan, err := i.facts.scan(ctx, digest)
+	ref.Digest = digest
+	scan, err := i.facts.Scan(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	if scan.Inventory == nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s has not been indexed yet", ref).
-			WithHint("images are indexed within moments of the push; ask again. An index has no report: name one of its images by digest")
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "there is no report of %s: %s", ref, strings.Join(scan.Incomplete, "; ")).
+			WithHint("images are indexed within moments of the push; ask again")
 	}
 	gen, err := i.generation(ctx)
 	if err != nil {
