@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BIN     := bin/gatehouse
 RUNNER  := $(GO) run -buildvcs=false ./test/run
 
-.PHONY: build run test e2e bench lint fmt clean help
+.PHONY: build run test e2e bench lint deps fmt clean help
 .DEFAULT_GOAL := help
 
 build: ## build bin/gatehouse, a static binary
@@ -26,6 +26,9 @@ bench: ## measure speed and memory, print a table
 
 lint: ## run gofmt, vet, staticcheck and the import test
 	@$(RUNNER) lint
+
+deps: ## write deps.txt: every package in the binary
+	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 $(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/gatehouse > deps.txt
 
 fmt: ## format the code
 	$(GO) fmt ./...

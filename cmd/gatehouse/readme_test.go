@@ -48,6 +48,39 @@ func settled(line string) string {
 	return strings.Join(strings.Fields(changing.ReplaceAllString(line, "*")), " ")
 }
 
+// TestDocumentLinks follows every relative link of the documents.
+func TestDocumentLinks(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files, err := filepath.Glob(filepath.Join(root, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
+	links := 0
+	for _, file := range append(files, more...) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(b), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", file, m[1])
+			}
+		}
+	}
+	if links < 10 {
+		t.Errorf("only %d links were followed", links)
+	}
+}
+
 // TestReadmeTour compares the README's tour with what quickstart prints now:
 // every line of it, in order; "…" stands for lines left out.
 func TestReadmeTour(t *testing.T) {

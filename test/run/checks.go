@@ -29,7 +29,29 @@ func (r *runner) checks(ctx context.Context) {
 	} else {
 		r.tally.add(record{Test: "staticcheck", Result: skipped, Reason: "staticcheck is missing"})
 	}
+	r.check(ctx, "dependencies", r.dependencies)
 	r.step(ctx, "imports", func(ctx context.Context) { r.goTest(ctx, false, []string{"./internal/arch"}) })
+}
+
+// dependencies compares deps.txt with what the binary is made of, so that no
+// package comes in without a line in somebody's diff.
+func (r *runner) dependencies(ctx context.Context) string {
+	cmd := r.command(ctx, "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/gatehouse")
+	cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	now, err := cmd.Output()
+	if err != nil {
+		return "go list: " + err.Error()
+	}
+	committed, err := os.ReadFile(filepath.Join(r.root, "deps.txt"))
+	switch {
+	case os.IsNotExist(err):
+		return "" // a module without the list
+	case err != nil:
+		return err.Error()
+	case !bytes.Equal(now, committed):
+		return "deps.txt is not what the binary is made of; run make deps and look at the diff"
+	}
+	return ""
 }
 
 // quiet runs a command that says nothing when all is well.
