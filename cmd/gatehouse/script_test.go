@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush,
-			"hostof": scriptHostof, "login": scriptLogin,
+			"signedpolicy": scriptSignedPolicy, "pod": scriptPod, "until": scriptUntil,
+			"hostof": scriptHostof, "terminate": scriptTerminate, "login": scriptLogin,
 		},
 	})
 }
@@ -95,16 +97,7 @@ func scriptFetch(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequest(args[1], args[2], body)
-	ts.Check(err)
-	if ts.Getenv("USER") != "" {
-		req.SetBasicAuth(ts.Getenv("USER"), ts.Getenv("PASSWORD"))
-	}
-	res, err := http.DefaultClient.Do(req)
-	ts.Check(err)
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	ts.Check(err)
+	res, answer := scriptAsk(ts, args[1], args[2], body)
 	fmt.Fprintf(ts.Stdout(), "%s\n%s: %s\n", answer, "WWW-Authenticate", res.Header.Get("WWW-Authenticate"))
 	if strconv.Itoa(res.StatusCode) != args[0] {
 		ts.Fatalf("%s %s: %d, want %s: %s", args[1], args[2], res.StatusCode, args[0], answer)
@@ -127,6 +120,60 @@ func scriptPush(ts *testscript.TestScript, neg bool, args []string) {
 // scriptHostof sets a variable to the host of a URL in another: hostof URL HOST.
 func scriptHostof(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[1], strings.TrimPrefix(ts.Getenv(args[0]), "http://"))
+}
+
+// scriptSignedPolicy writes a ClusterImagePolicy that asks for a signature by a
+// key on every image: signedpolicy FILE PUBLICKEY.
+func scriptSignedPolicy(ts *testscript.TestScript, neg bool, args []string) {
+	key := ts.ReadFile(args[1])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, `apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: signed}
+spec:
+  images: [{glob: "**"}]
+  authorities: [{key: {data: %q}}]
+`, key), 0o600))
+}
+
+// scriptPod writes the manifest of a Pod: pod FILE IMAGE.
+func scriptPod(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil,
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: %q}]}\n", args[1]), 0o600))
+}
+
+// scriptUntil asks until the answer holds a text: until URL TEXT.
+func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
+	var answer []byte
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		_, answer = scriptAsk(ts, http.MethodGet, args[0], nil)
+		if strings.Contains(string(answer), args[1]) {
+			return
+		}
+	}
+	ts.Fatalf("waited in vain for %q; the last answer was %s", args[1], answer)
+}
+
+// scriptAsk sends one request with the script's USER and PASSWORD.
+func scriptAsk(ts *testscript.TestScript, method, url string, body io.Reader) (*http.Response, []byte) {
+	req, err := http.NewRequest(method, url, body)
+	ts.Check(err)
+	if ts.Getenv("USER") != "" {
+		req.SetBasicAuth(ts.Getenv("USER"), ts.Getenv("PASSWORD"))
+	}
+	res, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	return res, answer
+}
+
+// scriptTerminate sends SIGTERM to what runs in the background, as an init
+// system would.
+func scriptTerminate(ts *testscript.TestScript, neg bool, args []string) {
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	}
 }
 
 // scriptLogin writes what docker login would: login FILE HOST.
