@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/gatehouse-dev/gatehouse"
 )
 
@@ -19,9 +21,19 @@ import (
 // API server takes, the object before the change, and what is around them.
 const BodySizeMax = 8 << 20
 
+// JudgedBytesMax bounds the bodies that are judged at once, in bytes: whoever
+// reaches the webhook may send reviews, and judging one takes up to a hundred
+// times the memory of its bytes. A larger body is judged alone.
+const JudgedBytesMax = 4 << 20
+
+// judgedBytesMin is what a review takes of it at least: a small one may still
+// lead to many questions to registries. It makes 256 reviews at once.
+const judgedBytesMin = JudgedBytesMax / 256
+
 const (
 	timeoutDefault = 10 * time.Second // of webhooks that do not say
 	timeoutMax     = 30 * time.Second // Kubernetes allows no longer ones
+	readTimeMax    = 10 * time.Second // for a whole body
 )
 
 // Decider decides. It may be called concurrently, must heed the deadline of
@@ -34,6 +46,7 @@ type Decider interface {
 type Handler struct {
 	decider Decider
 	now     func() time.Time
+	room    *semaphore.Weighted // of JudgedBytesMax
 }
 
 // New makes a Handler. now is the clock; nil is the machine's.
@@ -41,7 +54,7 @@ func New(d Decider, now func() time.Time) *Handler {
 	if now == nil {
 		now = time.Now
 	}
-	return &Handler{decider: d, now: now}
+	return &Handler{decider: d, now: now, room: semaphore.NewWeighted(JudgedBytesMax)}
 }
 
 // Register adds the routes of the webhook to mux.
@@ -73,16 +86,22 @@ func (h *Handler) Validate(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), budget(r))
 	defer cancel()
-	write(w, http.StatusOK, answer(respond(rr.UID, h.decide(ctx, rr.request(h.now())))))
+	write(w, http.StatusOK, answer(respond(rr.UID, h.decide(ctx, rr.request(h.now()), int64(len(body))))))
 }
 
-// decide never hangs and never panics, whatever the Decider does.
-func (h *Handler) decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+// decide never hangs and never panics, whatever the Decider does. Its room is
+// free again when the Decider is done, not when nobody waits for it any more.
+func (h *Handler) decide(ctx context.Context, req gatehouse.Request, size int64) gatehouse.Decision {
 	out := make(chan gatehouse.Decision, 1)
 	fail := func(code, message string) gatehouse.Decision {
 		return gatehouse.Decision{At: req.Now, Reasons: []gatehouse.Reason{{Code: code, Message: message}}}
 	}
+	size = min(max(size, judgedBytesMin), JudgedBytesMax)
+	if h.room.Acquire(ctx, size) != nil {
+		return fail("timeout", "the review waited for others until its time was over")
+	}
 	go func() {
+		defer h.room.Release(size)
 		defer func() {
 			if p := recover(); p != nil {
 				out <- fail("internal", "the decision failed inside")
@@ -122,7 +141,14 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return nil, http.StatusUnsupportedMediaType, gatehouse.Errorf(gatehouse.CodeInvalid, "the content type is %q, not application/json", clip(r.Header.Get("Content-Type"), 100))
 	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(readTimeMax)) // a writer without one has no slow clients either
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, BodySizeMax))
+	if err == nil {
+		// From here on it would look like a client that leaves. After an error it
+		// stays: net/http reads what is left before it answers.
+		_ = control.SetReadDeadline(time.Time{})
+	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return nil, http.StatusRequestEntityTooLarge, gatehouse.Errorf(gatehouse.CodeTooLarge, "the review has more than %d bytes", BodySizeMax)

@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -294,3 +297,76 @@ func BenchmarkValidate(b *testing.B) {
 		}
 	}
 }
+
+// blocked is a Decider that does not heed its context.
+type blocked struct{ until chan struct{} }
+
+func (b blocked) Decide(context.Context, gatehouse.Request) gatehouse.Decision {
+	<-b.until
+	return gatehouse.Decision{Verdict: gatehouse.Allow}
+}
+
+// TestRoomIsBounded: large reviews wait for each other, and their room is taken
+// until the decision is done, even when nobody waits for it any more.
+func TestRoomIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := blocked{make(chan struct{})}
+		h := admit.New(b, nil)
+		send := func(size int) string {
+			body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":{"x":%q}}}`, strings.Repeat("a", size))
+			r := httptest.NewRequest("POST", "/validate?timeout=1s", strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			h.Validate(w, r)
+			return w.Body.String()
+		}
+		if answer := send(admit.JudgedBytesMax + 1); !strings.Contains(answer, "took longer") {
+			t.Errorf("the first: %s", answer)
+		}
+		if answer := send(10); !strings.Contains(answer, "waited for others") || !strings.Contains(answer, `"allowed":false`) {
+			t.Errorf("the second: %s", answer)
+		}
+		close(b.until)
+		synctest.Wait()
+		if answer := send(10); !strings.Contains(answer, `"allowed":true`) {
+			t.Errorf("the third: %s", answer)
+		}
+	})
+}
+
+// TestSlowBody: a client that does not send what it announced is answered, and
+// does not hold a connection for ever.
+func TestSlowBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		l := &once{conn: conn, closed: make(chan struct{})}
+		srv := &http.Server{Handler: admit.New(blocked{}, nil)}
+		go srv.Serve(l)
+		go fmt.Fprint(client, "POST /validate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+		start := time.Now()
+		answer, err := io.ReadAll(client)
+		if took := time.Since(start); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") || took > time.Minute {
+			t.Errorf("after %s: %v: %s", took, err, answer)
+		}
+		srv.Close()
+	})
+}
+
+// once is a listener of one connection.
+type once struct {
+	conn   net.Conn
+	closed chan struct{}
+	close  sync.Once
+}
+
+func (l *once) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *once) Close() error   { l.close.Do(func() { close(l.closed) }); return nil }
+func (l *once) Addr() net.Addr { return &net.TCPAddr{} }

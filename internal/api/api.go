@@ -4,13 +4,14 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
-	"strings"
+	"regexp"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -21,7 +22,15 @@ const (
 	AdvisoriesSizeMax = 4 << 30 // an OSV export of every ecosystem
 	PolicySizeMax     = 1 << 20
 	MatchSizeMax      = 64 << 20
+	PackagesMax       = 100_000 // of one inventory: "{}" is two bytes here and hundreds in memory
 )
+
+// bodyTimeMax is how long a client may take to send a body.
+const bodyTimeMax = time.Minute
+
+// policyName is the grammar of a policy's name, which is a file name in what
+// people read.
+var policyName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,199}$`)
 
 // Access answers who asks and whether they may.
 type Access interface {
@@ -96,6 +105,9 @@ func New(o Options) http.Handler {
 
 func (h handler) wrap(f func(http.ResponseWriter, *http.Request, gatehouse.Actor) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // binds also a body that nobody reads
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeMax))
+		}
 		actor, err := h.Access.Authenticate(r)
 		if err == nil {
 			err = f(w, r, actor)
@@ -138,7 +150,7 @@ func (h handler) problem(w http.ResponseWriter, r *http.Request, actor gatehouse
 	case errors.As(err, &e):
 		p.Detail = e.Message
 	}
-	if code == gatehouse.CodeDenied && actor.Anonymous() {
+	if code == gatehouse.CodeDenied && actor.Anonymous() && e.Detail != "DENIED" { // no name would change that one
 		status = http.StatusUnauthorized
 		w.Header().Set("WWW-Authenticate", h.Access.Challenge(r, ""))
 	}
@@ -241,9 +253,13 @@ func (h handler) advisoryImport(w http.ResponseWriter, r *http.Request, actor ga
 	if name == "" {
 		name = "upload"
 	}
-	v, err := h.Advisories.Import(r.Context(), actor, name, http.MaxBytesReader(w, r.Body, AdvisoriesSizeMax))
+	body := &clientBody{Reader: http.MaxBytesReader(w, r.Body, AdvisoriesSizeMax)}
+	v, err := h.Advisories.Import(r.Context(), actor, name, body)
+	if body.err != nil {
+		return brokeOff(tooLarge(body.err))
+	}
 	if err != nil {
-		return tooLarge(err)
+		return err
 	}
 	return writeJSON(w, v)
 }
@@ -252,11 +268,22 @@ func (h handler) match(w http.ResponseWriter, r *http.Request, actor gatehouse.A
 	if err := known(actor); err != nil {
 		return err
 	}
-	var inv gatehouse.Inventory
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, MatchSizeMax)).Decode(&inv); err != nil {
-		return tooLarge(gatehouse.Errorf(gatehouse.CodeInvalid, "the inventory is not valid JSON: %w", err))
+	body, err := readAll(w, r, MatchSizeMax)
+	if err != nil {
+		return err
 	}
-	v, err := h.Advisories.Match(r.Context(), inv)
+	var inv struct {
+		gatehouse.Inventory
+		Packages packages `json:"packages"`
+	}
+	if err := json.Unmarshal(body, &inv); err != nil {
+		if gatehouse.CodeOf(err) == gatehouse.CodeTooLarge {
+			return err
+		}
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the inventory is not valid JSON: %w", err)
+	}
+	inv.Inventory.Packages = inv.Packages
+	v, err := h.Advisories.Match(r.Context(), inv.Inventory)
 	if err != nil {
 		return err
 	}
@@ -279,12 +306,13 @@ func (h handler) policyPut(w http.ResponseWriter, r *http.Request, actor gatehou
 		return err
 	}
 	name := r.PathValue("name")
-	if strings.ContainsAny(name, "/\\") || strings.HasPrefix(name, ".") || len(name) > 200 {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "policy name %q is not a file name", name)
+	if !policyName.MatchString(name) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "policy name %q is not a file name", name).
+			WithHint("use letters, digits and . _ -, for example production.yaml")
 	}
-	source, err := io.ReadAll(http.MaxBytesReader(w, r.Body, PolicySizeMax))
+	source, err := readAll(w, r, PolicySizeMax)
 	if err != nil {
-		return tooLarge(err)
+		return err
 	}
 	if err := h.Policies.Put(r.Context(), actor, name, source); err != nil {
 		return err
@@ -313,6 +341,60 @@ func (h handler) decision(w http.ResponseWriter, r *http.Request, actor gatehous
 		return err
 	}
 	return writeJSON(w, d)
+}
+
+// packages are those of an inventory, counted while they are read.
+type packages []gatehouse.Package
+
+func (p *packages) UnmarshalJSON(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
+		return json.Unmarshal(b, (*[]gatehouse.Package)(p)) // null, or an error that says what it is
+	}
+	for dec.More() {
+		if len(*p) == PackagesMax {
+			return gatehouse.Errorf(gatehouse.CodeTooLarge, "the inventory has more than %d packages", PackagesMax)
+		}
+		var one gatehouse.Package
+		if err := dec.Decode(&one); err != nil {
+			return err
+		}
+		*p = append(*p, one)
+	}
+	return nil
+}
+
+// readAll reads a whole body while the client keeps up.
+func readAll(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, max))
+	if err != nil { // the deadline stays: net/http reads what is left before it answers
+		return nil, brokeOff(tooLarge(err))
+	}
+	// From here on it would look like a client that leaves.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	return b, nil
+}
+
+// clientBody remembers that the client failed, so that nobody else is blamed.
+type clientBody struct {
+	io.Reader
+	err error
+}
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+// brokeOff blames the client for a body that did not arrive whole.
+func brokeOff(err error) error {
+	if gatehouse.CodeOf(err) != gatehouse.CodeInternal {
+		return err
+	}
+	return gatehouse.Errorf(gatehouse.CodeInvalid, "the body broke off: %w", err)
 }
 
 func tooLarge(err error) error {

@@ -11,6 +11,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type Auth struct {
 	limits  limiter
 	flights singleflight.Group
 	gate    gate
+	origins http.CrossOriginProtection
 
 	mu      sync.Mutex
 	initial string // path of initial-admin-password; guarded by mu

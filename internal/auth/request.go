@@ -12,9 +12,16 @@ import (
 // Authenticate names the actor behind r by its Authorization header. A request
 // without one is anonymous; one with credentials that do not hold is an error,
 // whatever the anonymous may do.
-// Errors: CodeDenied with detail UNAUTHORIZED, CodeTooMany, CodeUnavailable.
+//
+// A browser adds a password that it knows to whatever page asks for it, another
+// site's too; what such a page wants to change is refused.
+// Errors: CodeDenied with detail UNAUTHORIZED, or DENIED for another site's
+// request; CodeTooMany, CodeUnavailable.
 func (a *Auth) Authenticate(r *http.Request) (gatehouse.Actor, error) {
 	addr := remoteAddr(r)
+	if a.origins.Check(r) != nil {
+		return gatehouse.Actor{Addr: addr}, gatehouse.Errorf(gatehouse.CodeDenied, "the page of another site sent this request").WithDetail("DENIED")
+	}
 	if r.Header.Get("Authorization") == "" {
 		return gatehouse.Actor{Addr: addr}, nil
 	}

@@ -59,11 +59,7 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, req gatehouse.Request, 
 		v.mode = m.Mode()
 	}
 	if isImage {
-		for i := range req.Images {
-			if ip.Picks(req, i) {
-				v.picks = append(v.picks, i)
-			}
-		}
+		v.picks = ip.Picks(req)
 		if len(v.picks) == 0 {
 			return
 		}

@@ -21,10 +21,12 @@ type Policy interface {
 }
 
 // ImagePolicy is a Policy that picks images by name and vouches for those that
-// pass. Picks must not depend on facts.
+// pass. Picks lists the indexes of req.Images that the policy speaks of, in
+// their order; it must not depend on facts. It is asked for all at once, so
+// that an object of many images is read once and not once per image.
 type ImagePolicy interface {
 	Policy
-	Picks(req gatehouse.Request, image int) bool
+	Picks(req gatehouse.Request) []int
 }
 
 // Mode says what a failing policy does.

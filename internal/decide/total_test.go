@@ -33,7 +33,14 @@ type picking struct {
 	picks func(int) bool
 }
 
-func (p picking) Picks(_ gatehouse.Request, i int) bool { return p.picks(i) }
+func (p picking) Picks(req gatehouse.Request) (picks []int) {
+	for i := range req.Images {
+		if p.picks(i) {
+			picks = append(picks, i)
+		}
+	}
+	return picks
+}
 
 func yes(images ...int) func() decide.Judgement {
 	return func() decide.Judgement { return decide.Judgement{Outcome: decide.Passed, Passed: images} }

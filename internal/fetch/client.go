@@ -203,6 +203,10 @@ func (c *Client) explain(err error, registry string) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "registry %s: %w", registry, err)
 	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) { // whoever names a registry need not learn which name servers we ask
+		err = &net.DNSError{Name: dns.Name, Err: dns.Err, IsTimeout: dns.IsTimeout, IsTemporary: dns.IsTemporary, IsNotFound: dns.IsNotFound}
+	}
 	return gatehouse.Errorf(gatehouse.CodeUnavailable, "registry %s cannot be reached: %w", registry, unwrapURL(err, nil))
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -43,6 +44,16 @@ const openFilesMax = 2
 func OpenAdvisories(d *db.DB, dir string) (*Advisories, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the advisory directory: %w", err)
+	}
+	// What a process left behind that was killed. One process has the directory.
+	files, err := os.ReadDir(dir)
+	for _, f := range files {
+		if strings.Contains(f.Name(), ".tmp") { // and the journal of one
+			err = errors.Join(err, os.Remove(filepath.Join(dir, f.Name())))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("couldn't clean the advisory directory: %w", err)
 	}
 	return &Advisories{db: d, dir: dir, open: map[gatehouse.Digest]*openFile{}}, nil
 }

@@ -516,3 +516,20 @@ func TestPushesAndFeedsTogether(t *testing.T) {
 		t.Error("nothing was found at all: the test shows nothing")
 	}
 }
+
+// TestKilledImportsLeaveNothing: what a killed process was building goes when
+// the next one starts.
+func TestKilledImportsLeaveNothing(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"upload-1.tmp", "import-1.tmp", "import-1.tmp-journal"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := pipeline.OpenAdvisories(nil, dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("%v left, %v", left, err)
+	}
+}

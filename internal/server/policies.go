@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +43,7 @@ func openPolicies(ctx context.Context, d *db.DB, cfg config.Config) (*policies, 
 		files, problems := load.Read(cfg.Policy...)
 		p.files = files
 		_, more := load.Load(files, p.noMatch)
-		if err := firstProblem(append(problems, more...)); err != nil {
+		if err := refusal(append(problems, more...)); err != nil {
 			return nil, err
 		}
 	}
@@ -101,16 +104,31 @@ func (p *policies) with(docs []db.Policy, name string, source []byte) []load.Fil
 	return files
 }
 
-func firstProblem(problems []decide.Problem) error {
+// problemsMax is how many problems of a policy one refusal names.
+const problemsMax = 10
+
+// refusal is the error that names everything that keeps policies from working:
+// who repairs one problem should not meet the next on the second try.
+func refusal(problems []decide.Problem) error {
+	problems = decide.Errors(problems)
+	if len(problems) == 0 {
+		return nil
+	}
 	decide.SortProblems(problems)
-	for _, pr := range problems {
-		if !pr.Warning {
-			e := gatehouse.Errorf(gatehouse.CodeInvalid, "%s", pr)
-			e.Hint = pr.Hint
-			return e
+	var said, hints []string
+	for i, p := range problems {
+		if i == problemsMax {
+			said = append(said, fmt.Sprintf("and %d more", len(problems)-i))
+			break
+		}
+		said = append(said, p.String())
+		if p.Hint != "" && !slices.Contains(hints, p.Hint) {
+			hints = append(hints, p.Hint)
 		}
 	}
-	return nil
+	e := gatehouse.Errorf(gatehouse.CodeInvalid, "%s", strings.Join(said, "; "))
+	e.Hint = strings.Join(hints, "; ")
+	return e
 }
 
 // policyAPI is what the API sees of policies and decisions.
@@ -149,7 +167,7 @@ func (p policyAPI) List(ctx context.Context) (any, error) {
 func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) error {
 	alone := []load.File{{Path: name, Data: source}}
 	_, problems := load.Load(alone, p.noMatch)
-	if err := firstProblem(problems); err != nil {
+	if err := refusal(problems); err != nil {
 		return err
 	}
 	return p.db.Write(ctx, func(tx *db.Tx) error {
@@ -158,7 +176,7 @@ func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, 
 			return err
 		}
 		_, problems := load.Load(p.with(docs, name, source), p.noMatch)
-		if err := firstProblem(problems); err != nil {
+		if err := refusal(problems); err != nil {
 			return err
 		}
 		return tx.PutPolicy(ctx, actor, name, string(source))

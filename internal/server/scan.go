@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -118,10 +119,19 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 }
 
 // runsNowhere reports whether no node picks the entry: its platform is said to
-// be unknown. One without a platform may be picked.
+// be unknown. One without a platform may be picked, and so may one that says it
+// in a way that two readers could read differently ("os" and "OS").
 func runsNowhere(d gatehouse.Descriptor) bool {
-	var p struct{ OS, Architecture string }
-	return json.Unmarshal(d.Platform, &p) == nil && p.OS == "unknown" && p.Architecture == "unknown"
+	var p map[string]any
+	if json.Unmarshal(d.Platform, &p) != nil || p["os"] != "unknown" || p["architecture"] != "unknown" {
+		return false
+	}
+	for key := range p {
+		if lower := strings.ToLower(key); lower != key && (lower == "os" || lower == "architecture") {
+			return false
+		}
+	}
+	return true
 }
 
 // scanImage reads what the pipeline knows of one image manifest.

@@ -228,7 +228,8 @@ func (s *Server) Run(ctx context.Context) error {
 			return errors.Join(err, g.Wait())
 		}
 	}
-	s.log.InfoContext(ctx, "serve start", "url", s.URL(), "data", s.cfg.Data)
+	admission, _ := s.AdmissionURL()
+	s.log.InfoContext(ctx, "serve start", "url", s.URL(), "admission", admission, "data", s.cfg.Data)
 	err := g.Wait()
 	s.log.Info("serve done")
 	return err

@@ -313,6 +313,32 @@ func TestPoliciesThatDoNotLoadAreRefused(t *testing.T) {
 	}
 }
 
+// TestRefusalNamesEveryProblem: the seed document's policy, re-indented, has a
+// placeholder for a key and a static that is a string. Both are named at once.
+func TestRefusalNamesEveryProblem(t *testing.T) {
+	r := start(t, t.TempDir(), nil)
+	code, answer := r.call("PUT", "/api/v1/policies/seed.yaml", `apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: require-production-signature
+spec:
+  images:
+    - glob: "your-registry.com/production/**"
+  authorities:
+    - key:
+        data: |
+          -----BEGIN PUBLIC KEY-----
+          # Your cosign.pub content goes here
+          -----END PUBLIC KEY-----
+      static: "your-registry.com/production/**"
+`)
+	for _, part := range []string{"seed.yaml:10: spec.authorities[0].key.data", "seed.yaml:14: spec.authorities[0].static: must be an object {action: pass|fail", "policy fix"} {
+		if code != 400 || !strings.Contains(answer, part) {
+			t.Errorf("%d, does not say %q: %s", code, part, answer)
+		}
+	}
+}
+
 func TestImportIsInForceWhenItAnswers(t *testing.T) {
 	r := start(t, t.TempDir(), nil)
 	var gen struct {

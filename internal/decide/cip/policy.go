@@ -51,10 +51,19 @@ func (p *Policy) Name() string { return p.name }
 // Mode returns what a failure does.
 func (p *Policy) Mode() decide.Mode { return p.mode }
 
-// Picks reports whether the policy speaks of the image: one of its globs
-// matches the reference as written, and match, if given, fits the object.
-func (p *Policy) Picks(req gatehouse.Request, image int) bool {
-	return image >= 0 && image < len(req.Images) && glob.AnyMatch(p.globs, req.Images[image].Written) && p.fits(req)
+// Picks lists the images that the policy speaks of: one of its globs matches
+// the reference as written, and match, if given, fits the object.
+func (p *Policy) Picks(req gatehouse.Request) []int {
+	var picks []int
+	for i, f := range req.Images {
+		if glob.AnyMatch(p.globs, f.Written) {
+			picks = append(picks, i)
+		}
+	}
+	if len(picks) == 0 || !p.fits(req) {
+		return nil
+	}
+	return picks
 }
 
 // Needs asks for the signatures of each authority on each image that the
@@ -67,10 +76,7 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 		}
 	}
 	var needs []gatehouse.Need
-	for i := range req.Images {
-		if !p.Picks(req, i) {
-			continue
-		}
+	for _, i := range p.Picks(req) {
 		for _, a := range p.authorities {
 			if a.static != notStatic {
 				continue
@@ -89,14 +95,11 @@ func (p *Policy) need(a authorityRule) string { return p.name + "/" + a.name }
 // Judge passes an image when one authority does.
 func (p *Policy) Judge(_ context.Context, req gatehouse.Request) decide.Judgement {
 	j := decide.Judgement{Outcome: decide.NotApplicable}
-	for i, f := range req.Images {
-		if !p.Picks(req, i) {
-			continue
-		}
+	for _, i := range p.Picks(req) {
 		if j.Outcome == decide.NotApplicable {
 			j.Outcome = decide.Passed
 		}
-		reasons, passed := p.image(f)
+		reasons, passed := p.image(req.Images[i])
 		j.Reasons = append(j.Reasons, reasons...)
 		if passed {
 			j.Passed = append(j.Passed, i)

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 )
 
@@ -63,5 +65,33 @@ func TestFilesAreBounded(t *testing.T) {
 	files, problems := load.Read(dir)
 	if len(files) != 2_000 || len(problems) != 1 || !strings.Contains(problems[0].Message, "more than 2000 files") {
 		t.Errorf("%d files, %v", len(files), problems)
+	}
+}
+
+// TestManyImagesAreReadOnce: spec.match looks into the object, which must not
+// be read again for each of its images. It took minutes when it was.
+func TestManyImagesAreReadOnce(t *testing.T) {
+	set, problems := load.Load([]load.File{{Path: "p.yaml", Data: []byte(`apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata: {name: x}
+spec:
+  images: [{glob: "**"}]
+  match: [{resource: pods, selector: {matchLabels: {app: web}}}]
+  authorities: [{static: {action: pass}}]
+`)}}, gatehouse.Deny)
+	if !set.Complete {
+		t.Fatal(problems)
+	}
+	object := `{"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"app":"web"}},"spec":{"x":[1` + strings.Repeat(",1", 80_000) + `],
+		"containers":[{"image":"a"}` + strings.Repeat(`,{"image":"a"}`, 1_999) + `]}}`
+	req := gatehouse.Request{Operation: "CREATE", Object: []byte(object), Now: time.Unix(1, 0)}
+	req.Images = set.Images(req)
+	start := time.Now()
+	d := decide.Decide(t.Context(), set, req)
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("%s", took)
+	}
+	if d.Verdict != gatehouse.Allow || len(req.Images) != 2_000 {
+		t.Errorf("%s of %d images: %v", d.Verdict, len(req.Images), d.Reasons[0])
 	}
 }

@@ -37,18 +37,22 @@ func (p *Policy) Name() string { return p.name }
 // Mode returns what a failure does.
 func (p *Policy) Mode() decide.Mode { return p.mode }
 
-// Picks reports whether a glob of the rule matches the reference as written.
-func (p *Policy) Picks(req gatehouse.Request, image int) bool {
-	return image >= 0 && image < len(req.Images) && glob.AnyMatch(p.globs, req.Images[image].Written)
+// Picks lists the images whose reference, as written, a glob of the rule matches.
+func (p *Policy) Picks(req gatehouse.Request) []int {
+	var picks []int
+	for i, f := range req.Images {
+		if glob.AnyMatch(p.globs, f.Written) {
+			picks = append(picks, i)
+		}
+	}
+	return picks
 }
 
 // Needs asks for the findings of each image that the rule picks.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 	var needs []gatehouse.Need
-	for i := range req.Images {
-		if p.Picks(req, i) {
-			needs = append(needs, gatehouse.Need{Name: p.name + "/findings", Image: i, Kind: gatehouse.NeedFindings})
-		}
+	for _, i := range p.Picks(req) {
+		needs = append(needs, gatehouse.Need{Name: p.name + "/findings", Image: i, Kind: gatehouse.NeedFindings})
 	}
 	return needs
 }
@@ -57,10 +61,8 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 // the rule allows.
 func (p *Policy) Judge(_ context.Context, req gatehouse.Request) decide.Judgement {
 	j := decide.Judgement{Outcome: decide.NotApplicable}
-	for i, f := range req.Images {
-		if !p.Picks(req, i) {
-			continue
-		}
+	for _, i := range p.Picks(req) {
+		f := req.Images[i]
 		reasons := p.image(req, f)
 		failed := false
 		for _, r := range reasons {
@@ -116,7 +118,7 @@ func (p *Policy) onlyFixable() string {
 func unscanned(req gatehouse.Request, f gatehouse.ImageFacts) string {
 	switch {
 	case f.Inventory == nil:
-		return "the image has not been scanned"
+		return strings.Join(append([]string{"the image has not been scanned"}, f.Incomplete...), ": ")
 	case !f.Complete || !f.Inventory.Complete:
 		why := strings.Join(append(slices.Clone(f.Incomplete), f.Inventory.Incomplete...), "; ")
 		if why == "" {

@@ -18,7 +18,7 @@ import (
 const (
 	ObjectSizeMax = 8 << 20 // bytes of JSON
 	depthMax      = 100     // objects and lists inside each other
-	valuesMax     = 500_000 // values of any kind
+	valuesMax     = 100_000 // values of any kind; judging one takes far more memory than its bytes
 	ImagesMax     = 2_000   // images of one object
 )
 
