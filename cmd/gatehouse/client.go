@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 )
@@ -29,7 +31,7 @@ type client struct {
 // from GATEHOUSE_USERNAME and GATEHOUSE_PASSWORD, or from the login files.
 func (a *app) client(server string) (*client, error) {
 	if !strings.Contains(server, "://") {
-		server = "http://" + server
+		server = schemeOf(server) + server
 	}
 	u, err := url.Parse(server)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -45,7 +47,21 @@ func (a *app) client(server string) (*client, error) {
 		c.user, c.password = fetch.Login(fetch.LoginFiles(a.getenv), u.Host)
 	}
 	c.http = a.egress().Client()
+	c.http.Transport = tracer{a, c.http.Transport}
 	return c, nil
+}
+
+// schemeOf is what a server without a scheme is spoken to with: a password must
+// not travel in the clear because seven letters were left out.
+func schemeOf(server string) string {
+	host, _, _ := strings.Cut(server, "/")
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		host = net.JoinHostPort(strings.Trim(host, "[]"), "80")
+	}
+	if config.Loopback(host) {
+		return "http://"
+	}
+	return "https://"
 }
 
 // do sends one request and decodes the JSON answer into out, unless that is nil.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,10 +20,12 @@ import (
 )
 
 func (a *app) dbCmd() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "db",
 		Short: "the advisory database: what is known to be wrong with which package",
-	}
+		Example: `  gatehouse db import Debian/all.zip npm/all.zip
+  gatehouse db status`,
+	})
 	cmd.AddCommand(a.dbImportCmd(), a.dbStatusCmd())
 	return cmd
 }
@@ -75,7 +79,7 @@ func (a *app) importToFile(ctx context.Context, path string, files []string) err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "%d advisories, newest of %s, in %s (%.1f s)\n",
+	a.done("%d advisories, newest of %s, in %s (%.1f s)",
 		meta.Records, meta.UpdatedAt.Format(time.DateOnly), path, time.Since(start).Seconds())
 	return nil
 }
@@ -84,7 +88,7 @@ func (a *app) importToFile(ctx context.Context, path string, files []string) err
 func readOSV(ctx context.Context, name string, yield func(gatehouse.Advisory, error) bool) bool {
 	f, err := os.Open(name)
 	if err != nil {
-		return yield(gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read advisories: %w", err)) && false
+		return yield(gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read advisories: %w", err).WithHint("name OSV files: an ecosystem's all.zip, or JSON records")) && false
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -116,7 +120,7 @@ func (a *app) importToServer(ctx context.Context, server string, files []string)
 	for _, name := range files {
 		f, err := os.Open(name)
 		if err != nil {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read advisories: %w", err)
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read advisories: %w", err).WithHint("name OSV files: an ecosystem's all.zip, or JSON records")
 		}
 		start := time.Now()
 		var gen generation
@@ -125,7 +129,7 @@ func (a *app) importToServer(ctx context.Context, server string, files []string)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(a.stdout, "%s: the server has %d advisories; every verdict answers by them (%.1f s)\n", name, gen.Records, time.Since(start).Seconds())
+		a.done("%s: the server has %d advisories; every verdict answers by them (%.1f s)", name, gen.Records, time.Since(start).Seconds())
 	}
 	return nil
 }
@@ -133,10 +137,12 @@ func (a *app) importToServer(ctx context.Context, server string, files []string)
 func (a *app) dbStatusCmd() *cobra.Command {
 	var file, server, format string
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "tell how old the advisories are and what they cover",
-		Example: `  gatehouse db status --format json`,
-		Args:    cobra.NoArgs,
+		Use:   "status",
+		Short: "tell how old the advisories are and what they cover",
+		Example: `  gatehouse db status
+  gatehouse db status --format json
+  gatehouse db status --server https://registry.example`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if server != "" {
 				c, err := a.client(server)
@@ -147,7 +153,7 @@ func (a *app) dbStatusCmd() *cobra.Command {
 				if err := c.do(cmd.Context(), "GET", "/api/v1/advisories", nil, nil, &gen); err != nil {
 					return err
 				}
-				return a.printStatus(format, gen, gen.Records, gen.UpdatedAt)
+				return a.printStatus(format, gen, "the server", gen.Records, gen.UpdatedAt, "Loaded:    ", gen.Sources)
 			}
 			m, err := a.matcher(scanOptions{db: file})
 			if err != nil {
@@ -155,7 +161,17 @@ func (a *app) dbStatusCmd() *cobra.Command {
 			}
 			defer m.Close()
 			meta := m.(fileMatcher).file.Meta()
-			return a.printStatus(format, meta, meta.Records, meta.UpdatedAt)
+			path, err := a.advisoryFile(file)
+			if err != nil {
+				return err
+			}
+			var covers []string
+			for _, s := range meta.Spaces {
+				if s.Covered {
+					covers = append(covers, s.Name)
+				}
+			}
+			return a.printStatus(format, meta, path, meta.Records, meta.UpdatedAt, "Covers:    ", covers)
 		},
 	}
 	cmd.Flags().StringVar(&file, "db", "", "the advisory file (default: in the cache directory)")
@@ -164,18 +180,23 @@ func (a *app) dbStatusCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) printStatus(format string, doc any, records int, updated time.Time) error {
+// printStatus prints doc as JSON, or the rest of its arguments to people.
+func (a *app) printStatus(format string, doc any, where string, records int, updated time.Time, what string, list []string) error {
 	switch format {
 	case "json":
 		enc := json.NewEncoder(a.stdout)
 		enc.SetIndent("", "  ")
 		return enc.Encode(doc)
 	case "table":
-		age := "unknown"
+		newest, age := "none", "unknown"
 		if !updated.IsZero() {
-			age = fmt.Sprintf("%d days", int(time.Since(updated).Hours()/24))
+			newest, age = updated.UTC().Format(time.RFC3339), fmt.Sprintf("%d days", int(time.Since(updated).Hours()/24))
 		}
-		_, err := fmt.Fprintf(a.stdout, "Advisories: %d\nNewest:     %s\nAge:        %s\n", records, updated.Format(time.RFC3339), age)
+		_, err := fmt.Fprintf(a.stdout, "Advisories: %d\nNewest:     %s\nAge:        %s\n%s %s\nKept by:    %s\n",
+			records, newest, age, what, cmp.Or(strings.Join(list, ", "), "nothing"), where)
+		if records == 0 {
+			a.say("note: there are no advisories yet; load some with `gatehouse db import`")
+		}
 		return err
 	}
 	return gatehouse.Errorf(gatehouse.CodeInvalid, "format %q is unknown", format).WithHint("use table or json")

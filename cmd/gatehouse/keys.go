@@ -51,11 +51,13 @@ func (a *app) importKeyPairCmd() *cobra.Command {
 		Short: "make a key pair of a private key that exists already",
 		Long: `Import-key-pair encrypts a private key in PEM (RSA, ECDSA or Ed25519) as
 generate-key-pair does and writes import-cosign.key and import-cosign.pub.`,
-		Example: `  gatehouse import-key-pair --key openssl.key`,
-		Args:    cobra.NoArgs,
+		Example: `  gatehouse import-key-pair --key openssl.key
+  gatehouse import-key-pair --key env://SIGNING_KEY --output-key-prefix release`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if from == "" {
-				return gatehouse.Errorf(gatehouse.CodeInvalid, "import-key-pair: --key is missing")
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "--key is missing").
+					WithHint("name the private key: gatehouse import-key-pair --key FILE")
 			}
 			plain, err := a.readKey(from)
 			if err != nil {
@@ -94,11 +96,11 @@ func (a *app) writeKeyPair(prefix string, yes bool, generate func(password []byt
 	if err := replaceFile(private, pair.Private, 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.stderr, "Private key written to", private)
+	a.say("Private key written to %s", private)
 	if err := replaceFile(public, pair.Public, 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.stderr, "Public key written to", public)
+	a.say("Public key written to %s", public)
 	return nil
 }
 

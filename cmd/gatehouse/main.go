@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/gatehouse-dev/gatehouse"
 )
 
 func main() {
@@ -30,7 +28,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 	cmd.SetIn(stdin)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
+	done, err := cmd.ExecuteContextC(ctx)
 	var no answerNo
 	switch {
 	case err == nil:
@@ -41,9 +39,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		}
 		return no.code
 	}
-	fmt.Fprintf(stderr, "error: %v\n", err)
-	if hint := gatehouse.HintOf(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", hint)
-	}
+	a.fail(done, err)
 	return 2
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +39,7 @@ func (a *app) matcher(o scanOptions) (matcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fileMatcher{f}, nil
+	return fileMatcher{f, path, o.format == "json"}, nil
 }
 
 func (a *app) advisoryFile(named string) (string, error) {
@@ -48,7 +50,11 @@ func (a *app) advisoryFile(named string) (string, error) {
 	return filepath.Join(dir, "advisories.db"), err
 }
 
-type fileMatcher struct{ file *advisory.File }
+type fileMatcher struct {
+	file   *advisory.File
+	path   string
+	digest bool // say the file's digest, which means to read it whole
+}
 
 func (m fileMatcher) Close() error { return m.file.Close() }
 
@@ -59,7 +65,25 @@ func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gat
 	}
 	addReasons(inv, res.Uncovered)
 	meta := m.file.Meta()
-	return res.Findings, report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt}, nil
+	database := report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt}
+	if m.digest {
+		database.Digest, err = digestOfFile(m.path)
+	}
+	return res.Findings, database, err
+}
+
+// digestOfFile names an advisory generation as a server does.
+func digestOfFile(path string) (gatehouse.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't read the advisory database: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't read the advisory database: %w", err)
+	}
+	return gatehouse.NewDigest("sha256", h.Sum(nil)), nil
 }
 
 func addReasons(inv *gatehouse.Inventory, reasons []string) {

@@ -15,12 +15,15 @@ import (
 )
 
 func (a *app) policyCmd() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "policy",
 		Short: "check, repair and try policies",
 		Long: `Policies are ClusterImagePolicy (policy.sigstore.dev) and ImageRule
 (gatehouse.dev) manifests and .rego modules. docs/policies.md explains them.`,
-	}
+		Example: `  gatehouse policy lint policies/
+  gatehouse policy fix pasted.yaml > policy.yaml
+  gatehouse policy test --policy policies/ -f pod.yaml`,
+	})
 	cmd.AddCommand(a.policyTestCmd(), a.policyLintCmd(), a.policyFixCmd())
 	return cmd
 }
@@ -38,7 +41,7 @@ cannot be read.`,
 		RunE: func(_ *cobra.Command, paths []string) error {
 			files, unread := load.Read(paths...)
 			if len(unread) > 0 {
-				return gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read policies: %s", unread[0])
+				return gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read policies: %s", unread[0]).WithHint("name files or directories that exist and may be read")
 			}
 			set, problems := load.Load(files, gatehouse.Deny)
 			if err := printProblems(a.stdout, problems); err != nil {
@@ -47,7 +50,7 @@ cannot be read.`,
 			if !set.Complete {
 				return answerNo{code: 1}
 			}
-			fmt.Fprintf(a.stderr, "%d policies, %d warnings\n", len(set.Policies), len(problems))
+			a.say("policies: %d, warnings: %d", len(set.Policies), len(problems))
 			return nil
 		},
 	}
@@ -106,7 +109,7 @@ func (a *app) readInput(path string, max int64) ([]byte, error) {
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read: %w", err)
+			return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read: %w", err).WithHint("name a file that exists, or - for standard input")
 		}
 		defer f.Close()
 		in = f

@@ -16,7 +16,7 @@ import (
 // opened. An advisory file that is named must be there; without one, rules that
 // need findings deny and say why.
 func (a *app) policySources(o policyTestOptions) (gather.Sources, func(), error) {
-	f := &registryFacts{app: a, client: a.registryClient(o.insecure)}
+	f := &registryFacts{app: a, client: a.registryClient(o.insecure, o.server)}
 	m, err := a.matcher(scanOptions{db: o.db, server: o.server})
 	switch {
 	case err == nil:

@@ -164,7 +164,7 @@ func TestPolicyTestExitCodes(t *testing.T) {
 func TestPolicyLint(t *testing.T) {
 	policyFiles(t, map[string]string{"open.yaml": openPolicy, "rule.rego": latestRule, "flat.yaml": flatPolicy})
 	code, out, errOut := policyRun(t, "", "lint", "open.yaml", "rule.rego")
-	if code != 0 || !strings.HasPrefix(out, "rule.rego:4: warning: the rule reads containers but not initContainers") || errOut != "2 policies, 1 warnings\n" {
+	if code != 0 || !strings.HasPrefix(out, "rule.rego:4: warning: the rule reads containers but not initContainers") || errOut != "policies: 2, warnings: 1\n" {
 		t.Errorf("exit %d\n%s%s", code, out, errOut)
 	}
 	code, out, _ = policyRun(t, "", "lint", "flat.yaml")

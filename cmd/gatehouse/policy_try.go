@@ -44,7 +44,7 @@ denied only because it could not be found out.`,
 		Example: `  gatehouse policy test --policy policies/ -f pod.yaml
   kustomize build . | gatehouse policy test --policy policies/ -f -
   gatehouse policy test --policy rule.rego -f deploy.yaml --format json`,
-		Args: cobra.NoArgs,
+		Args: noArgs("give manifests with -f and policies with --policy, each repeated as often as needed"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.policyTest(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
@@ -88,7 +88,7 @@ func (a *app) policyTest(ctx context.Context, o policyTestOptions) error {
 	}
 	files, unread := load.Read(o.policies...)
 	if len(unread) > 0 {
-		return gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read policies: %s", unread[0])
+		return gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read policies: %s", unread[0]).WithHint("name files or directories that exist and may be read")
 	}
 	set, problems := load.Load(files, noMatch)
 	if err := printProblems(a.stderr, problems); err != nil {

@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 // version is set by the linker; a plain `go install` has the module's version.
@@ -16,6 +18,8 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	quiet, verbose bool // -q, -v
+	running        bool // past the flags and arguments
 }
 
 // answerNo ends a command whose answer is no. It is no failure: nothing is
@@ -35,18 +39,58 @@ func (a *app) rootCmd() *cobra.Command {
 Kubernetes admission webhook that enforces all of it, in one program.
 
 Start with: gatehouse quickstart`,
+		Example: `  gatehouse quickstart
+  gatehouse scan alpine:3.20
+  gatehouse serve`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       a.version(),
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.environment(cmd); err != nil {
+				return err
+			}
+			if a.quiet && a.verbose {
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "--quiet and --verbose exclude each other").WithHint("leave one out")
+			}
+			return nil
+		},
 	}
 	root.SetVersionTemplate("gatehouse {{.Version}}\n")
-	root.AddCommand(
-		a.quickstartCmd(), a.serveCmd(),
-		a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.dbCmd(),
-		a.generateKeyPairCmd(), a.importKeyPairCmd(), a.signCmd(), a.verifyCmd(),
-		a.policyCmd(), a.explainCmd(), a.configCmd(), a.versionCmd(),
-	)
+	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print the result only")
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "show each request and step on standard error")
+	for _, g := range []struct {
+		title string
+		cmds  []*cobra.Command
+	}{
+		{"Start:", []*cobra.Command{a.quickstartCmd(), a.serveCmd()}},
+		{"Scan:", []*cobra.Command{a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.dbCmd()}},
+		{"Sign and verify:", []*cobra.Command{a.generateKeyPairCmd(), a.importKeyPairCmd(), a.signCmd(), a.verifyCmd()}},
+		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, c := range g.cmds {
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(a.configCmd(), a.versionCmd())
+	group(root)
+	a.addHelp(root)
+	a.noteRunning(root)
 	return root
+}
+
+// noteRunning lets errors know whether the command line was understood.
+func (a *app) noteRunning(cmd *cobra.Command) {
+	if inner := cmd.RunE; inner != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.running = true
+			return inner(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		a.noteRunning(c)
+	}
 }
 
 func (a *app) version() string {
@@ -63,7 +107,9 @@ func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "print the version",
-		Args:  cobra.NoArgs,
+		Example: `  gatehouse version
+  gatehouse --version`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.stdout, "gatehouse", a.version())
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,9 @@ import (
 )
 
 // scanOptions are the flags of the scanning commands, with Trivy's names.
+// exitCodeMax is the largest that a process can exit with; 256 would be 0.
+const exitCodeMax = 255
+
 type scanOptions struct {
 	input, format, output, platform string
 	severity                        []string
@@ -27,12 +31,13 @@ type scanOptions struct {
 	exitCodeSet                     bool
 	db, server                      string
 	quiet, insecure                 bool
+	noProgress                      bool
 	timeout                         time.Duration
 }
 
 func (o *scanOptions) bind(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.format, "format", "table", "output format: "+strings.Join(report.Formats(), ", "))
+	f.StringVarP(&o.format, "format", "f", "table", "output format: "+strings.Join(report.Formats(), ", "))
 	f.StringVarP(&o.output, "output", "o", "", "write the report to this file instead of standard output")
 	f.StringSliceVarP(&o.severity, "severity", "s", nil, "list only these severities, for example CRITICAL,HIGH")
 	f.BoolVar(&o.ignoreUnfixed, "ignore-unfixed", false, "list only what a newer version repairs")
@@ -40,7 +45,8 @@ func (o *scanOptions) bind(cmd *cobra.Command) {
 	f.BoolVar(&o.listAll, "list-all-pkgs", false, "add all packages to the JSON report")
 	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db import writes)")
 	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the report only")
+	f.BoolVar(&o.noProgress, "no-progress", false, "accepted for Trivy's scripts: no progress on standard error")
+	f.Lookup("no-progress").Hidden = true
 	f.DurationVar(&o.timeout, "timeout", 5*time.Minute, "give up after this time")
 }
 
@@ -61,7 +67,8 @@ with known vulnerabilities. Nothing is stored but a cache of what layers hold.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.exitCodeSet = cmd.Flags().Changed("exit-code")
 			if (len(args) == 1) == (o.input != "") {
-				return gatehouse.Errorf(gatehouse.CodeInvalid, "scan needs an image: either a reference or --input FILE")
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "it takes one image, either a reference or --input FILE").
+					WithHint("for example `gatehouse scan alpine:3.20` or `gatehouse scan --input app.tar`")
 			}
 			return a.scan(cmd.Context(), o, func(ctx context.Context, run *scanRun) error {
 				if o.input != "" {
@@ -86,10 +93,11 @@ func bindRegistry(cmd *cobra.Command, o *scanOptions) {
 func (a *app) registryScanCmd() *cobra.Command {
 	var o scanOptions
 	cmd := &cobra.Command{
-		Use:     "registry IMAGE",
-		Short:   "find known vulnerabilities in an image of a registry, without storing it",
-		Example: `  gatehouse registry python:3.9-slim-buster`,
-		Args:    cobra.ExactArgs(1),
+		Use:   "registry IMAGE",
+		Short: "find known vulnerabilities in an image of a registry, without storing it",
+		Example: `  gatehouse registry python:3.9-slim-buster
+  gatehouse registry --severity CRITICAL --format json registry.example/app@sha256:…`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.exitCodeSet = cmd.Flags().Changed("exit-code")
 			return a.scan(cmd.Context(), o, func(ctx context.Context, run *scanRun) error { return run.remote(ctx, args[0]) })
@@ -104,10 +112,11 @@ func (a *app) registryScanCmd() *cobra.Command {
 func (a *app) rootfsCmd() *cobra.Command {
 	var o scanOptions
 	cmd := &cobra.Command{
-		Use:     "rootfs DIR",
-		Short:   "find known vulnerabilities in a root file system",
-		Example: `  gatehouse rootfs /mnt/image --severity CRITICAL`,
-		Args:    cobra.ExactArgs(1),
+		Use:   "rootfs DIR",
+		Short: "find known vulnerabilities in a root file system",
+		Example: `  gatehouse rootfs /mnt/image --severity CRITICAL
+  gatehouse rootfs --exit-code 1 --ignore-unfixed /`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.exitCodeSet = cmd.Flags().Changed("exit-code")
 			return a.scan(cmd.Context(), o, func(ctx context.Context, run *scanRun) error { return run.rootfs(ctx, args[0]) })
@@ -134,6 +143,10 @@ func (a *app) scan(ctx context.Context, o scanOptions, look func(context.Context
 		}
 		filter.Severities = append(filter.Severities, sev)
 	}
+	if o.exitCode < 0 || o.exitCode > exitCodeMax {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "--exit-code %d is no exit code", o.exitCode).WithHint("use 1 to %d", exitCodeMax)
+	}
+	o.quiet = o.quiet || a.quiet || o.noProgress
 	if err := report.Write(io.Discard, o.format, report.Report{}); err != nil {
 		return err // before the work, not after it
 	}
@@ -146,11 +159,11 @@ func (a *app) scan(ctx context.Context, o scanOptions, look func(context.Context
 	defer matcher.Close()
 	run := &scanRun{app: a, opts: o}
 	if err := look(ctx, run); err != nil {
-		return err
+		return gaveUp(ctx, err, "timeout", o.timeout)
 	}
 	findings, database, err := matcher.Match(ctx, &run.inventory)
 	if err != nil {
-		return err
+		return gaveUp(ctx, err, "timeout", o.timeout)
 	}
 	r := report.New(run.target, database, run.inventory, findings, filter)
 	if o.listAll {
@@ -168,7 +181,7 @@ func (a *app) writeReport(o scanOptions, r report.Report) error {
 	}
 	f, err := os.Create(o.output)
 	if err != nil {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the report: %w", err)
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the report: %w", err).WithHint("name a file in a directory that exists with --output")
 	}
 	if err := report.Write(f, o.format, r); err != nil {
 		f.Close()
@@ -189,7 +202,7 @@ func (a *app) gate(o scanOptions, r report.Report) error {
 		return answerNo{code: 2, message: "incomplete: " + strings.Join(r.IncompleteReasons, "; ")}
 	case gated && len(r.Findings) > 0:
 		return answerNo{code: o.exitCode}
-	case !r.Complete && !o.quiet:
+	case !r.Complete && !o.quiet && (o.format != "table" || o.output != ""): // the table says it itself
 		fmt.Fprintf(a.stderr, "incomplete: %s\n", strings.Join(r.IncompleteReasons, "; "))
 	}
 	return nil
@@ -211,13 +224,24 @@ func (r *scanRun) remote(ctx context.Context, reference string) error {
 	if err != nil {
 		return err
 	}
-	img, err := r.app.registryClient(r.opts.insecure).Image(ctx, ref, platform)
+	img, err := r.app.registryClient(r.opts.insecure, r.opts.server).Image(ctx, ref, platform)
 	if err != nil {
-		return err
+		return localImage(err, ref, reference)
 	}
 	defer img.Close()
 	r.target = report.Target{Reference: ref.String(), Digest: img.Ref.Digest, Platform: img.Platform.String()}
 	return r.image(ctx, img)
+}
+
+// localImage adds to an error how to scan an image that only a Docker daemon
+// has: its name reads like one of docker.io.
+func localImage(err error, ref gatehouse.Ref, typed string) error {
+	var e *gatehouse.Error
+	if ref.Registry != "docker.io" || !errors.As(err, &e) || e.Hint != "" && e.Code != gatehouse.CodeDenied {
+		return err
+	}
+	return gatehouse.Errorf(e.Code, "%w", err).
+		WithHint("if only your machine has the image: docker save %s -o image.tar, then gatehouse scan --input image.tar", typed)
 }
 
 func (r *scanRun) archive(ctx context.Context, file string) error {
@@ -245,9 +269,15 @@ func parsePlatform(s string) (fetch.Platform, error) {
 	return fetch.ParsePlatform(s)
 }
 
-// registryClient reaches what the user names, with the user's own logins.
-func (a *app) registryClient(insecure bool) *fetch.Client {
-	o := fetch.Options{Transport: a.egress().Transport(), Credentials: fetch.LoginFiles(a.getenv)}
+// registryClient reaches what the user names, with the user's own logins, and at
+// the host of --server with the name that is used there.
+func (a *app) registryClient(insecure bool, server string) *fetch.Client {
+	o := fetch.Options{Transport: tracer{a, a.egress().Transport()}, Credentials: fetch.LoginFiles(a.getenv)}
+	if server != "" {
+		if c, err := a.client(server); err == nil && c.user != "" {
+			o.Credentials = fetch.FirstOf(fetch.Password(c.base.Host, c.user, c.password), o.Credentials)
+		}
+	}
 	if insecure {
 		o.Insecure = []string{"*"}
 	}
@@ -262,8 +292,11 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image) error {
 	extractors := index.Extractors()
 	cache := r.app.layerCache(index.Version(extractors))
 	layers := make([]gatehouse.LayerInventory, 0, len(img.Layers))
+	// A registry is held to its digests by everybody who pulls; a file is not, so
+	// its bytes are read again.
+	fromRegistry := img.Ref.Registry != ""
 	for i, l := range img.Layers {
-		if inv, ok := cache.get(l.Digest); ok {
+		if inv, ok := cache.get(l.Digest); ok && fromRegistry {
 			layers = append(layers, inv)
 			continue
 		}
@@ -300,7 +333,7 @@ func readLayer(ctx context.Context, l fetch.Layer, extractors []index.Extractor)
 func (r *scanRun) rootfs(ctx context.Context, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't open the root file system: %w", err)
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't open the root file system: %w", err).WithHint("name a directory, as an image's root would look")
 	}
 	defer root.Close()
 	inv, err := index.Rootfs(ctx, root.FS(), index.DefaultLimits(), index.Extractors())

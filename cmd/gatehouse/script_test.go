@@ -192,12 +192,16 @@ func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptMkimage writes a docker-save archive of an Alpine image: mkimage FILE
-// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package.
+// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package. The
+// release "none" makes an image without a distribution.
 func scriptMkimage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: mkimage FILE RELEASE PACKAGE=VERSION...")
 	}
-	files := map[string]string{"etc/os-release": "ID=alpine\nVERSION_ID=" + args[1] + "\n"}
+	files := map[string]string{}
+	if args[1] != "none" {
+		files["etc/os-release"] = "ID=alpine\nVERSION_ID=" + args[1] + "\n"
+	}
 	for _, p := range args[2:] {
 		name, version, _ := strings.Cut(p, "=")
 		if npm, ok := strings.CutPrefix(name, "npm:"); ok {

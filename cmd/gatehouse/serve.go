@@ -24,7 +24,9 @@ func (a *app) serveCmd() *cobra.Command {
 		Short: "run the registry, the API, the scanner and the admission webhook",
 		Long: `Serve runs everything in one process. The first start makes an account "admin"
 with a random password, which is shown once, on a terminal only, and kept in the
-file initial-admin-password of the data directory until it is changed.
+file initial-admin-password of the data directory until it is changed;
+GATEHOUSE_ADMIN_PASSWORD sets it instead. An interrupt or SIGTERM lets running
+requests end, and exits 0.
 
 Settings come from flags, from GATEHOUSE_* variables and from gatehouse.yaml, in
 that order of strength.`,
@@ -52,6 +54,7 @@ that order of strength.`,
 
 // bindConfig makes a flag of every setting.
 func bindConfig(cmd *cobra.Command, c *config.Config, file *string) {
+	cmd.Annotations = map[string]string{ownEnvironment: "config"}
 	f := cmd.Flags()
 	f.StringVar(file, "config", "", "configuration file (default: "+config.DefaultFile+" if it exists)")
 	f.StringVar(&c.Data, "data", c.Data, "directory for everything that is kept")
@@ -82,6 +85,14 @@ func (a *app) loadConfig(cmd *cobra.Command, file string, flags config.Config) (
 			to.Field(i).Set(from.Field(i))
 		}
 	}
+	if !cmd.Flags().Changed("log-level") {
+		switch {
+		case a.verbose:
+			cfg.LogLevel = "debug"
+		case a.quiet:
+			cfg.LogLevel = "warn"
+		}
+	}
 	return cfg, cfg.Check()
 }
 
@@ -110,9 +121,15 @@ func (a *app) showPassword(cfg config.Config, password string) {
 func (a *app) configCmd() *cobra.Command {
 	var file string
 	flags := config.Default()
-	cmd := &cobra.Command{Use: "config", Short: "look at the settings of the server"}
+	cmd := group(&cobra.Command{
+		Use: "config", Short: "look at the settings of the server",
+		Example: `  gatehouse config check --config /etc/gatehouse.yaml
+  gatehouse config print > gatehouse.yaml`,
+	})
 	check := &cobra.Command{
 		Use: "check", Short: "tell whether the settings can work", Args: cobra.NoArgs,
+		Example: `  gatehouse config check
+  gatehouse config check --config /etc/gatehouse.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := a.loadConfig(cmd, file, flags); err != nil {
 				return err
@@ -123,6 +140,8 @@ func (a *app) configCmd() *cobra.Command {
 	}
 	show := &cobra.Command{
 		Use: "print", Short: "print the settings in force, with where they may be set", Args: cobra.NoArgs,
+		Example: `  gatehouse config print
+  GATEHOUSE_LISTEN=127.0.0.1:5001 gatehouse config print --data /srv/gatehouse > gatehouse.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.loadConfig(cmd, file, flags)
 			if err != nil {
@@ -141,17 +160,24 @@ func (a *app) configCmd() *cobra.Command {
 func (a *app) explainCmd() *cobra.Command {
 	var server string
 	cmd := &cobra.Command{
-		Use:     "explain DECISION_ID",
-		Short:   "tell why a decision came out as it did",
-		Example: `  gatehouse explain --server https://registry.example 5f1c0e7a9b3d`,
-		Args:    cobra.ExactArgs(1),
+		Use:   "explain DECISION_ID",
+		Short: "tell why a decision came out as it did",
+		Long: `Explain shows a decision of the admission webhook with all its reasons. The id
+stands at the end of every denial.`,
+		Example: `  gatehouse explain 5f1c0e7a9b3d5f1c0e7a
+  gatehouse explain --server https://registry.example 5f1c0e7a9b3d5f1c0e7a`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.client(server)
 			if err != nil {
 				return err
 			}
 			var d gatehouse.Decision
-			if err := c.do(cmd.Context(), "GET", "/api/v1/decisions/"+args[0], nil, nil, &d); err != nil {
+			err = c.do(cmd.Context(), "GET", "/api/v1/decisions/"+args[0], nil, nil, &d)
+			if gatehouse.CodeOf(err) == gatehouse.CodeNotFound && gatehouse.HintOf(err) == "" {
+				return gatehouse.Errorf(gatehouse.CodeNotFound, "%w", err).WithHint("the id stands at the end of the webhook's denial; --server names the server that gave it")
+			}
+			if err != nil {
 				return err
 			}
 			fmt.Fprintf(a.stdout, "decision  %s\nverdict   %s\nat        %s\npolicies  %s\n", d.ID, d.Verdict, d.At.Format("2006-01-02T15:04:05Z"), d.Policies)

@@ -29,8 +29,8 @@ func (o *signOptions) bind(cmd *cobra.Command, key string) {
 	f.StringSliceVarP(&o.annotations, "annotations", "a", nil, "KEY=VALUE pairs")
 	f.BoolVar(&o.insecure, "insecure", false, "speak to the registry without TLS, or without verifying its certificate")
 	// cosign has two flags for it; here they do the same.
-	f.BoolVar(&o.insecure, "allow-insecure-registry", false, "the same, as cosign calls it")
-	f.BoolVar(&o.insecure, "allow-http-registry", false, "the same, as cosign calls it")
+	f.BoolVar(&o.insecure, "allow-insecure-registry", false, "cosign's name of --insecure")
+	f.BoolVar(&o.insecure, "allow-http-registry", false, "cosign's name of --insecure")
 	f.StringVar(&o.user, "registry-username", "", "name at the registry (default: what docker login and podman login keep)")
 	f.StringVar(&o.password, "registry-password", "", "password at the registry")
 	f.DurationVarP(&o.timeout, "timeout", "t", 3*time.Minute, "give up after this time")
@@ -76,7 +76,7 @@ func (o *signOptions) client(a *app, refs []gatehouse.Ref) *fetch.Client {
 	}
 	cfg.UnverifiedTLS = insecure
 	return fetch.New(fetch.Options{
-		Transport: egress.New(cfg).Transport(), Insecure: insecure,
+		Transport: tracer{a, egress.New(cfg).Transport()}, Insecure: insecure,
 		Credentials: fetch.FirstOf(append(logins, fetch.LoginFiles(a.getenv))...),
 	})
 }
@@ -102,7 +102,7 @@ func (a *app) images(args []string) ([]gatehouse.Ref, error) {
 // signCmd is `gatehouse sign --key cosign.key IMAGE`.
 func (a *app) signCmd() *cobra.Command {
 	var o signOptions
-	var legacy, both bool
+	var legacy, both, bundle bool
 	cmd := &cobra.Command{
 		Use:   "sign --key cosign.key IMAGE…",
 		Short: "sign an image in a registry",
@@ -117,13 +117,16 @@ A tag is resolved first: what is signed is the digest that it has now.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 			defer cancel()
-			return a.sign(ctx, o, sign.Options{Legacy: legacy, Both: both, Now: time.Now()}, args)
+			legacy = legacy || !bundle && !both
+			return gaveUp(ctx, a.sign(ctx, o, sign.Options{Legacy: legacy, Both: both, Now: time.Now()}, args), "timeout", o.timeout)
 		},
 	}
 	o.bind(cmd, "private key: cosign.key or env://NAME")
 	cmd.Flags().BoolVar(&legacy, "legacy", false, "sign under the tag scheme instead of as a bundle")
 	cmd.Flags().BoolVar(&both, "both", false, "sign in both forms")
 	cmd.MarkFlagsMutuallyExclusive("legacy", "both")
+	cmd.Flags().BoolVar(&bundle, "new-bundle-format", true, "cosign's name: false is --legacy")
+	cmd.Flags().Lookup("new-bundle-format").Hidden = true
 	accept(cmd, "tlog-upload", "use-signing-config")
 	cmd.Flags().BoolP("yes", "y", false, "accepted for cosign's scripts; does nothing")
 	cmd.Flags().Lookup("yes").Hidden = true
@@ -132,7 +135,7 @@ A tag is resolved first: what is signed is the digest that it has now.`,
 
 func (a *app) sign(ctx context.Context, o signOptions, form sign.Options, args []string) error {
 	if a.getenv("COSIGN_EXPERIMENTAL") != "" {
-		fmt.Fprintln(a.stderr, "note: COSIGN_EXPERIMENTAL is not needed any more")
+		a.say("note: COSIGN_EXPERIMENTAL is not needed any more")
 	}
 	if o.key == "" {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "sign: --key is missing, and signing without a key is not supported yet").
@@ -177,13 +180,13 @@ func (a *app) signOne(ctx context.Context, c *fetch.Client, key *sign.Key, form 
 	ref.Digest = m.Digest
 	done, err := sign.Attach(ctx, c.Registry(ref.Registry), key, sign.Image{Ref: ref, MediaType: m.MediaType, Size: m.Size}, form)
 	for _, d := range done {
-		fmt.Fprintf(a.stderr, "Pushed signature %s to %s\n", d, ref.Name())
+		a.say("Pushed signature %s to %s", d, ref.Name())
 	}
 	if err != nil {
 		return err
 	}
 	if len(done) == 0 {
-		fmt.Fprintf(a.stderr, "%s@%s has this signature already\n", ref.Name(), ref.Digest)
+		a.say("%s@%s has this signature already", ref.Name(), ref.Digest)
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func TestSignTwice(t *testing.T) {
 	private2, public2 := makeKeys(t, c)
 	ref, _ := pushedImage(t, nil)
 	c.want(0, "sign", "--key", private, "--legacy", ref)
-	c.want(0, "sign", "--key", private, "--legacy", ref)
+	c.want(0, "sign", "--key", private, "--new-bundle-format=false", ref)
 	c.wantSaid(c.stderr, "has this signature already")
 	c.want(0, "sign", "--key", private2, "--legacy", ref)
 	for _, p := range []string{public, public2} {

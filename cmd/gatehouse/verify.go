@@ -37,15 +37,15 @@ not be found out.`,
 			ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 			defer cancel()
 			if output != "json" && output != "text" {
-				return gatehouse.Errorf(gatehouse.CodeInvalid, "verify: output %q is not json or text", output)
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "output %q is not json or text", output).WithHint("use json or text")
 			}
-			return a.verify(ctx, o, hash, output, args)
+			return gaveUp(ctx, a.verify(ctx, o, hash, output, args), "timeout", o.timeout)
 		},
 	}
 	o.bind(cmd, "public key: cosign.pub or env://NAME")
 	cmd.Flags().StringVarP(&output, "output", "o", "json", "output: json or text")
 	cmd.Flags().StringVar(&hash, "signature-digest-algorithm", "", "insist on a digest algorithm of the signature: sha256, sha384, sha512")
-	accept(cmd, "insecure-ignore-tlog", "insecure-ignore-sct", "offline", "private-infrastructure")
+	accept(cmd, "insecure-ignore-tlog", "insecure-ignore-sct", "offline", "private-infrastructure", "new-bundle-format", "check-claims")
 	return cmd
 }
 
@@ -70,7 +70,8 @@ func (a *app) verify(ctx context.Context, o signOptions, hash, output string, ar
 		Name: o.key, Keys: []string{string(key)}, Hash: hash, Annotations: annotations,
 	}}
 	if _, err := verify.ParseKeys(string(key)); err != nil { // before anything is fetched
-		return err
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "--key %s: %s", o.key, strings.TrimPrefix(err.Error(), "authority without a name: ")).
+			WithHint("give the signer's public key as generate-key-pair writes it: cosign.pub")
 	}
 	c := o.client(a, refs)
 	var no []string
@@ -105,14 +106,14 @@ func (a *app) verifyOne(ctx context.Context, c *fetch.Client, ref gatehouse.Ref,
 	if len(evidence) == 0 {
 		return notVerified(ref, rejected), nil
 	}
-	fmt.Fprintf(a.stderr, "\nVerification for %s --\nThe following checks were performed on each of these signatures:\n", written)
-	fmt.Fprintln(a.stderr, "  - The cosign claims were validated")
+	a.say("\nVerification for %s --\nThe following checks were performed on each of these signatures:", written)
+	a.say("  - The cosign claims were validated")
 	if len(need.Authority.Annotations) > 0 {
-		fmt.Fprintln(a.stderr, "  - The specified annotations were verified.")
+		a.say("  - The specified annotations were verified.")
 	}
-	fmt.Fprintln(a.stderr, "  - The signatures were verified against the specified public key")
+	a.say("  - The signatures were verified against the specified public key")
 	if n := len(rejected); n > 0 {
-		fmt.Fprintf(a.stderr, "%d others do not count:\n%s\n", n, strings.Join(reasons(rejected), "\n"))
+		a.say("%d others do not count:\n%s", n, strings.Join(reasons(rejected), "\n"))
 	}
 	return "", a.printEvidence(evidence, written, output)
 }

@@ -146,7 +146,7 @@ func Keys() []string {
 func (c *Config) env(getenv func(string) string) error {
 	v := reflect.ValueOf(c).Elem()
 	for i, key := range Keys() {
-		name := envName(key)
+		name := EnvName(key)
 		s := getenv(name)
 		if s == "" {
 			continue
@@ -250,13 +250,14 @@ func Print(w io.Writer, c Config) error {
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(w, "# --%s, %s\n%s", key, envName(key), b); err != nil {
+		if _, err := fmt.Fprintf(w, "# --%s, %s\n%s", key, EnvName(key), b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func envName(key string) string {
+// EnvName is the environment variable of a key.
+func EnvName(key string) string {
 	return EnvPrefix + strings.ToUpper(strings.NewReplacer("-", "_", ".", "_").Replace(key))
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -38,4 +39,15 @@ func (t *Tx) Decision(ctx context.Context, id string) (d gatehouse.Decision, err
 		return gatehouse.Decision{}, fmt.Errorf("couldn't read stored decision %s: %w", id, err)
 	}
 	return d, nil
+}
+
+// PruneDecisions drops decisions from before the given time, and the oldest of
+// those that are more than max.
+func (t *Tx) PruneDecisions(ctx context.Context, before time.Time, max int) error {
+	_, err := t.tx.ExecContext(ctx, `DELETE FROM decision WHERE at < $1 OR at <= COALESCE(
+		(SELECT at FROM decision ORDER BY at DESC LIMIT 1 OFFSET $2), 0)`, micros(before), max)
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
 }

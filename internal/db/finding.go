@@ -242,8 +242,13 @@ func (t *Tx) findingDocs(ctx context.Context, pkg int64, osSpace string) (map[st
 	return out, nil
 }
 
+// FindingsMax bounds the findings that are listed of one image. An image with
+// more is an attack, or nothing that anybody would read.
+const FindingsMax = 100_000
+
 // FindingsOfImage lists what is wrong with an image's visible packages, each at
-// its place, in the order of reports: severity, package, id.
+// its place, in the order of reports: severity, package, id. CodeTooLarge: there
+// are more than FindingsMax.
 func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Finding, error) {
 	// An OS package belongs to the layer whose database first had this version;
 	// a language package to the layer of the file that told of it.
@@ -280,6 +285,9 @@ func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Findin
 		f.Package = gatehouse.Package{}
 		if err := json.Unmarshal([]byte(pkg), &f.Package); err != nil {
 			return nil, fmt.Errorf("couldn't read a stored package: %w", err)
+		}
+		if len(out) >= FindingsMax {
+			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the image has more than %d findings", FindingsMax)
 		}
 		f.Package.Path, f.Package.Layer, f.FirstSeen = path, gatehouse.Digest(layer), fromMicros(seen)
 		out = append(out, f)

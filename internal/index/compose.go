@@ -19,8 +19,8 @@ import (
 //
 // The inventory is not Complete when a layer is not, when the layers were not
 // all indexed by the same version, when the configuration declares other
-// diffIDs than were computed (see [CheckDiffIDs]), or when there are packages
-// of an operating system that nothing names.
+// diffIDs than were computed (see [CheckDiffIDs]), when there are packages of
+// an operating system that nothing names, or a named one without any package.
 func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subject gatehouse.Digest) gatehouse.Inventory {
 	inv := gatehouse.Inventory{Subject: subject, Packages: []gatehouse.Package{}}
 	hidden := map[HiddenSet]bool{}
@@ -49,8 +49,12 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	inv.Packages = sortPackages(inv.Packages)
 	inv.Distro = visibleDistro(distros)
 	inv.Indexer, inv.Incomplete = composeReasons(layers, cfg)
-	if inv.Distro.ID == "" && slices.ContainsFunc(inv.Packages, gatehouse.Package.OS) {
+	switch hasOS := slices.ContainsFunc(inv.Packages, gatehouse.Package.OS); {
+	case inv.Distro.ID == "" && hasOS:
 		inv.Incomplete = append(inv.Incomplete, "the image has packages of an operating system, but no os-release says of which")
+	case inv.Distro.ID != "" && !hasOS:
+		// Removing the package database is the oldest way to look clean.
+		inv.Incomplete = append(inv.Incomplete, fmt.Sprintf("os-release names %.60q, but no package database tells what of it is installed", inv.Distro.ID))
 	}
 	inv.Complete = len(inv.Incomplete) == 0
 	return inv

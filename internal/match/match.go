@@ -38,6 +38,10 @@ type Advisories interface {
 	Covers(ctx context.Context, space string) (bool, error)
 }
 
+// FindingsMax bounds the findings of one image: packages at a hundred thousand
+// paths, each with hundreds of flaws, are an attack.
+const FindingsMax = 100_000
+
 // Result is the answer for one image.
 type Result struct {
 	// Findings by severity, worst first and unknown last, then by package.
@@ -50,7 +54,8 @@ type Result struct {
 	Unmatched []string
 }
 
-// Findings matches the packages of one image. Errors are those of adv.
+// Findings matches the packages of one image. Errors are those of adv, and
+// CodeTooLarge for more than FindingsMax findings.
 func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Package, adv Advisories) (Result, error) {
 	m := NewMatcher(adv)
 	covered := coverage{adv: adv, distro: distro, spaces: map[string]bool{}, reasons: map[string]bool{}}
@@ -79,6 +84,9 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 				return Result{}, err
 			}
 			done[id] = found
+		}
+		if len(out.Findings)+len(found) > FindingsMax {
+			return Result{}, gatehouse.Errorf(gatehouse.CodeTooLarge, "there are more than %d findings", FindingsMax)
 		}
 		for _, f := range found {
 			f.Package = p

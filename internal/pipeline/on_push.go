@@ -108,8 +108,15 @@ func (p *Pipeline) layers(ctx context.Context, repo gatehouse.Repo, ds []gatehou
 	return out, nil
 }
 
-// layer finds or makes the analysis of one layer.
+// layer finds or makes the analysis of one layer. That the repository holds the
+// layer is asked first: who names another's digest learns nothing of it.
 func (p *Pipeline) layer(ctx context.Context, repo gatehouse.Repo, d gatehouse.Descriptor) (layerResult, error) {
+	if _, err := p.content.StatBlob(ctx, repo, d.Digest); gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+		// A foreign layer: its bytes were never pushed.
+		return layerResult{}, gatehouse.Errorf(gatehouse.CodeInvalid, "its bytes are not in this repository")
+	} else if err != nil {
+		return layerResult{}, err
+	}
 	var known db.Layer
 	var ok bool
 	err := p.db.Read(ctx, func(tx *db.Tx) (err error) {
@@ -120,10 +127,6 @@ func (p *Pipeline) layer(ctx context.Context, repo gatehouse.Repo, d gatehouse.D
 		return layerResult{known.ID, known.Inventory}, err
 	}
 	blob, err := p.content.OpenBlob(ctx, repo, d.Digest)
-	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-		// A foreign layer: its bytes were never pushed.
-		return layerResult{}, gatehouse.Errorf(gatehouse.CodeInvalid, "its bytes are not in this registry")
-	}
 	if err != nil {
 		return layerResult{}, err
 	}

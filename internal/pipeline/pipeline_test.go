@@ -384,6 +384,50 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 	}
 }
 
+// A manifest may name a layer that it says is not to be pushed. Naming another
+// repository's private layer must not tell what is in it.
+func TestNamedButNotHeldLayerTellsNothing(t *testing.T) {
+	h := open(t, t.TempDir()).work()
+	secret, id := layer(t, npm("in-house", "1.0.0"))
+	h.indexed(h.push("private/app", [][]byte{secret}, []gatehouse.Digest{id}))
+	h.publish(flaw("CVE-1", "npm", "in-house", "2.0.0"))
+
+	ctx, actor := t.Context(), gatehouse.Actor{Name: "stranger"}
+	cfg := gatehouse.ImageConfig{Architecture: "amd64", OS: "linux"}
+	cfg.RootFS.Type, cfg.RootFS.DiffIDs = "layers", []gatehouse.Digest{id}
+	config, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, err := h.content.StartUpload(ctx, actor, "mine/app", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := up.Append(ctx, 0, bytes.NewReader(config)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := up.Commit(ctx, gatehouse.DigestOf(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mediaType = "application/vnd.oci.image.manifest.v1+json"
+	d.MediaType = "application/vnd.oci.image.config.v1+json"
+	body, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": mediaType, "config": d, "layers": []gatehouse.Descriptor{{
+		MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Digest: gatehouse.DigestOf(secret), Size: int64(len(secret)),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := h.content.PutManifest(ctx, actor, gatehouse.ManifestPut{Repo: "mine/app", MediaType: mediaType, Body: body})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := h.indexed(m.Digest)
+	if got := h.vulns(m.Digest); len(got) != 0 || img.Complete || !strings.Contains(strings.Join(img.Reasons, "; "), "not in this repository") {
+		t.Errorf("complete %v, findings %v, reasons %q", img.Complete, got, img.Reasons)
+	}
+}
+
 func TestWorkSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, dir) // nobody works

@@ -15,7 +15,7 @@ type pod struct {
 }
 
 func (s *story) sendPods(ctx context.Context) error {
-	s.out.step("Send four Pods through the admission webhook")
+	s.out.step("Send four Pods through the admission webhook (after | its own words)")
 	for _, p := range []pod{
 		{"web", web.String(), true, "signed and clean"},
 		{"worker", worker.String(), false, "not signed"},
@@ -50,7 +50,7 @@ func (s *story) wednesday(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.out.line("%s in %s, fixed in %s: %s", wednesday.id, wednesday.name, wednesday.fixed, wednesday.title)
+	s.out.line("%s in %s, fixed in %s: %s (as true as the others)", wednesday.id, wednesday.name, wednesday.fixed, wednesday.title)
 	sent := time.Now()
 	if err := s.call(ctx, http.MethodPost, "/api/v1/advisories?name=wednesday", body, nil); err != nil {
 		return err
@@ -60,8 +60,8 @@ func (s *story) wednesday(ctx context.Context) error {
 		return err
 	}
 	took := time.Since(sent)
-	s.out.line("%s: %d critical before, %d critical now; nothing was scanned again.", web, before.Findings.Summary.Critical, after.Findings.Summary.Critical)
-	s.out.line("From sending the advisory until the verdict answered anew: %d ms.", took.Milliseconds())
+	s.out.line("%s: %d critical before, %d critical now; no layer was read again.", web, before.Findings.Summary.Critical, after.Findings.Summary.Critical)
+	s.out.line("From sending the advisory until the verdict answered anew: %d ms. Is the Pod still admitted?", took.Milliseconds())
 	s.out.check(before.Findings.Summary.Critical == 0 && after.Findings.Summary.Critical == 1)
 	return s.sendPod(ctx, pod{"web", web.String(), false, "critical since a moment ago"})
 }

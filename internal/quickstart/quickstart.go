@@ -41,6 +41,8 @@ type Options struct {
 	Log  io.Writer // what the server has to say, warnings and errors
 	// Getenv reads the environment; nil = an empty one.
 	Getenv func(string) string
+	// Program is what a person types to run this program; empty = gatehouse.
+	Program string
 
 	tamper tamper // tests change the story with it
 }
@@ -69,6 +71,9 @@ type story struct {
 func Run(ctx context.Context, o Options) (ok bool, err error) {
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
+	}
+	if o.Program == "" {
+		o.Program = "gatehouse"
 	}
 	s := &story{opts: o, out: &teller{w: o.Out, ok: true}, digests: map[gatehouse.Repo]gatehouse.Digest{}}
 	s.dir = o.Data
@@ -150,7 +155,8 @@ func (s *story) connect(srv *server.Server) error {
 }
 
 func (s *story) tell(ctx context.Context, began time.Time) error {
-	s.out.say("Gatehouse quickstart: one program guards an image end to end. No network is used.\n")
+	s.out.say("Gatehouse quickstart: one program guards an image end to end, from the push to the cluster.\n" +
+		"No network is used. Every verdict below is an answer of the server that runs here.\n")
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return s.start(ctx, began) },
 		s.loadAdvisories, s.push, s.showFindings, s.sign, s.loadPolicies, s.sendPods, s.wednesday,
@@ -168,9 +174,9 @@ func (s *story) start(ctx context.Context, began time.Time) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
-	s.out.line("registry and API  %s   (image names call it %s)", s.url, host)
-	s.out.line("admission webhook %s/validate", s.webhook)
-	s.out.line("data              %s", s.dir)
+	s.out.line("registry and API   %s   (in image names it is called %s)", s.url, host)
+	s.out.line("admission webhook  %s/validate   (a Kubernetes cluster asks it before it runs a Pod)", s.webhook)
+	s.out.line("data               %s", s.dir)
 	s.out.line("ready after %d ms", time.Since(began).Milliseconds())
 	return nil
 }
@@ -189,7 +195,7 @@ func (s *story) loadAdvisories(ctx context.Context) error {
 		s.out.line("%-15s %-8s fixed in %-10s %s", f.id, f.name, f.fixed, f.title)
 	}
 	s.out.line("These %d are true facts, written into the program for this story. They are no advisory", gen.Records)
-	s.out.line("database: a real server loads OSV exports with `gatehouse db import`.")
+	s.out.line("database: a real server loads the exports of OSV.dev with `gatehouse db import`.")
 	return nil
 }
 
@@ -201,19 +207,20 @@ func (s *story) push(ctx context.Context) error {
 			return err
 		}
 		s.digests[img.repo] = digest
-		s.out.line("%-42s %s   %s", img, digest.Short(), img.what)
+		s.out.line("%-40s  %s", img, img.what)
+		s.out.line("    %s", digest)
 	}
 	return nil
 }
 
 func (s *story) showFindings(ctx context.Context) error {
-	s.out.step("Each layer was read once, on push. What is inside, and what is wrong with it?")
+	s.out.step("Scan: each layer was read once, when it came. What is known to be wrong with what is inside?")
 	for _, img := range []image{web, worker, legacy} {
 		v, err := s.indexed(ctx, img)
 		if err != nil {
 			return err
 		}
-		s.out.line("%-42s %d critical, %d high", img, v.Findings.Summary.Critical, v.Findings.Summary.High)
+		s.out.line("%-40s  %d critical, %d high", img, v.Findings.Summary.Critical, v.Findings.Summary.High)
 		s.out.check(v.Findings.Complete && (v.Findings.Summary.Critical > 0) == (img.repo == legacy.repo))
 		var r scanReport
 		if err := s.call(ctx, "GET", "/api/v1/reports?reference="+img.String(), nil, &r); err != nil {
@@ -227,7 +234,7 @@ func (s *story) showFindings(ctx context.Context) error {
 }
 
 func (s *story) sign(ctx context.Context) error {
-	s.out.step("Sign, with a key pair in cosign's format")
+	s.out.step("Sign two of them, with a key pair in cosign's format")
 	pair, err := sign.GenerateKeyPair(nil)
 	if err != nil {
 		return err
@@ -242,7 +249,7 @@ func (s *story) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.out.line("cosign.key and cosign.pub are in %s (no password: this is a demonstration)", keys)
+	s.out.line("cosign.key and cosign.pub are in %s (no password, for this story)", keys)
 	key, err := sign.LoadKey(pair.Private, nil)
 	if err != nil {
 		return err
@@ -262,20 +269,20 @@ func (s *story) sign(ctx context.Context) error {
 		}
 		s.out.line("signed %s", img)
 	}
-	s.out.line("A signature says who, not how good: legacy is signed, and as vulnerable as before.")
+	s.out.line("A signature says who made an image, not how good it is: legacy is signed, and as vulnerable as before.")
 	return nil
 }
 
 func (s *story) loadPolicies(ctx context.Context) error {
-	s.out.step("Load three policies")
+	s.out.step("Load three policies, each in the language that its users know")
 	public, err := os.ReadFile(filepath.Join(s.dir, "cosign", "cosign.pub"))
 	if err != nil {
 		return err
 	}
 	for _, p := range []struct{ file, says string }{
-		{"require-production-signature.yaml", "ClusterImagePolicy: production and staging must be signed with our key"},
-		{"trusted-registry.rego", "Rego: nothing from other registries"},
-		{"no-critical.yaml", "ImageRule: nothing with a critical vulnerability"},
+		{"require-production-signature.yaml", "ClusterImagePolicy (Sigstore): production and staging are signed with our key"},
+		{"trusted-registry.rego", "Rego (OPA, Gatekeeper): nothing comes from another registry"},
+		{"no-critical.yaml", "ImageRule (Gatehouse): nothing has a critical vulnerability"},
 	} {
 		source, err := policyFiles.ReadFile("policies/" + p.file)
 		if err != nil {
@@ -290,7 +297,7 @@ func (s *story) loadPolicies(ctx context.Context) error {
 		}
 		s.out.line("%-34s %s", p.file, p.says)
 	}
-	s.out.line("An image that no policy speaks of is denied as well.")
+	s.out.line("All that apply must be content. An image that none of them names is denied as well.")
 	return nil
 }
 
@@ -306,20 +313,25 @@ func withKey(source, public string) string {
 	return head + "        " + indented + "\n" + tail
 }
 
+// finish shows the table and what to type next. With Once the commands are shown
+// all the same, so that a reader of a log knows how to go on.
 func (s *story) finish() {
 	s.out.table()
 	address := strings.TrimPrefix(s.url, "http://")
+	next := "Try next, in another terminal:"
 	if s.opts.Once {
-		return
+		next = "This was --once: the server ends here. Without it the server stays up, and you can try next:"
 	}
 	s.out.say(fmt.Sprintf(`
 Registry: %[1]s   user admin, password in %[2]s/initial-admin-password
 
-Try next, in another terminal:
+%[5]s
 
   export GATEHOUSE_USERNAME=admin GATEHOUSE_PASSWORD=$(cat %[2]s/initial-admin-password)
-  gatehouse explain --server %[1]s %[3]s
-  gatehouse db status --server %[1]s
-  docker login %[4]s -u admin && docker push %[4]s/production/yours:1.0
-`, s.url, s.dir, s.out.lastDenied, address))
+
+  %[6]s explain --server %[1]s %[3]s
+  %[6]s scan --server %[1]s %[4]s/production/legacy:1.0
+  %[6]s db status --server %[1]s
+
+`, s.url, s.dir, s.out.lastDenied, address, next, s.opts.Program))
 }

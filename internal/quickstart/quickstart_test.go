@@ -1,8 +1,10 @@
 package quickstart
 
 import (
+	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func tell(t *testing.T, tamper tamper) (string, bool) {
@@ -18,6 +20,11 @@ func tell(t *testing.T, tamper tamper) (string, bool) {
 	return out.String(), ok
 }
 
+// joined undoes the wrapping of the webhook's lines.
+var wrapped = regexp.MustCompile(`\n +\|   `)
+
+func joined(story string) string { return wrapped.ReplaceAllString(story, " ") }
+
 // answers counts how the webhook judged the Pods of the story.
 func answers(story string) (admitted, denied int) {
 	return strings.Count(story, "ADMITTED"), strings.Count(story, "DENIED")
@@ -31,11 +38,39 @@ func TestStoryComesOutAsTold(t *testing.T) {
 	for _, part := range []string{
 		"0 critical before, 1 critical now", "CVE-2021-44906", "comes from an untrusted registry", "require-production-signature", "no-critical",
 	} {
-		if !strings.Contains(story, part) {
+		if !strings.Contains(joined(story), part) {
 			t.Errorf("the story does not tell %q:\n%s", part, story)
 		}
 	}
+	readable(t, story)
 }
+
+// readable: a newcomer reads it on a screen. No line runs on, digests are whole,
+// the table says why, and the end says what to type.
+func readable(t *testing.T, story string) {
+	t.Helper()
+	for line := range strings.SplitSeq(story, "\n") {
+		if n := utf8.RuneCountInString(line); n > 160 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+	for _, part := range []string{
+		"worker (not signed)                denied    yes       signature-missing (require-production-signature)",
+		"no-matching-policy, rule-denied (kubernetes.validating.images)",
+		"denied    yes       severity-exceeded (no-critical)",
+		"hint: update minimist to 1.2.6",
+		"Registry: http://127.0.0.1:", "gatehouse explain --server http://127.0.0.1:", "gatehouse scan --server", "gatehouse db status --server",
+	} {
+		if !strings.Contains(joined(story), part) {
+			t.Errorf("the story does not tell %q:\n%s", part, story)
+		}
+	}
+	if n := len(wholeDigest.FindAllString(story, -1)); n != 3 {
+		t.Errorf("%d digests of images, want 3:\n%s", n, story)
+	}
+}
+
+var wholeDigest = regexp.MustCompile(`(?m)^ +sha256:[0-9a-f]{64}$`)
 
 // Without the signature the first Pod must be denied: the verdict on the screen
 // is the webhook's, not the story's.

@@ -22,13 +22,18 @@ type decider struct {
 
 	mu      sync.Mutex
 	waiting []gatehouse.Decision // not written yet, oldest first
+	bytes   int                  // of them, about
 	wake    chan struct{}
 }
 
 const (
-	// waitingMax bounds the decisions that wait to be written; past it the
-	// oldest are dropped, and the log says so.
-	waitingMax = 10_000
+	// waitingMax and waitingBytesMax bound the decisions that wait to be
+	// written; past it the oldest are dropped, and the log says so.
+	waitingMax      = 10_000
+	waitingBytesMax = 32 << 20
+	// decisionsMax and decisionAge bound those that are kept.
+	decisionsMax = 100_000
+	decisionAge  = 30 * 24 * time.Hour
 	// keepEvery collects decisions, so that a burst costs one transaction.
 	keepEvery = 200 * time.Millisecond
 )
@@ -44,9 +49,12 @@ func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.D
 	d.log.DebugContext(ctx, "decide done", "id", out.ID, "verdict", out.Verdict.String(), "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
 	d.mu.Lock()
 	d.waiting = append(d.waiting, out)
-	dropped := len(d.waiting) - waitingMax
-	if dropped > 0 {
-		d.waiting = d.waiting[dropped:]
+	d.bytes += weight(out)
+	dropped := 0
+	for len(d.waiting) > waitingMax || d.bytes > waitingBytesMax {
+		d.bytes -= weight(d.waiting[0])
+		d.waiting = d.waiting[1:]
+		dropped++
 	}
 	d.mu.Unlock()
 	if dropped > 0 {
@@ -57,6 +65,15 @@ func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.D
 	default:
 	}
 	return out
+}
+
+// weight is about how many bytes a decision takes.
+func weight(d gatehouse.Decision) int {
+	n := 512
+	for _, r := range d.Reasons {
+		n += 256 + len(r.Message) + len(r.Hint) + len(r.Image) + len(r.Field) + 80*len(r.Evidence)
+	}
+	return n
 }
 
 // judge decides without keeping the decision.
@@ -136,10 +153,17 @@ func (d *decider) flush(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	rest := d.waiting[:0:0]
+	d.bytes = 0
 	for _, w := range d.waiting {
 		if !written[w.ID] {
 			rest = append(rest, w)
+			d.bytes += weight(w)
 		}
 	}
 	d.waiting = rest
+}
+
+// prune drops decisions that nobody will ask for any more.
+func (d *decider) prune(ctx context.Context, now time.Time) error {
+	return d.db.Write(ctx, func(tx *db.Tx) error { return tx.PruneDecisions(ctx, now.Add(-decisionAge), decisionsMax) })
 }

@@ -29,6 +29,7 @@ type facts struct {
 
 	mu    sync.Mutex
 	scans map[scanKey]gather.Scan
+	held  int // findings in them
 }
 
 // checkedMax bounds the remembered results of cryptography, 200 bytes each.

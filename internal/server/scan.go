@@ -26,8 +26,13 @@ type scanKey struct {
 	indexedAt  time.Time
 }
 
-// scansMax bounds the scans kept in memory; past it, half of them go.
-const scansMax = 1024
+// scansMax and scanFindingsMax bound the scans kept in memory, and the findings
+// in all of them (about 1 KiB each); past it, half of the scans go. A scan that
+// would fill the memory by itself is not kept.
+const (
+	scansMax        = 1024
+	scanFindingsMax = 64_000
+)
 
 // Scan implements gather.Scanner: it reads the verdict that the pipeline keeps.
 // Images of other registries, and those that are not indexed yet, have none.
@@ -165,17 +170,30 @@ func (f *facts) scanImage(ctx context.Context, digest gatehouse.Digest) (gather.
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.scans) >= scansMax {
-		drop := len(f.scans) / 2
-		for k := range f.scans {
-			if drop--; drop < 0 {
-				break
-			}
-			delete(f.scans, k)
-		}
+	if len(scan.Findings) > scanFindingsMax/8 {
+		return scan, nil
 	}
+	if _, again := f.scans[key]; again {
+		return scan, nil
+	}
+	for len(f.scans) >= scansMax || f.held+len(scan.Findings) > scanFindingsMax {
+		f.forgetHalf()
+	}
+	f.held += len(scan.Findings)
 	f.scans[key] = scan
 	return scan, nil
+}
+
+// forgetHalf drops half of the scans, any of them, and at least one.
+func (f *facts) forgetHalf() {
+	drop := len(f.scans)/2 + 1
+	for k, scan := range f.scans {
+		if drop--; drop < 0 {
+			return
+		}
+		f.held -= len(scan.Findings)
+		delete(f.scans, k)
+	}
 }
 
 // newScan reads the findings of an image. The inventory names the image and

@@ -289,7 +289,7 @@ func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
 }
 
 // housekeeping removes what nobody needs any more: upload sessions that were
-// given up, and advisory files of past generations.
+// given up, advisory files of past generations, and old decisions.
 func (s *Server) housekeeping(ctx context.Context) error {
 	for {
 		if err := s.content.Sweep(ctx); err != nil && ctx.Err() == nil {
@@ -297,6 +297,9 @@ func (s *Server) housekeeping(ctx context.Context) error {
 		}
 		if err := s.advisories.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep advisories failed", "error", err)
+		}
+		if err := s.decider.prune(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "prune decisions failed", "error", err)
 		}
 		select {
 		case <-ctx.Done():
