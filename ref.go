@@ -64,6 +64,15 @@ func (d Digest) Short() string {
 	return h[:min(12, len(h))]
 }
 
+// FallbackTag is the tag under which clients keep the referrers of d in a
+// registry that has no referrers API (distribution-spec, "Referrers Tag
+// Schema"): of a long hash the first 64 digits.
+func (d Digest) FallbackTag() string {
+	const refLengthMax = 64
+	h := d.Hex()
+	return d.Algorithm() + "-" + h[:min(refLengthMax, len(h))]
+}
+
 // Hash returns a new hash of d's algorithm, nil for an unknown one.
 func (d Digest) Hash() hash.Hash { return NewHash(d.Algorithm()) }
 

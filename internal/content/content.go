@@ -32,6 +32,10 @@ type Options struct {
 	// UploadAgeMax is how long an upload session that nobody writes to is kept;
 	// 24 h by default.
 	UploadAgeMax time.Duration
+	// UploadsMax is how many upload sessions one actor may have open at a time:
+	// 10,000 by default, which a client that opens sessions and abandons them
+	// reaches, and a company's build farm under one account does not.
+	UploadsMax int
 	// PinTime is how long a blob that no manifest refers to yet stays linked;
 	// 24 h by default.
 	PinTime time.Duration
@@ -60,6 +64,9 @@ func New(d *db.DB, store blob.Store, opts Options) *Content {
 	}
 	if opts.UploadSizeMax == 0 {
 		opts.UploadSizeMax = 64 << 30
+	}
+	if opts.UploadsMax == 0 {
+		opts.UploadsMax = 10_000
 	}
 	set(&opts.UploadAgeMax, 24*time.Hour)
 	set(&opts.PinTime, 24*time.Hour)

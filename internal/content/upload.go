@@ -32,6 +32,14 @@ func (c *Content) StartUpload(ctx context.Context, actor gatehouse.Actor, repo g
 	}
 	row := db.Upload{ID: rand.Text(), Repo: repo, Algorithm: algorithm, Actor: actor.Name}
 	err := c.db.Write(ctx, func(tx *db.Tx) (err error) {
+		full, err := tx.UploadsReach(ctx, actor.Name, c.opts.UploadsMax)
+		if err != nil {
+			return err
+		}
+		if full {
+			return gatehouse.Errorf(gatehouse.CodeTooMany, "%s has %d upload sessions open, which is the limit", actor.Name, c.opts.UploadsMax).
+				WithDetail("TOOMANYREQUESTS").WithHint("finish or cancel some of them (DELETE of their location); abandoned ones end by themselves after %s", c.opts.UploadAgeMax)
+		}
 		if row.RepoID, err = tx.EnsureRepo(ctx, repo); err != nil {
 			return err
 		}

@@ -210,3 +210,34 @@ func TestDamage(t *testing.T) {
 		t.Errorf("a blob whose bytes are gone: %v", err)
 	}
 }
+
+// TestUploadsMax: sessions that are opened and abandoned are bounded per actor,
+// and every way to end one makes room.
+func TestUploadsMax(t *testing.T) {
+	const uploadsMax = 3
+	c := content.New(openDB(t, db.Options{}), mem.New(), content.Options{UploadsMax: uploadsMax})
+	s := &contenttest.Suite{T: t, C: c}
+	var open []gatehouse.Upload
+	for range uploadsMax {
+		open = append(open, s.Start("a/b", ""))
+	}
+	refused := func() {
+		t.Helper()
+		_, err := c.StartUpload(t.Context(), contenttest.Pusher, "other", "")
+		s.WantError(err, gatehouse.CodeTooMany, "TOOMANYREQUESTS")
+	}
+	refused()
+	if _, err := c.StartUpload(t.Context(), gatehouse.Actor{Name: "somebody else"}, "a/b", ""); err != nil {
+		t.Errorf("another actor: %v", err)
+	}
+	if err := open[0].Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	open[0] = s.Start("a/b", "")
+	refused()
+	if _, err := open[1].Commit(t.Context(), gatehouse.DigestOf(nil)); err != nil {
+		t.Fatal(err)
+	}
+	s.Start("a/b", "")
+	refused()
+}

@@ -54,6 +54,20 @@ func blobUnknown(repo gatehouse.Repo, digest gatehouse.Digest) error {
 	return notFound("BLOB_UNKNOWN", "repository %s holds no blob %s", repo, digest)
 }
 
+// BlobRepos names repositories that hold a link to a live blob, at most n.
+func (t *Tx) BlobRepos(ctx context.Context, digest gatehouse.Digest, n int) ([]gatehouse.Repo, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	names, err := t.strings(ctx, `SELECT r.path FROM blob b JOIN repo_blob rb ON rb.blob_id = b.id JOIN repository r ON r.id = rb.repo_id
+		WHERE b.digest = $1 AND b.state = 0 LIMIT $2`, dbDigest(digest), n)
+	out := make([]gatehouse.Repo, len(names))
+	for i, name := range names {
+		out[i] = gatehouse.Repo(name)
+	}
+	return out, err
+}
+
 // Blob finds a live blob whatever repository holds it. ok is false for none.
 func (t *Tx) Blob(ctx context.Context, digest gatehouse.Digest) (b Blob, ok bool, err error) {
 	var created int64

@@ -227,37 +227,6 @@ func (t *Tx) DeleteManifest(ctx context.Context, manifestID int64) error {
 	return nil
 }
 
-// Referrers lists the manifests of repo whose subject is digest, oldest first,
-// as descriptors: one index range. artifactType filters unless it is empty.
-// after is the digest of the last one seen; where that has been deleted since,
-// the list starts anew, so that none is ever missed.
-func (t *Tx) Referrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, artifactType string, after gatehouse.Digest, n int) ([]gatehouse.Descriptor, error) {
-	if n <= 0 {
-		return nil, nil
-	}
-	rows, err := t.tx.QueryContext(ctx, `SELECT `+manifestColumns+` FROM repository r JOIN manifest m ON m.repo_id = r.id
-		WHERE r.path = $1 AND m.subject = $2
-		AND m.id > COALESCE((SELECT a.id FROM manifest a WHERE a.repo_id = r.id AND a.digest = $3), 0)
-		AND (CAST($4 AS TEXT) = '' OR m.artifact_type = $4) ORDER BY m.id LIMIT $5`,
-		string(repo), dbDigest(digest), dbDigest(after), artifactType, n)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	defer rows.Close()
-	var out []gatehouse.Descriptor
-	for rows.Next() {
-		var m gatehouse.Manifest
-		if err := scanManifest(rows, &m); err != nil {
-			return nil, unavailable(err)
-		}
-		out = append(out, m.Descriptor)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unavailable(err)
-	}
-	return out, nil
-}
-
 // Place is where a manifest is stored.
 type Place struct {
 	Repo   gatehouse.Repo

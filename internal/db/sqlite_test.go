@@ -83,6 +83,8 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 		tx.StatBlob(ctx, "a", x)
 		tx.Tags(ctx, "a", "", 10)
 		tx.Referrers(ctx, "a", x, "t", x, 10)
+		tx.BlobRepos(ctx, x, 10)
+		tx.UploadsReach(ctx, "actor", 10)
 		tx.Repos(ctx, "", 10)
 		tx.RepoKnown(ctx, "a")
 		tx.HeldBlobs(ctx, 1, []gatehouse.Digest{x, x})
@@ -98,7 +100,7 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plans) < 17 {
+	if len(plans) < 19 {
 		t.Fatalf("only %d queries were planned", len(plans))
 	}
 	for query, plan := range plans {
