@@ -16,14 +16,6 @@ const (
 	CatalogScanMax    = catalogScanMax
 )
 
-var kindNames = map[kind]string{
-	kindPing: "ping", kindBlobGet: "blob-get", kindManifestGet: "manifest-get", kindUploadStart: "upload-start",
-	kindUploadWhole: "upload-whole", kindUploadPatch: "upload-patch", kindUploadPut: "upload-put",
-	kindManifestPut: "manifest-put", kindTags: "tags", kindManifestDelete: "manifest-delete",
-	kindBlobDelete: "blob-delete", kindBlobMount: "blob-mount", kindReferrers: "referrers",
-	kindUploadGet: "upload-get", kindUploadDelete: "upload-delete", kindCatalog: "catalog",
-}
-
 // Parse prints the request that method and target make, in one line.
 func Parse(method, target string) (string, *url.URL, error) {
 	u, err := url.ParseRequestURI(target)
@@ -47,6 +39,9 @@ func Parse(method, target string) (string, *url.URL, error) {
 	add("upload", r.upload)
 	add("mount", r.mount)
 	add("from", r.from)
+	if r.anywhere {
+		add("from", "anywhere")
+	}
 	add("algorithm", r.algorithm)
 	if r.paged {
 		add("n", r.n)
