@@ -34,10 +34,11 @@ const (
 
 // setup changes the parts before they are put together.
 type setup struct {
-	auth  auth.Options
-	stall time.Duration
-	page  int
-	wrap  func(gatehouse.Content) gatehouse.Content
+	auth    auth.Options
+	stall   time.Duration
+	page    int
+	content content.Options
+	wrap    func(gatehouse.Content) gatehouse.Content
 }
 
 func newHouse(t testing.TB, s setup) *house {
@@ -52,7 +53,7 @@ func newHouse(t testing.TB, s setup) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{content: content.New(d, store, content.Options{}), dir: dir}
+	h := &house{content: content.New(d, store, s.content), dir: dir}
 	s.auth.Cost = bcrypt.MinCost
 	h.auth = auth.New(d, s.auth)
 	if _, _, err := h.auth.EnsureAdmin(t.Context(), dir, adminPassword); err != nil {
