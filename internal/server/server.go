@@ -262,7 +262,6 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, l net.Listener, h
 
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", registry.New(registry.Options{Content: s.content, Auth: s.auth, Log: s.log}))
 	mux.Handle("/api/", api.New(api.Options{
 		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider), Log: s.log,
 	}))
@@ -271,7 +270,19 @@ func (s *Server) mainHandler() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "Gatehouse\n\nregistry  /v2/\nAPI       /api/v1/\nhealth    /healthz /readyz\n")
 	})
-	return mux
+	return protocolFirst(registry.New(registry.Options{Content: s.content, Auth: s.auth, Log: s.log}), mux)
+}
+
+// protocolFirst hands /v2 to the registry before mux sees it: mux would send a
+// path like /v2/a//b on to another one, where the protocol has an error code.
+func protocolFirst(reg, mux http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+			reg.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
