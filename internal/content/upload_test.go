@@ -2,6 +2,7 @@ package content_test
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"io"
 	"strings"
@@ -240,4 +241,42 @@ func TestUploadsMax(t *testing.T) {
 	}
 	s.Start("a/b", "")
 	refused()
+}
+
+// FuzzRestoreHash: whatever a row holds as the state of a hash, it is refused, or
+// it is one over exactly so many bytes that goes on as if it had never stopped.
+func FuzzRestoreHash(f *testing.F) {
+	for _, algorithm := range []string{gatehouse.SHA256, gatehouse.SHA512, "md5", ""} {
+		for _, data := range []string{"", "abc", strings.Repeat("x", 1000)} {
+			state := []byte{}
+			if h := gatehouse.NewHash(algorithm); h != nil {
+				h.Write([]byte(data))
+				state, _ = h.(encoding.BinaryMarshaler).MarshalBinary()
+			}
+			f.Add(algorithm, state, int64(len(data)))
+			f.Add(algorithm, state, int64(-1))
+		}
+	}
+	f.Fuzz(func(t *testing.T, algorithm string, state []byte, size int64) {
+		h, err := content.RestoreHash(algorithm, state, size)
+		if err != nil || state == nil {
+			return
+		}
+		again, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := content.RestoreHash(algorithm, again, size)
+		if err != nil {
+			t.Fatalf("stored again it is refused: %v", err)
+		}
+		if _, err := content.RestoreHash(algorithm, state, size+1); err == nil {
+			t.Error("taken for a hash over one byte more")
+		}
+		h.Write([]byte("more"))
+		other.Write([]byte("more"))
+		if !bytes.Equal(h.Sum(nil), other.Sum(nil)) {
+			t.Error("stored again it gives another digest")
+		}
+	})
 }

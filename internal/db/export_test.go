@@ -6,6 +6,17 @@ import (
 	"strings"
 )
 
+// StoredDigest reads a digest as it is stored, and stores it again.
+func StoredDigest(raw []byte) (digest string, again []byte, err error) {
+	var d dbDigest
+	if err := d.Scan(raw); err != nil {
+		return "", nil, err
+	}
+	value, err := d.Value()
+	again, _ = value.([]byte)
+	return string(d), again, err
+}
+
 // Schema lists the statements that made the database.
 func Schema(ctx context.Context, d *DB) ([]string, error) {
 	return d.tx(d.read).strings(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL`)

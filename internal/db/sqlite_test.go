@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -170,4 +171,26 @@ func TestErrors(t *testing.T) {
 		d.Close()
 		t.Error("a file that is no database was opened")
 	}
+}
+
+// FuzzStoredDigest: what is read as a digest is one, and is stored as it was.
+func FuzzStoredDigest(f *testing.F) {
+	for _, n := range []int{0, 1, 32, 33, 34, 64, 65, 66} {
+		for first := range byte(4) {
+			raw := bytes.Repeat([]byte{0xa7}, n)
+			if n > 0 {
+				raw[0] = first
+			}
+			f.Add(raw)
+		}
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		digest, again, err := db.StoredDigest(raw)
+		if err != nil {
+			return
+		}
+		if _, err := gatehouse.ParseDigest(digest); err != nil || !bytes.Equal(raw, again) {
+			t.Errorf("%x is read as %q (%v) and stored as %x", raw, digest, err, again)
+		}
+	})
 }

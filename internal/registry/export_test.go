@@ -2,11 +2,14 @@ package registry
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 )
 
 const (
 	TagsPerPutMax     = tagsPerPutMax
+	PageSizeMax       = pageSizeMax
 	UploadIDLengthMax = uploadIDLengthMax
 	LastLengthMax     = lastLengthMax
 	RangesMax         = rangesMax
@@ -59,6 +62,15 @@ func Complete() bool {
 		}
 	}
 	return endpoints[kindNone].serve == nil
+}
+
+// NextLink is the target of the Link header to the page of n after last.
+func NextLink(path, last string, n int, query url.Values) string {
+	w := httptest.NewRecorder()
+	c := &call{request: &request{paged: n >= 0, n: n}, w: &pacedWriter{ResponseWriter: w}}
+	c.next(path, last, query)
+	target, _, _ := strings.Cut(strings.TrimPrefix(w.Header().Get("Link"), "<"), ">")
+	return target
 }
 
 // ParseContentRange returns the first and last byte of a chunk.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -139,6 +140,48 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				t.Errorf("%q %q: %s: %v", method, target, word, err)
 			}
+		}
+	})
+}
+
+// FuzzPaging: what the Link of a page says is what the next request asks for.
+func FuzzPaging(f *testing.F) {
+	for _, last := range []string{"v1", "", "a/b", "x&n=5", "%00", "a b", "\x00", "\u00e9", strings.Repeat("x", 256), "sha256:1", "a;b", "a+b>"} {
+		f.Add(last, 5, "application/vnd.x+json")
+		f.Add(last, -1, "")
+	}
+	f.Fuzz(func(t *testing.T, last string, n int, artifactType string) {
+		query := url.Values{}
+		if artifactType != "" {
+			query.Set("artifactType", artifactType)
+		}
+		target := registry.NextLink("/v2/a/tags/list", last, n, query)
+		if n == 0 {
+			if target != "" {
+				t.Fatalf("a page of none has the next one %q", target)
+			}
+			return
+		}
+		got, _, err := registry.Parse("GET", target)
+		want := "tags repo=a"
+		if n > 0 {
+			want += fmt.Sprint(" n=", min(n, registry.PageSizeMax))
+		}
+		if last != "" {
+			want += " last=" + last
+		}
+		if err != nil {
+			if _, code := registry.StatusOf(err); code != "PAGINATION_NUMBER_INVALID" {
+				t.Errorf("%q: %v", target, err)
+			}
+			for _, c := range []byte(last) {
+				if c < 0x20 || c > 0x7e || len(last) > registry.LastLengthMax {
+					return // no name that was ever listed
+				}
+			}
+		}
+		if err != nil || got != want {
+			t.Errorf("%q asks for %q (%v), want %q", target, got, err, want)
 		}
 	})
 }

@@ -1,0 +1,4 @@
+package content
+
+// RestoreHash goes on with a stored hash.
+var RestoreHash = restoreHash
