@@ -157,7 +157,12 @@ func ParseRef(s string) (Ref, error) {
 		if !hostPattern.MatchString(host) {
 			return Ref{}, Errorf(CodeInvalid, "image reference %q: registry host %q is invalid", clip(s), clip(host))
 		}
-		r.Registry, rest = strings.ToLower(host), path
+		r.Registry, rest = host, path
+		// A host is the same in any case, but a name that only its capitals make
+		// a host would be a repository of docker.io without them.
+		if lower := strings.ToLower(host); isHost(lower) {
+			r.Registry = lower
+		}
 	}
 	if r.Registry == "index.docker.io" {
 		r.Registry = "docker.io"

@@ -85,6 +85,37 @@ func TestOpenUploadsAreBounded(t *testing.T) {
 	h.startUpload(t, "c")
 }
 
+// A blob beyond the limit is 413 in the words of the protocol, whether its
+// length was announced or not, and nothing of it stays.
+func TestBlobsAreBounded(t *testing.T) {
+	const sizeMax = 100_000
+	h := newHouse(t, setup{content: content.Options{UploadSizeMax: sizeMax}})
+	data := []byte(strings.Repeat("x", sizeMax+1))
+	digest := string(gatehouse.DigestOf(data))
+	target := "/v2/a/blobs/uploads/?digest=" + digest
+	for name, body := range map[string]io.Reader{"announced": strings.NewReader(string(data)), "not announced": io.MultiReader(strings.NewReader(string(data)))} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", h.URL+target, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", h.basic("admin"))
+		answer, err := h.Client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != 413 || !strings.Contains(string(text), `"SIZE_INVALID"`) {
+			t.Errorf("%s: %s %s", name, answer.Status, text)
+		}
+	}
+	answer, text := h.do(t, "HEAD", "/v2/a/blobs/"+digest, nil)
+	wantStatus(t, "HEAD", answer, text, 404)
+	digest = string(gatehouse.DigestOf(data[:sizeMax]))
+	answer, text = h.do(t, "POST", "/v2/a/blobs/uploads/?digest="+digest, data[:sizeMax])
+	wantStatus(t, "POST of as much as is allowed", answer, text, 201)
+}
+
 // Observe is told of each request once, with what was asked and what it moved.
 func TestObserve(t *testing.T) {
 	h := newHouse(t, setup{})

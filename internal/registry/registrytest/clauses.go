@@ -67,10 +67,7 @@ func table(clauses []clause) string {
 			section = c.section
 			fmt.Fprintf(&b, "\n### %s\n\n| level | of | what | shown by |\n|---|---|---|---|\n", section)
 		}
-		var shown []string
-		for _, title := range c.cases {
-			shown = append(shown, title)
-		}
+		shown := slices.Clone(c.cases)
 		for _, name := range c.tests {
 			shown = append(shown, "`"+name+"`")
 		}
