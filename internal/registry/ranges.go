@@ -144,7 +144,7 @@ func filterRange(w http.ResponseWriter, r *http.Request, size int64) error {
 			break // preconditions come first; ServeContent answers
 		}
 		w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "the range names none of the %d bytes that there are", size).WithDetail("RANGE_INVALID")
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the range names none of the %d bytes that there are", size).WithDetail("RANGE_UNSATISFIABLE")
 	}
 	r.Header.Del("Range")
 	return nil
