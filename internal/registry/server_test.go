@@ -26,7 +26,6 @@ type house struct {
 	content gatehouse.Content
 	auth    *auth.Auth
 	server  *httptest.Server
-	dir     string
 }
 
 const (
@@ -71,7 +70,7 @@ func newHouse(t testing.TB, s setup) *house {
 		s.store = directory
 	}
 	dir, d, store := t.TempDir(), s.database(t), s.store(t)
-	h := &house{content: content.New(d, store, s.content), dir: dir}
+	h := &house{content: content.New(d, store, s.content)}
 	s.auth.Cost = bcrypt.MinCost
 	h.auth = auth.New(d, s.auth)
 	if _, _, err := h.auth.EnsureAdmin(t.Context(), dir, adminPassword); err != nil {
