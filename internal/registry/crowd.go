@@ -9,7 +9,7 @@ import (
 )
 
 // clientRequestsMax is the default of [Options.ClientRequestsMax].
-const clientRequestsMax = 4096
+const clientRequestsMax = 8192
 
 // crowd counts the requests in flight of each client. Deadlines end each of
 // them in time; this bounds how many one client makes us hold meanwhile. It is

@@ -32,7 +32,7 @@ type Options struct {
 	// which is also the most; a list of that many tags has 1.3 MB at most.
 	PageSize int
 	// ClientRequestsMax is how many requests from one address (IPv4, or /64 of
-	// IPv6) are served at a time; more are answered with 429. Zero means 4,096:
+	// IPv6) are served at a time; more are answered with 429. Zero means 8,192:
 	// enough for a proxy that stands for a whole cluster.
 	ClientRequestsMax int
 	// Observe is told of every request when it has been answered. kind is the

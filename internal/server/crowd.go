@@ -10,7 +10,7 @@ import (
 // connectionsMax is how many connections one address (IPv4, or /64 of IPv6) may
 // hold to one listener: enough for a proxy that stands for a whole cluster. Each
 // ends by its deadlines; this bounds how many there are until then.
-const connectionsMax = 4096
+const connectionsMax = 8192
 
 // crowd counts connections by address and closes those that are too many.
 type crowd struct {
