@@ -116,6 +116,67 @@ func TestBlobsAreBounded(t *testing.T) {
 	wantStatus(t, "POST of as much as is allowed", answer, text, 201)
 }
 
+// stuck is a client that takes the header of an answer, and its body when it is
+// let go.
+type stuck struct {
+	*httptest.ResponseRecorder
+	reached, gate chan struct{}
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	s.reached <- struct{}{}
+	<-s.gate
+	return s.ResponseRecorder.Write(p)
+}
+
+// Large documents that clients take slowly have a bound in memory; small ones,
+// and blobs, are served all the same.
+func TestHeldDocumentsAreBounded(t *testing.T) {
+	h := newHouse(t, setup{})
+	manifest := func(notes int) []byte {
+		return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"a":%q}}`, strings.Repeat("x", notes))
+	}
+	for tag, body := range map[string][]byte{"large": manifest(200_000), "small": manifest(1000)} {
+		putManifest(t, h.content, gatehouse.ManifestPut{Repo: "a", Tags: []string{tag}, MediaType: "application/vnd.oci.image.index.v1+json", Body: body})
+	}
+	blob := putBlob(t, h.content, "a", []byte(strings.Repeat("b", 1_000_000)))
+	handler := registry.New(registry.Options{Content: h.content, Auth: h.auth, HeldMax: 300_000})
+	slow := &stuck{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r := httptest.NewRequest("GET", "/v2/a/manifests/large", nil)
+		r.SetBasicAuth("admin", adminPassword)
+		handler.ServeHTTP(slow, r)
+	}()
+	<-slow.reached
+	for target, want := range map[string]int{"/v2/a/manifests/large": 429, "/v2/a/manifests/small": 200, "/v2/a/tags/list": 200, "/v2/a/blobs/" + string(blob): 200} {
+		if w := ask(handler, "GET", target, "admin", ""); w.Code != want {
+			t.Errorf("GET %s beside a slow one: %d, want %d", target, w.Code, want)
+		}
+	}
+	if w := ask(handler, "PUT", "/v2/a/manifests/other", "admin", string(manifest(150_000))); w.Code != 429 {
+		t.Errorf("PUT of a large one beside a slow one: %d", w.Code)
+	}
+	close(slow.gate)
+	for open := true; open; {
+		select {
+		case <-slow.reached:
+		case <-done:
+			open = false
+		}
+	}
+	if slow.Code != 200 || slow.Body.Len() < 200_000 {
+		t.Errorf("the slow one: %d, %d bytes", slow.Code, slow.Body.Len())
+	}
+	if w := ask(handler, "GET", "/v2/a/manifests/large", "admin", ""); w.Code != 200 {
+		t.Errorf("afterwards: %d", w.Code)
+	}
+	if w := ask(handler, "PUT", "/v2/a/manifests/other", "admin", string(manifest(150_000))); w.Code != 201 {
+		t.Errorf("PUT afterwards: %d %s", w.Code, w.Body)
+	}
+}
+
 // Observe is told of each request once, with what was asked and what it moved.
 func TestObserve(t *testing.T) {
 	h := newHouse(t, setup{})

@@ -64,6 +64,11 @@ func (s *server) getManifest(c *call) error {
 	if err != nil {
 		return err
 	}
+	release, err := c.held.hold(int64(len(m.Body)))
+	if err != nil {
+		return err
+	}
+	defer release()
 	h := c.header()
 	h.Set("Content-Type", m.MediaType)
 	h.Set("Docker-Content-Digest", string(m.Digest))

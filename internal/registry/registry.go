@@ -35,6 +35,10 @@ type Options struct {
 	// IPv6) are served at a time; more are answered with 429. Zero means 8,192:
 	// enough for a proxy that stands for a whole cluster.
 	ClientRequestsMax int
+	// HeldMax bounds the bytes of manifests and lists above 64 KiB that are in
+	// memory at a time while clients send or take them; more are answered with
+	// 429. Zero means 512 MiB.
+	HeldMax int64
 	// Observe is told of every request when it has been answered. kind is the
 	// endpoint ("manifest-get", …; "invalid" for what is none), bytesIn and
 	// bytesOut count bodies. It is called concurrently and must not block.
@@ -51,6 +55,7 @@ type server struct {
 	stall   time.Duration
 	page    int
 	crowd   crowd
+	held    held
 	observe func(kind string, status int, seconds float64, bytesIn, bytesOut int64)
 }
 
@@ -59,6 +64,9 @@ type server struct {
 func New(opts Options) http.Handler {
 	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall, page: opts.PageSize,
 		crowd: crowd{max: opts.ClientRequestsMax}, observe: opts.Observe}
+	if s.held.max = opts.HeldMax; s.held.max <= 0 {
+		s.held.max = heldMax
+	}
 	if s.auth == nil {
 		s.auth = nobody{}
 	}
@@ -80,6 +88,7 @@ func New(opts Options) http.Handler {
 // call is one request on its way through a handler.
 type call struct {
 	*request
+	held  *held
 	ctx   context.Context
 	w     *pacedWriter
 	r     *http.Request
@@ -155,7 +164,7 @@ func (s *server) serve(w *pacedWriter, r *http.Request, body *pacedBody) (kind, 
 	if err != nil {
 		return req.kind, s.challenge(w, r, err, e.action, req.repo)
 	}
-	c := &call{request: req, ctx: r.Context(), w: w, r: r, body: body, actor: actor}
+	c := &call{request: req, held: &s.held, ctx: r.Context(), w: w, r: r, body: body, actor: actor}
 	if err := s.allow(c, e.action, req.repo); err != nil {
 		return req.kind, s.challenge(w, r, err, e.action, req.repo)
 	}

@@ -20,6 +20,15 @@ func (s *server) putManifest(c *call) error {
 	if put.MediaType, err = mediaType(c.r.Header.Values("Content-Type")); err != nil {
 		return err
 	}
+	size := c.r.ContentLength
+	if size < 0 || size > gatehouse.ManifestSizeMax { // not told, or refused before it is read
+		size = gatehouse.ManifestSizeMax
+	}
+	release, err := c.held.hold(size)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if put.Body, err = c.manifestBody(); err != nil {
 		return err
 	}
