@@ -11,9 +11,9 @@ import (
 	"github.com/gatehouse-dev/gatehouse/test/e2e"
 )
 
-// officialSuite finds the binary of the OCI conformance suite. No module proxy
-// serves it, so it is not built like other programs: docs/conformance.md says
-// how to.
+// officialSuite finds the binary of the OCI conformance suite. It is not pinned
+// and built like other programs, because it has no release as a Go module:
+// docs/conformance.md says how to get it.
 func officialSuite(t *testing.T) string {
 	t.Helper()
 	if path := os.Getenv("GATEHOUSE_OCI_CONFORMANCE"); path != "" {
