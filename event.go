@@ -11,7 +11,11 @@ const (
 	EventManifestDeleted EventType = "manifest.deleted"
 	EventTagMoved        EventType = "tag.moved" // created, moved or deleted
 	EventTagDeleted      EventType = "tag.deleted"
-	EventReferrerAdded   EventType = "referrer.added" // signature, attestation, SBOM …
+	EventReferrerAdded   EventType = "referrer.added"   // signature, attestation, SBOM …
+	EventBlobCorrupt     EventType = "blob.corrupt"     // found damaged or missing, and withheld
+	EventBlobHealed      EventType = "blob.healed"      // whole again, without a push
+	EventManifestCorrupt EventType = "manifest.corrupt" // found damaged
+	EventManifestHealed  EventType = "manifest.healed"
 	EventIndexed         EventType = "image.indexed"
 	EventFeedChanged     EventType = "feed.changed"
 	EventVulnNew         EventType = "vulnerability.new"

@@ -126,6 +126,7 @@ var statuses = map[gatehouse.Code]int{
 	gatehouse.CodeTooLarge:    http.StatusRequestEntityTooLarge,
 	gatehouse.CodeTooMany:     http.StatusTooManyRequests,
 	gatehouse.CodeUnavailable: http.StatusServiceUnavailable,
+	gatehouse.CodeDamaged:     http.StatusInternalServerError,
 }
 
 // Problem is the body of every error (RFC 9457).

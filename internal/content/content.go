@@ -51,6 +51,8 @@ type Content struct {
 	store   blob.Store
 	opts    Options
 	buffers sync.Pool // of *[copyBufferSize]byte
+
+	scrubbed scrubCounts
 }
 
 const copyBufferSize = 256 << 10

@@ -207,7 +207,7 @@ func TestDamage(t *testing.T) {
 		}
 	}
 	_, err = content.New(d, mem.New(), content.Options{}).OpenBlob(t.Context(), "a/b", gatehouse.DigestOf([]byte(big)))
-	if gatehouse.CodeOf(err) != gatehouse.CodeInternal {
+	if gatehouse.CodeOf(err) != gatehouse.CodeDamaged {
 		t.Errorf("a blob whose bytes are gone: %v", err)
 	}
 }

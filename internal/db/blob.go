@@ -17,27 +17,37 @@ type Blob struct {
 	StorageKey string
 	Inline     []byte
 	CreatedAt  time.Time
+	// Withheld: the bytes have been found damaged and must not be served.
+	Withheld bool
 }
 
-// RepoBlob finds a live blob that repo holds a link to, in one query.
+// States of a blob's row.
+const (
+	blobLive     = 0
+	blobWithheld = 2
+)
+
+// RepoBlob finds a blob that repo holds a link to, live or withheld, in one query.
 // CodeNotFound with detail BLOB_UNKNOWN: there is none.
 func (t *Tx) RepoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b Blob, err error) {
 	var created int64
-	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size, b.storage_key, b.inline, b.created_at
+	var state int
+	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size, b.storage_key, b.inline, b.created_at, b.state
 		FROM repository r JOIN blob b ON b.digest = $2 JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id
-		WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).
-		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created)
+		WHERE r.path = $1 AND b.state IN (0, 2)`, string(repo), dbDigest(digest)).
+		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created, &state)
 	if none(err) {
 		return Blob{}, blobUnknown(repo, digest)
 	}
 	if err != nil {
 		return Blob{}, unavailable(err)
 	}
-	b.Digest, b.CreatedAt = digest, fromMicros(created)
+	b.Digest, b.CreatedAt, b.Withheld = digest, fromMicros(created), state == blobWithheld
 	return b, nil
 }
 
-// StatBlob is [Tx.RepoBlob] without the bytes: it returns id and size.
+// StatBlob is [Tx.RepoBlob] of live blobs, without the bytes: it returns id and
+// size. A withheld blob is unknown to it, so that clients push it again.
 func (t *Tx) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b HeldBlob, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size FROM repository r JOIN blob b ON b.digest = $2
 		JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).Scan(&b.ID, &b.Size)
@@ -85,8 +95,8 @@ func (t *Tx) Blob(ctx context.Context, digest gatehouse.Digest) (b Blob, ok bool
 
 // AddBlob adds a blob whose bytes are durable already. won is false where a
 // live blob of that digest exists: its row stays, and the caller drops the key
-// that it brought. A row that garbage collection has taken is taken back: keys
-// are never used twice, so that the old key can still be deleted.
+// that it brought. The row of a withheld blob is taken over with all links to
+// it: whatever needs the blob is whole again. Its old key is doomed.
 func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
 	// A nil and an empty body are the same empty blob.
 	if b.StorageKey == "" && b.Inline == nil {
@@ -96,18 +106,38 @@ func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error
 	if err != nil || ok {
 		return live.ID, false, err
 	}
-	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (digest) DO UPDATE SET storage_key = excluded.storage_key, inline = excluded.inline, created_at = excluded.created_at, state = 0
-		WHERE blob.state <> 0 RETURNING id`,
-		dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
-	if none(err) { // another transaction added it since
-		live, _, err := t.Blob(ctx, b.Digest)
-		return live.ID, false, err
+	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at, checked_at) VALUES ($1, $2, $3, $4, $5, $5)
+		ON CONFLICT (digest) DO NOTHING RETURNING id`, dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
+	if none(err) {
+		return t.takeBlob(ctx, b)
 	}
 	if err != nil {
 		return 0, false, unavailable(err)
 	}
 	return id, true, nil
+}
+
+// takeBlob gives the row of a withheld blob new bytes. won is false where the
+// row is live: another transaction added or took it since.
+func (t *Tx) takeBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
+	var old string
+	err = t.tx.QueryRowContext(ctx, `SELECT id, storage_key FROM blob WHERE digest = $1 AND state <> 0`+t.dialect.own, dbDigest(b.Digest)).Scan(&id, &old)
+	if none(err) {
+		live, ok, err := t.Blob(ctx, b.Digest)
+		if err == nil && !ok {
+			err = gatehouse.Errorf(gatehouse.CodeUnavailable, "blob %s was deleted by another request this very moment", b.Digest)
+		}
+		return live.ID, false, err
+	}
+	if err != nil {
+		return 0, false, unavailable(err)
+	}
+	_, err = t.tx.ExecContext(ctx, `UPDATE blob SET size = $2, storage_key = $3, inline = $4, created_at = $5, checked_at = $5, damaged_at = 0, state = 0
+		WHERE id = $1`, id, b.Size, b.StorageKey, b.Inline, micros(t.now))
+	if err != nil {
+		return 0, false, unavailable(err)
+	}
+	return id, true, t.doomKey(ctx, old)
 }
 
 // LinkBlob lets repo read a blob. pin keeps the link alive until then although

@@ -35,6 +35,8 @@ type dialect struct {
 	// ends; claim ends one that picks a row no other worker is picking. SQLite
 	// has one writer and needs neither.
 	share, claim string
+	// own ends a SELECT whose rows this transaction is about to change.
+	own string
 }
 
 var sqliteDialect = dialect{

@@ -127,15 +127,9 @@ func (t *Tx) ManifestIDs(ctx context.Context, repoID int64, digests []gatehouse.
 // AddManifest adds a manifest with its edges and holds the blobs that it needs.
 // created is false where the repository has it already; then nothing changes.
 func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created bool, err error) {
-	annotations := ""
-	if len(m.Annotations) > 0 {
-		text, err := json.Marshal(m.Annotations)
-		if err != nil {
-			return 0, false, err
-		}
-		if len(text) <= annotationsMax {
-			annotations = string(text)
-		}
+	annotations, err := annotationsText(m.Annotations)
+	if err != nil {
+		return 0, false, err
 	}
 	err = t.tx.QueryRowContext(ctx, `INSERT INTO manifest
 		(repo_id, digest, media_type, artifact_type, subject, annotations, size, body, pushed_by, pushed_at)
@@ -151,27 +145,44 @@ func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created 
 	if err != nil {
 		return 0, false, unavailable(err)
 	}
+	return id, true, t.addEdges(ctx, id, m)
+}
+
+// annotationsText is what is stored of annotations.
+func annotationsText(annotations map[string]string) (string, error) {
+	if len(annotations) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(annotations)
+	if err != nil || len(text) > annotationsMax {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// addEdges adds what the manifest in row id needs, and holds it.
+func (t *Tx) addEdges(ctx context.Context, id int64, m NewManifest) error {
 	blobs := make([][]any, len(m.Blobs))
 	for i, b := range m.Blobs {
 		blobs[i] = []any{id, i, b.BlobID, b.Kind}
 	}
 	if err := t.insertRows(ctx, `INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind) VALUES `, blobs); err != nil {
-		return 0, false, err
+		return err
 	}
 	children := make([][]any, len(m.Children))
 	for i, child := range m.Children {
 		children[i] = []any{id, i, child}
 	}
 	if err := t.insertRows(ctx, `INSERT INTO manifest_child (parent_id, ordinal, child_id) VALUES `, children); err != nil {
-		return 0, false, err
+		return err
 	}
 	// A held link does not expire.
-	_, err = t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL WHERE repo_id = $1 AND expires_at IS NOT NULL
+	_, err := t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL WHERE repo_id = $1 AND expires_at IS NOT NULL
 		AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`, m.RepoID, id)
 	if err != nil {
-		return 0, false, unavailable(err)
+		return unavailable(err)
 	}
-	return id, true, nil
+	return nil
 }
 
 // insertRows inserts rows of equal width in few statements: batches of 64, 32,

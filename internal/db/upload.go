@@ -69,6 +69,19 @@ func (t *Tx) Upload(ctx context.Context, repo gatehouse.Repo, id string) (Upload
 	return u, nil
 }
 
+// OpenUpload finds an open session by its id alone. ok is false for none.
+func (t *Tx) OpenUpload(ctx context.Context, id string) (u Upload, ok bool, err error) {
+	u, err = scanUpload(t.tx.QueryRowContext(ctx, `SELECT `+uploadColumns+` FROM upload u JOIN repository r ON r.id = u.repo_id
+		WHERE u.id = $1 AND u.state = 0`, id))
+	if none(err) {
+		return Upload{}, false, nil
+	}
+	if err != nil {
+		return Upload{}, false, unavailable(err)
+	}
+	return u, true, nil
+}
+
 func uploadUnknown() error {
 	return notFound("BLOB_UPLOAD_UNKNOWN", "the upload session does not exist, or it has ended")
 }

@@ -24,6 +24,7 @@ var statuses = map[gatehouse.Code]struct {
 	gatehouse.CodeTooLarge:    {http.StatusRequestEntityTooLarge, "SIZE_INVALID"},
 	gatehouse.CodeTooMany:     {http.StatusTooManyRequests, "TOOMANYREQUESTS"},
 	gatehouse.CodeUnavailable: {http.StatusServiceUnavailable, "UNAVAILABLE"},
+	gatehouse.CodeDamaged:     {http.StatusInternalServerError, "UNKNOWN"},
 	gatehouse.CodeInternal:    {http.StatusInternalServerError, "UNKNOWN"},
 }
 

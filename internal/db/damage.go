@@ -1,0 +1,145 @@
+package db
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// WithholdBlob takes a live blob out of service: it is served no more, unknown
+// to who asks before pushing, and a push of its digest takes the row over. done
+// is false where the row has changed since it was looked at (key is what its
+// storage key was), or is withheld already.
+func (t *Tx) WithholdBlob(ctx context.Context, id int64, key string) (done bool, err error) {
+	n, err := affected(t.tx.ExecContext(ctx, `UPDATE blob SET state = 2, damaged_at = $3 WHERE id = $1 AND storage_key = $2 AND state = 0`, id, key, micros(t.now)))
+	return n > 0, err
+}
+
+// PutBackBlob undoes [Tx.WithholdBlob] for a blob whose bytes have been hashed
+// and are right after all. done is as there.
+func (t *Tx) PutBackBlob(ctx context.Context, id int64, key string) (done bool, err error) {
+	n, err := affected(t.tx.ExecContext(ctx, `UPDATE blob SET state = 0, damaged_at = 0, checked_at = $3 WHERE id = $1 AND storage_key = $2 AND state = 2`, id, key, micros(t.now)))
+	return n > 0, err
+}
+
+// ReplaceBlob gives a blob, live or withheld, good bytes under a key of
+// [Tx.ReserveKey] instead of those under old, which is doomed. done is false
+// where the row has changed since.
+func (t *Tx) ReplaceBlob(ctx context.Context, id int64, old, key string) (done bool, err error) {
+	n, err := affected(t.tx.ExecContext(ctx, `UPDATE blob SET storage_key = $3, inline = NULL, state = 0, damaged_at = 0, checked_at = $4
+		WHERE id = $1 AND storage_key = $2 AND state IN (0, 2)`, id, old, key, micros(t.now)))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	if _, err := t.tx.ExecContext(ctx, `DELETE FROM upload WHERE storage_key = $1 AND state = 1`, key); err != nil {
+		return false, unavailable(err)
+	}
+	return true, t.doomKey(ctx, old)
+}
+
+// ReserveKey names a key under which bytes are about to be stored. Unless it
+// goes into a blob's row, what lies under it is deleted some time after until.
+func (t *Tx) ReserveKey(ctx context.Context, key string, until time.Time) error {
+	// A dropped session is what the sweep of uploads deletes, after its lease.
+	return t.dropKey(ctx, key, until)
+}
+
+// doomKey lets the object under key be deleted, which no row names any more.
+func (t *Tx) doomKey(ctx context.Context, key string) error {
+	if key == "" {
+		return nil
+	}
+	return t.dropKey(ctx, key, time.Time{})
+}
+
+func (t *Tx) dropKey(ctx context.Context, key string, until time.Time) error {
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO upload (id, repo_id, algorithm, storage_key, state, actor, leased_until, created_at, updated_at)
+		SELECT $1, MIN(id), '', $2, 1, '', $3, $4, $4 FROM repository`, rand.Text(), key, micros(until), micros(t.now))
+	if err != nil {
+		return unavailable(err)
+	}
+	return nil
+}
+
+// SpareKeys lists storage keys under which the bytes of digest may still lie
+// although the blob's row does not name them, at most n. Whoever takes bytes
+// from there checks them.
+func (t *Tx) SpareKeys(ctx context.Context, digest gatehouse.Digest, n int) ([]string, error) {
+	return nil, nil
+}
+
+// NoteDamagedManifest remembers that a manifest's bytes were found damaged.
+// first is false where that is known already, or the manifest is gone.
+func (t *Tx) NoteDamagedManifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (first bool, err error) {
+	n, err := affected(t.tx.ExecContext(ctx, `UPDATE manifest SET damaged_at = $3 WHERE damaged_at = 0 AND digest = $2
+		AND repo_id = (SELECT id FROM repository WHERE path = $1)`, string(repo), dbDigest(digest), micros(t.now)))
+	return n > 0, err
+}
+
+// ManifestDamaged reports whether a manifest is known to be damaged.
+func (t *Tx) ManifestDamaged(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (known bool, err error) {
+	var at int64
+	err = t.tx.QueryRowContext(ctx, `SELECT m.damaged_at FROM repository r JOIN manifest m ON m.repo_id = r.id WHERE r.path = $1 AND m.digest = $2`,
+		string(repo), dbDigest(digest)).Scan(&at)
+	if none(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return at != 0, nil
+}
+
+// ManifestWhole reports whether a manifest has as many edges as it should.
+func (t *Tx) ManifestWhole(ctx context.Context, id int64, blobs, children int) (bool, error) {
+	var b, c int
+	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM manifest_blob e JOIN blob b ON b.id = e.blob_id WHERE e.manifest_id = $1),
+		(SELECT COUNT(*) FROM manifest_child e JOIN manifest c ON c.id = e.child_id WHERE e.parent_id = $1)`, id).Scan(&b, &c)
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return b == blobs && c == children, nil
+}
+
+// RestoreManifest gives the manifest in row id the bytes, columns and edges of
+// m, as [Tx.AddManifest] would have stored them.
+func (t *Tx) RestoreManifest(ctx context.Context, id int64, m NewManifest) error {
+	annotations, err := annotationsText(m.Annotations)
+	if err != nil {
+		return err
+	}
+	_, err = t.tx.ExecContext(ctx, `UPDATE manifest SET media_type = $2, artifact_type = $3, subject = $4, annotations = $5, size = $6, body = $7, damaged_at = 0
+		WHERE id = $1`, id, m.MediaType, m.ArtifactType, dbDigest(m.Subject), annotations, m.Size, m.Body)
+	if err != nil {
+		return unavailable(err)
+	}
+	for _, q := range []string{`DELETE FROM manifest_blob WHERE manifest_id = $1`, `DELETE FROM manifest_child WHERE parent_id = $1`} {
+		if _, err := t.tx.ExecContext(ctx, q, id); err != nil {
+			return unavailable(err)
+		}
+	}
+	return t.addEdges(ctx, id, m)
+}
+
+// ManifestCopies finds the bytes of a manifest in other repositories than the
+// given one, at most n of them. Whoever uses them checks them.
+func (t *Tx) ManifestCopies(ctx context.Context, digest gatehouse.Digest, notIn int64, n int) (out [][]byte, err error) {
+	rows, err := t.tx.QueryContext(ctx, `SELECT body FROM manifest WHERE digest = $1 AND repo_id <> $2 ORDER BY id LIMIT $3`, dbDigest(digest), notIn, n)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var body []byte
+		if err := rows.Scan(&body); err != nil {
+			return nil, unavailable(err)
+		}
+		out = append(out, body)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, unavailable(err)
+	}
+	return out, nil
+}
