@@ -33,7 +33,7 @@ const (
 const (
 	scrubBatch   = 16               // blobs that are claimed at once
 	scrubRateMin = 64 << 10         // a nearly empty store need not take weeks
-	scrubIdle    = 5 * time.Minute  // between looks for blobs that have become due
+	scrubIdle    = 5 * time.Minute  // at most, between looks for blobs that have become due
 	scrubPause   = time.Hour        // after a failure
 	scrubLease   = time.Minute      // after which the claims of a dead scrubber are free
 	scrubRerate  = 10 * time.Minute // between looks at how much there is to read
@@ -57,9 +57,13 @@ func (o ScrubOptions) withDefaults() ScrubOptions {
 // becomes due at once, as after an import.
 func (o ScrubOptions) due() time.Duration { return o.Period / 2 }
 
-// rate is the one at which total bytes are read in nine tenths of half a period.
+// idle is how long to wait before looking for blobs that have become due.
+func (o ScrubOptions) idle() time.Duration { return min(scrubIdle, o.Period/40) }
+
+// rate is the one at which total bytes are read in eight tenths of half a
+// period: together with the waiting that keeps to the period.
 func (o ScrubOptions) rate(total int64) int64 {
-	need := int64(float64(total) / (0.9 * o.due().Seconds()))
+	need := int64(float64(total) / (0.8 * o.due().Seconds()))
 	return min(o.Rate, max(need, scrubRateMin))
 }
 
@@ -121,7 +125,7 @@ func (c *Content) RunScrub(ctx context.Context, opts ScrubOptions) error {
 	opts = opts.withDefaults()
 	s := &scrub{Content: c, opts: opts, pace: &pacer{rate: scrubRateMin}}
 	for {
-		pause := scrubIdle
+		pause := opts.idle()
 		n, err := s.batch(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -270,6 +274,10 @@ func (s *scrub) read(ctx context.Context, claimed []db.ScrubBlob) error {
 		if err := s.contain(ctx, w); err != nil {
 			return err
 		}
+	}
+	if failed != nil && len(right) > 0 && ctx.Err() == nil { // storage answers: the others go on
+		s.opts.Log.WarnContext(ctx, "scrub could not read", "blobs", len(later), "error", failed)
+		return nil
 	}
 	return failed
 }

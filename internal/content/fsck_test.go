@@ -1,0 +1,195 @@
+package content_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	_ "modernc.org/sqlite" // to damage rows behind the registry's back
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/mem"
+	"github.com/gatehouse-dev/gatehouse/internal/content"
+	"github.com/gatehouse-dev/gatehouse/internal/content/contenttest"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+)
+
+// house opens a registry on SQLite and store.
+func house(t *testing.T, store blob.Store) contenttest.House {
+	d, path := openFile(t, db.Options{})
+	raw, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	return contenttest.House{Content: content.New(d, store, content.Options{}), DB: d, Store: store,
+		Exec: func(query string, args ...any) {
+			if _, err := raw.ExecContext(t.Context(), query, args...); err != nil {
+				t.Fatal(err)
+			}
+		}}
+}
+
+func openDisk(t *testing.T) *disk.Store {
+	store, err := disk.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store
+}
+
+func TestFsckOnDisk(t *testing.T) {
+	contenttest.RunFsck(t, func(t *testing.T) contenttest.House { return house(t, openDisk(t)) })
+}
+
+func TestFsckInMemory(t *testing.T) {
+	contenttest.RunFsck(t, func(t *testing.T) contenttest.House { return house(t, mem.New()) })
+}
+
+// TestDanglingRows: rows that refer to nothing, which only a damaged database
+// can hold, are found and, where nothing is lost by it, removed.
+func TestDanglingRows(t *testing.T) {
+	h := house(t, mem.New())
+	s := &contenttest.Suite{T: t, C: h.Content}
+	s.Push("a/b", contenttest.Image{Config: "{}", Layers: []string{"layer"}}, "v1")
+	for _, query := range []string{
+		`INSERT INTO repo_blob (repo_id, blob_id) VALUES (1, 4711)`,
+		`INSERT INTO repo_blob (repo_id, blob_id) VALUES (4711, 1)`,
+		`INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind) VALUES (4711, 0, 1, 2)`,
+		`INSERT INTO manifest_child (parent_id, ordinal, child_id) VALUES (4711, 0, 1)`,
+		`INSERT INTO tag (repo_id, name, manifest_id, updated_by, updated_at) VALUES (1, 'lost', 4711, 'x', 1)`,
+	} {
+		h.Exec(query) // this connection does not check foreign keys
+	}
+	count := func(repair bool) (n, repaired int) {
+		_, err := h.Content.Fsck(t.Context(), content.FsckOptions{Repair: repair}, func(p content.Problem) error {
+			if n++; p.Kind != content.LinkDangling {
+				t.Errorf("%+v", p)
+			}
+			if p.Repaired {
+				repaired++
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, repaired
+	}
+	if n, _ := count(false); n != 5 {
+		t.Errorf("%d problems, want 5", n)
+	}
+	if n, repaired := count(true); n != 5 || repaired != 4 {
+		t.Errorf("%d problems, %d repaired, want 5 and 4", n, repaired)
+	}
+	if n, _ := count(false); n != 1 { // where the tag pointed nobody knows
+		t.Errorf("%d problems are left, want the tag", n)
+	}
+}
+
+// TestFsckLive checks, and repairs, again and again while everything changes:
+// there is nothing to find, and nothing gets lost by it.
+func TestFsckLive(t *testing.T) {
+	for name, store := range map[string]blob.Store{"disk": openDisk(t), "memory": mem.New()} {
+		t.Run(name, func(t *testing.T) {
+			c := content.New(openDB(t, db.Options{}), store, content.Options{})
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			var changing sync.WaitGroup
+			var over atomic.Bool
+			for worker := range uint64(4) {
+				random := rand.New(rand.NewPCG(seed, worker))
+				changing.Go(func() {
+					for range 50 {
+						if err := randomChange(t, c, random); err != nil && !expected(err) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			checks := make(chan int)
+			go func() {
+				n := 0
+				for ; !over.Load(); n++ {
+					opts := content.FsckOptions{Deep: n%2 == 0, Repair: n%3 > 0, MinAge: -1}
+					_, err := c.Fsck(t.Context(), opts, func(p content.Problem) error {
+						t.Errorf("check %d: %+v", n, p)
+						return nil
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				checks <- n
+			}()
+			changing.Wait()
+			over.Store(true)
+			if n := <-checks; n == 0 {
+				t.Error("no check has run")
+			}
+			wantSound(t, c)
+		})
+	}
+}
+
+// TestFsckStreams: a store of many pages is walked in pages, and strays at its
+// ends and between are found.
+func TestFsckStreams(t *testing.T) {
+	store := mem.New()
+	d := openDB(t, db.Options{})
+	c := content.New(d, store, content.Options{})
+	ctx := context.Background()
+	const rows = 5000
+	err := d.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.EnsureRepo(ctx, "a"); err != nil {
+			return err
+		}
+		for n := range rows {
+			text := fmt.Sprint("blob ", n)
+			key := blob.NewKey(tx.Now())
+			if _, err := blob.Put(ctx, store, key, strings.NewReader(text)); err != nil {
+				return err
+			}
+			if n%1000 == 999 { // a stray
+				continue
+			}
+			b := db.Blob{Digest: gatehouse.DigestOf([]byte(text)), Size: int64(len(text)), StorageKey: key}
+			if _, _, err := tx.AddBlob(ctx, b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	strays := 0
+	lists := store.Calls(mem.OpList)
+	sum, err := c.Fsck(ctx, content.FsckOptions{MinAge: -1}, func(p content.Problem) error {
+		if p.Kind != content.ObjectOrphan {
+			t.Errorf("%+v", p)
+		}
+		strays++
+		return nil
+	})
+	if err != nil || strays != rows/1000 || sum.Objects != rows || sum.Blobs != rows-rows/1000 {
+		t.Errorf("%d strays, %+v, %v", strays, sum, err)
+	}
+	if pages := store.Calls(mem.OpList) - lists; pages != 4 { // 2000, 2000, 1000, none
+		t.Errorf("storage was listed in %d pages", pages)
+	}
+}
+
+func openFile(t *testing.T, opts db.Options) (*db.DB, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "gatehouse.db")
+	return openDBAt(t, path, opts), path
+}
