@@ -130,4 +130,7 @@ type Manifest struct {
 	Subject    Digest `json:"-"`
 	PushedAt   time.Time
 	PushedBy   string
+	// Broken: a blob or child that it needs has been found damaged and is not
+	// served. Its own bytes are right.
+	Broken bool `json:"-"`
 }

@@ -75,6 +75,7 @@ type Options struct {
 	Images     Images
 	Advisories Advisories
 	Policies   Policies
+	Storage    Storage
 	Log        *slog.Logger
 }
 
@@ -94,6 +95,8 @@ func New(o Options) http.Handler {
 		"PUT /api/v1/policies/{name}":    h.policyPut,
 		"DELETE /api/v1/policies/{name}": h.policyDelete,
 		"GET /api/v1/decisions/{id}":     h.decision,
+		"POST /api/v1/fsck":              h.fsck,
+		"GET /api/v1/scrub":              h.scrub,
 	} {
 		mux.Handle(pattern, h.wrap(f))
 	}

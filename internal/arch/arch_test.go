@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 // cmdMay is what the command line may import besides server and config, for
 // commands that work without a server.
 var cmdMay = []string{
-	"server", "config", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "db", "blob",
+	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "db", "blob",
 	"egress", "feed", "sign", "fetch", "gather", "report", "admit",
 }
 

@@ -137,6 +137,9 @@ func (t *Tx) takeBlob(ctx context.Context, b Blob) (id int64, won bool, err erro
 	if err != nil {
 		return 0, false, unavailable(err)
 	}
+	if err := t.breakBy(ctx, id); err != nil {
+		return 0, false, err
+	}
 	return id, true, t.doomKey(ctx, old)
 }
 

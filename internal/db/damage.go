@@ -14,14 +14,54 @@ import (
 // storage key was), or is withheld already.
 func (t *Tx) WithholdBlob(ctx context.Context, id int64, key string) (done bool, err error) {
 	n, err := affected(t.tx.ExecContext(ctx, `UPDATE blob SET state = 2, damaged_at = $3 WHERE id = $1 AND storage_key = $2 AND state = 0`, id, key, micros(t.now)))
-	return n > 0, err
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, t.breakBy(ctx, id)
 }
 
 // PutBackBlob undoes [Tx.WithholdBlob] for a blob whose bytes have been hashed
 // and are right after all. done is as there.
 func (t *Tx) PutBackBlob(ctx context.Context, id int64, key string) (done bool, err error) {
 	n, err := affected(t.tx.ExecContext(ctx, `UPDATE blob SET state = 0, damaged_at = 0, checked_at = $3 WHERE id = $1 AND storage_key = $2 AND state = 2`, id, key, micros(t.now)))
-	return n > 0, err
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, t.breakBy(ctx, id)
+}
+
+// The manifests that a blob or a manifest is part of, level by level. Indexes
+// of indexes end there: nobody has seen deeper ones.
+var (
+	brokenByBlob = []string{
+		`SELECT manifest_id FROM manifest_blob WHERE blob_id = $1`,
+		`SELECT c.parent_id FROM manifest_child c JOIN manifest_blob e ON e.manifest_id = c.child_id WHERE e.blob_id = $1`,
+		`SELECT p.parent_id FROM manifest_child p JOIN manifest_child c ON c.parent_id = p.child_id
+			JOIN manifest_blob e ON e.manifest_id = c.child_id WHERE e.blob_id = $1`,
+	}
+	brokenByManifest = []string{
+		`SELECT x.id FROM manifest x WHERE x.id = $1`,
+		`SELECT c.parent_id FROM manifest_child c WHERE c.child_id = $1`,
+		`SELECT p.parent_id FROM manifest_child p JOIN manifest_child c ON c.parent_id = p.child_id WHERE c.child_id = $1`,
+	}
+)
+
+// breakBy finds out anew which manifests are broken after a blob has changed.
+func (t *Tx) breakBy(ctx context.Context, blobID int64) error {
+	return t.breakAll(ctx, brokenByBlob, blobID)
+}
+
+func (t *Tx) breakAll(ctx context.Context, levels []string, id int64) error {
+	for _, level := range levels {
+		_, err := t.tx.ExecContext(ctx, `UPDATE manifest SET broken = CASE WHEN damaged_at <> 0
+			OR EXISTS (SELECT 1 FROM manifest_blob e JOIN blob b ON b.id = e.blob_id WHERE e.manifest_id = manifest.id AND b.state = 2)
+			OR EXISTS (SELECT 1 FROM manifest_child c JOIN manifest k ON k.id = c.child_id WHERE c.parent_id = manifest.id AND k.broken <> 0)
+			THEN 1 ELSE 0 END WHERE id IN (`+level+`)`, id)
+		if err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
 }
 
 // ReplaceBlob gives a blob, live or withheld, good bytes under a key of
@@ -35,6 +75,9 @@ func (t *Tx) ReplaceBlob(ctx context.Context, id int64, old, key string) (done b
 	}
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM upload WHERE storage_key = $1 AND state = 1`, key); err != nil {
 		return false, unavailable(err)
+	}
+	if err := t.breakBy(ctx, id); err != nil {
+		return false, err
 	}
 	return true, t.doomKey(ctx, old)
 }
@@ -73,9 +116,16 @@ func (t *Tx) SpareKeys(ctx context.Context, digest gatehouse.Digest, n int) ([]s
 // NoteDamagedManifest remembers that a manifest's bytes were found damaged.
 // first is false where that is known already, or the manifest is gone.
 func (t *Tx) NoteDamagedManifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (first bool, err error) {
-	n, err := affected(t.tx.ExecContext(ctx, `UPDATE manifest SET damaged_at = $3 WHERE damaged_at = 0 AND digest = $2
-		AND repo_id = (SELECT id FROM repository WHERE path = $1)`, string(repo), dbDigest(digest), micros(t.now)))
-	return n > 0, err
+	var id int64
+	err = t.tx.QueryRowContext(ctx, `UPDATE manifest SET damaged_at = $3 WHERE damaged_at = 0 AND digest = $2
+		AND repo_id = (SELECT id FROM repository WHERE path = $1) RETURNING id`, string(repo), dbDigest(digest), micros(t.now)).Scan(&id)
+	if none(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return true, t.breakAll(ctx, brokenByManifest, id)
 }
 
 // ManifestDamaged reports whether a manifest is known to be damaged.
@@ -120,7 +170,10 @@ func (t *Tx) RestoreManifest(ctx context.Context, id int64, m NewManifest) error
 			return unavailable(err)
 		}
 	}
-	return t.addEdges(ctx, id, m)
+	if err := t.addEdges(ctx, id, m); err != nil {
+		return err
+	}
+	return t.breakAll(ctx, brokenByManifest, id)
 }
 
 // ManifestCopies finds the bytes of a manifest in other repositories than the

@@ -58,7 +58,7 @@ func scanManifest(row interface{ Scan(...any) error }, m *gatehouse.Manifest, mo
 // Manifest finds a manifest by digest, in one query.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) Manifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Manifest, error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body FROM repository r JOIN manifest m ON m.repo_id = r.id
+	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body, m.broken FROM repository r JOIN manifest m ON m.repo_id = r.id
 		WHERE r.path = $1 AND m.digest = $2`, string(repo), dbDigest(digest))
 	return oneManifest(row, repo, string(digest))
 }
@@ -66,7 +66,7 @@ func (t *Tx) Manifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse
 // ManifestByTag finds the manifest that a tag points at, in one query.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) ManifestByTag(ctx context.Context, repo gatehouse.Repo, tag string) (*gatehouse.Manifest, error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body FROM repository r
+	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body, m.broken FROM repository r
 		JOIN tag t ON t.repo_id = r.id AND t.name = $2 JOIN manifest m ON m.id = t.manifest_id
 		WHERE r.path = $1`, string(repo), tag)
 	return oneManifest(row, repo, tag)
@@ -74,13 +74,15 @@ func (t *Tx) ManifestByTag(ctx context.Context, repo gatehouse.Repo, tag string)
 
 func oneManifest(row *sql.Row, repo gatehouse.Repo, ref string) (*gatehouse.Manifest, error) {
 	m := gatehouse.Manifest{Repo: repo}
-	err := scanManifest(row, &m, &m.Body)
+	var broken int
+	err := scanManifest(row, &m, &m.Body, &broken)
 	if none(err) {
 		return nil, notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", repo, ref)
 	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
+	m.Broken = broken != 0
 	return &m, nil
 }
 

@@ -61,6 +61,11 @@ func (s *server) getManifest(c *call) error {
 	} else {
 		m, err = s.content.Manifest(c.ctx, c.repo, c.digest)
 	}
+	// Clients that push ask first, and leave out what is there. Of an image that
+	// has been damaged nothing may be left out.
+	if c.r.Method == http.MethodHead && (gatehouse.CodeOf(err) == gatehouse.CodeDamaged || err == nil && m.Broken) {
+		return gatehouse.Errorf(gatehouse.CodeNotFound, "the manifest, or something that it needs, has been damaged").WithDetail("MANIFEST_UNKNOWN")
+	}
 	if err != nil {
 		return err
 	}

@@ -222,6 +222,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return stopped(ctx, s.jobs.Run(ctx, s.pipeline.Handlers())) })
 	g.Go(func() error { return s.decider.keep(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
+	g.Go(func() error { return s.content.RunScrub(ctx, s.scrubOptions()) })
 	s.ready.Store(true)
 	if s.cfg.ReadyFile != "" {
 		if err := writeReady(s.cfg.ReadyFile, s.URL()); err != nil {
@@ -264,7 +265,8 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, l net.Listener, h
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{
-		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider), Log: s.log,
+		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
+		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 	}))
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.readiness)

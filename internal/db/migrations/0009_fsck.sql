@@ -8,6 +8,9 @@
 ALTER TABLE blob ADD COLUMN checked_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE blob ADD COLUMN damaged_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE manifest ADD COLUMN damaged_at BIGINT NOT NULL DEFAULT 0;
+-- broken is 1 where the manifest's own bytes are known to be damaged, or a blob
+-- or child that it needs is: who asks before pushing must push it again.
+ALTER TABLE manifest ADD COLUMN broken SMALLINT NOT NULL DEFAULT 0;
 UPDATE blob SET checked_at = created_at;
 CREATE INDEX blob_unchecked ON blob (checked_at, id, size) WHERE state = 0 AND storage_key <> '';
 CREATE INDEX blob_withheld ON blob (id) WHERE state = 2;
@@ -25,6 +28,7 @@ CREATE TABLE scrub_claim (
 DROP TABLE scrub_claim;
 DROP INDEX blob_withheld;
 DROP INDEX blob_unchecked;
+ALTER TABLE manifest DROP COLUMN broken;
 ALTER TABLE manifest DROP COLUMN damaged_at;
 ALTER TABLE blob DROP COLUMN damaged_at;
 ALTER TABLE blob DROP COLUMN checked_at;
