@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"strings"
+	"time"
 )
 
 // StoredDigest reads a digest as it is stored, and stores it again.
@@ -101,4 +102,9 @@ func SelectNested(ctx context.Context, d *DB, query string) (out []int, err erro
 		return outer.Err()
 	})
 	return out, err
+}
+
+// DueBlobs lists what ClaimScrub would claim.
+func (t *Tx) DueBlobs(ctx context.Context, due time.Time, n int) ([]ScrubBlob, error) {
+	return t.dueBlobs(ctx, due, n)
 }
