@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	_ "modernc.org/sqlite" // to damage rows behind the registry's back
 
@@ -137,6 +138,66 @@ func TestFsckLive(t *testing.T) {
 			}
 			wantSound(t, c)
 		})
+	}
+}
+
+// TestHeal: a blob gets good bytes from another object, by copying them; bytes
+// that are not the blob's are not taken, and what was copied in vain is removed.
+func TestHeal(t *testing.T) {
+	store := mem.New()
+	h := house(t, store)
+	s := &contenttest.Suite{T: t, C: h.Content}
+	text := strings.Repeat("a layer ", 20_000)
+	layer := s.PushBlob("a/b", text)
+	objects := func() (keys []string) {
+		all, err := store.List(t.Context(), "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range all {
+			keys = append(keys, o.Key)
+		}
+		return keys
+	}
+	key := objects()[0]
+	put := func(key, text string) string {
+		if err := store.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := blob.Put(t.Context(), store, key, strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	put(key, strings.Repeat("A LAYER ", 20_000))
+	_, err := h.Content.Fsck(t.Context(), content.FsckOptions{Deep: true, Repair: true}, func(content.Problem) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spare := range map[string]string{
+		"other bytes": put(blob.NewKey(time.Now()), strings.Repeat("a LAYER ", 20_000)),
+		"fewer bytes": put(blob.NewKey(time.Now()), text[:100_000]),
+		"more bytes":  put(blob.NewKey(time.Now()), text+"."),
+		"no object":   blob.NewKey(time.Now()),
+	} {
+		if healed, err := h.Content.HealFrom(t.Context(), layer.Digest, key, spare); healed || err != nil {
+			t.Errorf("healed from %s: %v, %v", name, healed, err)
+		}
+		if got := len(objects()); got != 4 {
+			t.Errorf("after %s: %d objects, want 4", name, got)
+		}
+	}
+	good := put(blob.NewKey(time.Now()), text)
+	if healed, err := h.Content.HealFrom(t.Context(), layer.Digest, key, good); !healed || err != nil {
+		t.Fatalf("healed from the same bytes: %v, %v", healed, err)
+	}
+	s.WantBlob("a/b", layer, text)
+	if err := store.Delete(t.Context(), good); err != nil { // it was about to go
+		t.Fatal(err)
+	}
+	s.WantBlob("a/b", layer, text)
+	if healed, err := h.Content.HealFrom(t.Context(), layer.Digest, key, good); healed || err != nil {
+		t.Errorf("healed what has been healed: %v, %v", healed, err)
 	}
 }
 

@@ -142,6 +142,7 @@ func contentLinks(s *suite) {
 		want(s, "manifests without an event", []string{"manifest in a has no pushed event"}, silent)
 		s.must(tx.UnlinkBlob(s.Context(), repo, blob))
 		wrong, err = tx.Contradictions(s.Context())
+		s.must(err)
 		if len(wrong) != 1 {
 			s.Fatalf("a manifest without a link to its blob is no contradiction: %+v", wrong)
 		}
