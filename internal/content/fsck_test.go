@@ -141,6 +141,68 @@ func TestFsckLive(t *testing.T) {
 	}
 }
 
+// between runs change once, after storage has been listed and before the rows
+// are read.
+type between struct {
+	blob.Store
+	change func()
+}
+
+func (b *between) List(ctx context.Context, after string, n int) ([]blob.Object, error) {
+	page, err := b.Store.List(ctx, after, n)
+	if change := b.change; change != nil {
+		b.change = nil
+		change()
+	}
+	return page, err
+}
+
+// TestFsckLooksTwice: what changes between two looks is no problem, and a repair
+// does it no harm.
+func TestFsckLooksTwice(t *testing.T) {
+	big := func(n int) string { return strings.Repeat(fmt.Sprintf("blob %d ", n), 20_000) }
+	store := &between{Store: mem.New()}
+	h := house(t, store)
+	s := &contenttest.Suite{T: t, C: h.Content}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.PushBlob("a/b", big(0))
+	grows, ends := s.Start("a/b", ""), s.Start("a/b", "")
+	for _, u := range []gatehouse.Upload{grows, ends} {
+		_, err := u.Append(t.Context(), -1, strings.NewReader(big(1)))
+		must(err)
+	}
+	for _, opts := range []content.FsckOptions{{MinAge: -1}, {MinAge: -1, Deep: true, Repair: true}} {
+		var added gatehouse.Descriptor
+		n := grows.Offset()
+		store.change = func() {
+			added = s.PushBlob("a/b", big(int(n)))                             // a row whose object was not listed
+			_, err := grows.Append(t.Context(), -1, strings.NewReader(big(2))) // a session that was shorter
+			must(err)                                                          //
+			must(ends.Cancel(t.Context()))                                     // an object whose row is gone
+			must(h.Content.Sweep(t.Context()))                                 //
+			ends = s.Start("a/b", "")                                          // and, for the next round,
+			_, err = ends.Append(t.Context(), -1, strings.NewReader(big(1)))   // one more
+			must(err)                                                          //
+		}
+		_, err := h.Content.Fsck(t.Context(), opts, func(p content.Problem) error {
+			t.Errorf("%+v", p)
+			return nil
+		})
+		must(err)
+		if store.change != nil {
+			t.Fatal("nothing was changed")
+		}
+		s.WantBlob("a/b", added, big(int(n)))
+	}
+	_, err := grows.Append(t.Context(), -1, strings.NewReader(big(2)))
+	must(err)
+}
+
 // TestHeal: a blob gets good bytes from another object, by copying them; bytes
 // that are not the blob's are not taken, and what was copied in vain is removed.
 func TestHeal(t *testing.T) {

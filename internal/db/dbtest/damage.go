@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -14,6 +15,7 @@ var damageTests = []test{
 	{"manifests are broken by what they need", damageBroken},
 	{"named keys come in byte order, each once", damageKeys},
 	{"scrub claims exclude each other, run out and can be put off", scrubClaims},
+	{"parallel scrubs claim each blob once", scrubParallel},
 	{"scrub totals", scrubTotals},
 }
 
@@ -202,6 +204,44 @@ func scrubClaims(s *suite) {
 		want(s, "checked in the future", int64(0), none.CheckedBlobs)
 		return nil
 	})
+}
+
+func scrubParallel(s *suite) {
+	const blobs = 60
+	for i := range blobs {
+		s.storedBlob("a", fmt.Sprint(i), fmt.Sprint("00/", i))
+	}
+	var mu sync.Mutex
+	claimed := map[int64]int{}
+	var all sync.WaitGroup
+	for worker := range 4 {
+		all.Go(func() {
+			for empty := false; !empty; {
+				var got []db.ScrubBlob
+				err := s.d.Write(s.Context(), func(tx *db.Tx) (err error) {
+					got, err = tx.ClaimScrub(s.Context(), tx.Now().Add(time.Hour), fmt.Sprint(worker), tx.Now().Add(time.Hour), 3)
+					return err
+				})
+				if err != nil {
+					s.Error(err)
+					return
+				}
+				mu.Lock()
+				for _, b := range got {
+					claimed[b.ID]++
+				}
+				// One that lost all it found to the others looks again.
+				empty = len(got) == 0 && len(claimed) == blobs
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	for id, times := range claimed {
+		if times != 1 {
+			s.Errorf("blob %d was claimed %d times", id, times)
+		}
+	}
 }
 
 func scrubTotals(s *suite) {
