@@ -216,7 +216,7 @@ func scrubParallel(s *suite) {
 	var all sync.WaitGroup
 	for worker := range 4 {
 		all.Go(func() {
-			for empty := false; !empty; {
+			for round, empty := 0, false; !empty && round < 1000; round++ {
 				var got []db.ScrubBlob
 				err := s.d.Write(s.Context(), func(tx *db.Tx) (err error) {
 					got, err = tx.ClaimScrub(s.Context(), tx.Now().Add(time.Hour), fmt.Sprint(worker), tx.Now().Add(time.Hour), 3)
@@ -237,6 +237,7 @@ func scrubParallel(s *suite) {
 		})
 	}
 	all.Wait()
+	want(s, "claimed blobs", blobs, len(claimed))
 	for id, times := range claimed {
 		if times != 1 {
 			s.Errorf("blob %d was claimed %d times", id, times)
