@@ -42,6 +42,10 @@ type stored struct {
 	size   int64
 }
 
+func (b stored) row() db.ScrubBlob {
+	return db.ScrubBlob{ID: b.id, Digest: b.digest, Key: b.key, Size: b.size}
+}
+
 // examine looks at a stored object: is it there, is it as long as it must be
 // and, if deep, does it have its digest. An error says nothing about the object.
 func (c *Content) examine(ctx context.Context, b stored, deep bool, p *pacer) (damage, error) {
@@ -186,7 +190,7 @@ func (c *Content) healFrom(ctx context.Context, actor gatehouse.Actor, b stored,
 	var key string
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
 		key = blob.NewKey(tx.Now())
-		return tx.ReserveKey(ctx, key, tx.Now().Add(reserveTime))
+		return tx.ReserveKey(ctx, b.row(), key, tx.Now().Add(reserveTime))
 	})
 	if err != nil {
 		return false, err
@@ -201,7 +205,7 @@ func (c *Content) healFrom(ctx context.Context, actor gatehouse.Actor, b stored,
 	}
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
 		var err error
-		if healed, err = tx.ReplaceBlob(ctx, b.id, b.key, key); err != nil || !healed {
+		if healed, err = tx.ReplaceBlob(ctx, b.row(), key); err != nil || !healed {
 			return err
 		}
 		return c.note(ctx, tx, actor, gatehouse.EventBlobHealed, "blob.heal", "", b.digest, Damaged{Reason: "copied from another stored object", Key: key})

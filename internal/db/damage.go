@@ -65,26 +65,30 @@ func (t *Tx) breakAll(ctx context.Context, levels []string, id int64) error {
 }
 
 // ReplaceBlob gives a blob, live or withheld, good bytes under a key of
-// [Tx.ReserveKey] instead of those under old, which is doomed. done is false
-// where the row has changed since.
-func (t *Tx) ReplaceBlob(ctx context.Context, id int64, old, key string) (done bool, err error) {
-	n, err := affected(t.tx.ExecContext(ctx, `UPDATE blob SET storage_key = $3, inline = NULL, state = 0, damaged_at = 0, checked_at = $4
-		WHERE id = $1 AND storage_key = $2 AND state IN (0, 2)`, id, old, key, micros(t.now)))
+// [Tx.ReserveKey] instead of its own, which is doomed. done is false where the
+// row has changed since, or the reservation has run out.
+func (t *Tx) ReplaceBlob(ctx context.Context, b ScrubBlob, key string) (done bool, err error) {
+	n, err := affected(t.tx.ExecContext(ctx, `DELETE FROM upload WHERE storage_key = $1 AND state = 1`, key))
 	if err != nil || n == 0 {
 		return false, err
 	}
-	if _, err := t.tx.ExecContext(ctx, `DELETE FROM upload WHERE storage_key = $1 AND state = 1`, key); err != nil {
-		return false, unavailable(err)
-	}
-	if err := t.breakBy(ctx, id); err != nil {
+	n, err = affected(t.tx.ExecContext(ctx, `UPDATE blob SET storage_key = $3, inline = NULL, state = 0, damaged_at = 0, checked_at = $4
+		WHERE id = $1 AND storage_key = $2 AND state IN (0, 2)`, b.ID, b.Key, key, micros(t.now)))
+	if err != nil {
 		return false, err
 	}
-	return true, t.doomKey(ctx, old)
+	if n == 0 { // what was copied is not needed
+		return false, t.doomKey(ctx, key)
+	}
+	if err := t.breakBy(ctx, b.ID); err != nil {
+		return false, err
+	}
+	return true, t.doomKey(ctx, b.Key)
 }
 
-// ReserveKey names a key under which bytes are about to be stored. Unless it
-// goes into a blob's row, what lies under it is deleted some time after until.
-func (t *Tx) ReserveKey(ctx context.Context, key string, until time.Time) error {
+// ReserveKey names a key under which a copy of b is about to be stored. Unless
+// it goes into a blob's row, what lies under it is deleted some time after until.
+func (t *Tx) ReserveKey(ctx context.Context, b ScrubBlob, key string, until time.Time) error {
 	// A dropped session is what the sweep of uploads deletes, after its lease.
 	return t.dropKey(ctx, key, until)
 }

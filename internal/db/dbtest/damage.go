@@ -82,9 +82,10 @@ func damageChanges(s *suite) {
 		step("withhold", true, withhold("00/key"))
 		step("withhold again", false, withhold("00/key"))
 		step("put back", true, putBack)
-		s.must(tx.ReserveKey(s.Context(), "00/copy", tx.Now().Add(time.Hour)))
-		step("replace", true, func() (bool, error) { return tx.ReplaceBlob(s.Context(), id, "00/key", "00/copy") })
-		step("replace what has been replaced", false, func() (bool, error) { return tx.ReplaceBlob(s.Context(), id, "00/key", "00/more") })
+		row := db.ScrubBlob{ID: id, Digest: digest("x"), Key: "00/key", Size: 1}
+		s.must(tx.ReserveKey(s.Context(), row, "00/copy", tx.Now().Add(time.Hour)))
+		step("replace", true, func() (bool, error) { return tx.ReplaceBlob(s.Context(), row, "00/copy") })
+		step("replace what has been replaced", false, func() (bool, error) { return tx.ReplaceBlob(s.Context(), row, "00/copy") })
 		for _, key := range []string{"00/key", "00/copy"} {
 			named, err := tx.KeyNamed(s.Context(), key)
 			s.must(err)
@@ -143,7 +144,9 @@ func damageKeys(s *suite) {
 	for i, key := range []string{"1a/b", "0b/a", "0b/0", "ff/z", "0/zz"} {
 		s.storedBlob("a", fmt.Sprint(i), key)
 	}
-	s.write(func(tx *db.Tx) error { return tx.ReserveKey(s.Context(), "0b/5", tx.Now()) })
+	s.write(func(tx *db.Tx) error {
+		return tx.ReserveKey(s.Context(), db.ScrubBlob{Digest: digest("x")}, "0b/5", tx.Now())
+	})
 	s.read(func(tx *db.Tx) error {
 		var got []string
 		after := ""
