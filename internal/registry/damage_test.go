@@ -9,13 +9,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 )
 
 // TestDamagedIsNeverServed: once a blob is known to be damaged, pulls get a clear
 // error and pushers are told that it is not there, so that they heal it.
 func TestDamagedIsNeverServed(t *testing.T) {
-	h := newHouse(t, setup{})
+	store := t.TempDir()
+	h := newHouse(t, setup{store: func(t testing.TB) blob.Store {
+		s, err := disk.Open(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}})
 	layer := strings.Repeat("a layer that lies in storage. ", 5000)
 	digest := func(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))) }
 	config := `{}`
@@ -48,19 +57,19 @@ func TestDamagedIsNeverServed(t *testing.T) {
 	pushBlob(layer)
 	put(201, "v1", content.MediaTypeManifest, manifest)
 	put(201, "all", content.MediaTypeIndex, index)
-	blob, image, list := "/v2/a/b/blobs/"+digest(layer), "/v2/a/b/manifests/v1", "/v2/a/b/manifests/all"
+	layerPath, image, list := "/v2/a/b/blobs/"+digest(layer), "/v2/a/b/manifests/v1", "/v2/a/b/manifests/all"
 	whole := func() {
 		t.Helper()
-		if got := want(200, http.MethodGet, blob, ""); got != layer {
+		if got := want(200, http.MethodGet, layerPath, ""); got != layer {
 			t.Fatalf("the layer has %d bytes", len(got))
 		}
-		for _, path := range []string{blob, image, list} {
+		for _, path := range []string{layerPath, image, list} {
 			want(200, http.MethodHead, path, "")
 		}
 	}
 	whole()
 
-	files, err := filepath.Glob(filepath.Join(h.dir, "blobs", "*", "*"))
+	files, err := filepath.Glob(filepath.Join(store, "blobs", "*", "*"))
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
 	}
@@ -73,14 +82,14 @@ func TestDamagedIsNeverServed(t *testing.T) {
 	}
 
 	for _, headers := range [][]string{nil, {"Range", "bytes=0-9"}} {
-		answer := want(500, http.MethodGet, blob, "", headers...)
+		answer := want(500, http.MethodGet, layerPath, "", headers...)
 		for _, text := range []string{`"errors"`, `"UNKNOWN"`, digest(layer), "have been damaged", "pushing the image again repairs it"} {
 			if !strings.Contains(answer, text) {
 				t.Errorf("GET answers %s, without %q", answer, text)
 			}
 		}
 	}
-	for _, path := range []string{blob, image, list} { // nothing may be left out of a push
+	for _, path := range []string{layerPath, image, list} { // nothing may be left out of a push
 		want(404, http.MethodHead, path, "")
 	}
 	want(200, http.MethodGet, image, "") // its own bytes are right
