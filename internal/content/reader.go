@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 )
 
@@ -51,6 +52,22 @@ func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 	}
 	return &gatehouse.Blob{Descriptor: describe(digest, b.Size), Body: body}, nil
 }
+
+// LinkBlob implements [gatehouse.BlobLinker]: one query, or none where storage
+// gives no addresses. A blob that lies in its row has none.
+func (c *Content) LinkBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (string, error) {
+	l, ok := c.store.(blob.Linker)
+	if !ok || !l.Links() {
+		return "", nil
+	}
+	b, err := c.repoBlob(ctx, repo, digest)
+	if err != nil || b.StorageKey == "" {
+		return "", err
+	}
+	return l.Link(ctx, b.StorageKey)
+}
+
+var _ gatehouse.BlobLinker = (*Content)(nil)
 
 type inlineBody struct{ *bytes.Reader }
 
