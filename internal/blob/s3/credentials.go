@@ -25,7 +25,11 @@ func findCredentials(p place, getenv func(string) string, transport http.RoundTr
 		if profile == "" {
 			profile = "default"
 		}
-		return credentials.NewFileAWSCredentials(file, profile), nil
+		creds := credentials.NewFileAWSCredentials(file, profile)
+		if _, err := creds.GetWithContext(&credentials.CredContext{Client: &http.Client{Transport: transport}}); err != nil {
+			return nil, invalid("profile %q of the credentials file cannot be used: %w", profile, err).WithHint("correct AWS_SHARED_CREDENTIALS_FILE or AWS_PROFILE")
+		}
+		return creds, nil
 	}
 	platform := p.amazon
 	for _, name := range []string{"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {

@@ -54,7 +54,7 @@ func (s *Store) sweep(ctx context.Context, keys []string) error {
 			tails = append(tails, o.Key)
 		}
 		return true
-	}, func() { tails = nil })
+	})
 	if err != nil {
 		return err
 	}
@@ -89,25 +89,39 @@ func (s *Store) remove(ctx context.Context, names []string) error {
 }
 
 // eachObject calls f with the objects under folder whose keys begin with prefix
-// and come after the given one, in order, until f returns false. reset is called
-// before the listing begins, and again when it begins anew.
-func (s *Store) eachObject(ctx context.Context, folder, prefix, after string, f func(o minio.ObjectInfo, key string) bool, reset func()) error {
-	opts := minio.ListObjectsOptions{Prefix: s.place.prefix + folder + prefix, Recursive: true}
+// and come after the given one, in order, until f returns false.
+func (s *Store) eachObject(ctx context.Context, folder, prefix, after string, f func(o minio.ObjectInfo, key string) bool) error {
+	opts := minio.ListObjectsOptions{Prefix: s.place.prefix + folder + prefix, Recursive: true, MaxKeys: listPage}
 	if after != "" {
 		opts.StartAfter = s.place.prefix + folder + after + "/" // behind its tails: '.' is less than '/'
 	}
-	return s.attempts(ctx, func(ctx context.Context) error {
-		reset()
-		for o := range s.core.ListObjectsIter(ctx, s.place.bucket, opts) {
-			if o.Err != nil {
-				return o.Err
+	for {
+		var page []minio.ObjectInfo
+		err := s.try(ctx, func(ctx context.Context) error {
+			page = page[:0]
+			for o := range s.core.ListObjectsIter(ctx, s.place.bucket, opts) {
+				if o.Err != nil {
+					return o.Err
+				}
+				if page = append(page, o); len(page) == listPage {
+					break
+				}
 			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return err
+		}
+		for _, o := range page {
 			if key, ok := s.keyOf(folder, o.Key); ok && !f(o, key) {
 				return nil
 			}
 		}
-		return ctx.Err()
-	})
+		if len(page) < listPage {
+			return nil
+		}
+		opts.StartAfter = page[listPage-1].Key
+	}
 }
 
 // eachUpload calls f with the unfinished multipart uploads of keys that begin
@@ -120,7 +134,7 @@ func (s *Store) eachUpload(ctx context.Context, prefix, after string, f func(u m
 	for {
 		var page minio.ListMultipartUploadsResult
 		err := s.try(ctx, func(ctx context.Context) (err error) {
-			page, err = s.core.ListMultipartUploads(ctx, s.place.bucket, s.name(prefix), key, id, "", 1000)
+			page, err = s.core.ListMultipartUploads(ctx, s.place.bucket, s.name(prefix), key, id, "", listPage)
 			return err
 		})
 		if err != nil {

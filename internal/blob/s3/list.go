@@ -60,6 +60,7 @@ func (s *Store) List(ctx context.Context, after string, n int) ([]blob.Object, e
 // page lists the first n keys under folder: the size is that of the largest
 // object of a key, the time that of the newest.
 func (s *Store) page(ctx context.Context, folder, after string, n int) (found map[string]blob.Object, err error) {
+	found = map[string]blob.Object{}
 	err = s.eachObject(ctx, folder, "", after, func(o minio.ObjectInfo, key string) bool {
 		got, known := found[key]
 		if !known && len(found) == n {
@@ -71,7 +72,7 @@ func (s *Store) page(ctx context.Context, folder, after string, n int) (found ma
 		}
 		found[key] = got
 		return true
-	}, func() { found = map[string]blob.Object{} })
+	})
 	return found, err
 }
 
@@ -95,7 +96,7 @@ func (s *Store) durable(ctx context.Context, uploads []minio.ObjectMultipartInfo
 		for {
 			var page minio.ListObjectPartsResult
 			err := s.try(ctx, func(ctx context.Context) (err error) {
-				page, err = s.core.ListObjectParts(ctx, s.place.bucket, u.Key, u.UploadID, marker, 1000)
+				page, err = s.core.ListObjectParts(ctx, s.place.bucket, u.Key, u.UploadID, marker, listPage)
 				return err
 			})
 			if isCode(err, "NoSuchUpload") {

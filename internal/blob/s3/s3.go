@@ -48,6 +48,8 @@ const (
 	partsMax = 10_000
 	// deleteBatch is how many objects one request deletes (S3's limit).
 	deleteBatch = 1000
+	// listPage is how many names one request lists (S3's limit).
+	listPage = 1000
 	// linkTime is how long a presigned address works: it is followed at once.
 	linkTime = 10 * time.Minute
 )
