@@ -217,7 +217,7 @@ var allFaults = map[string]s3test.Fault{
 	"busy": s3test.Busy, "full": s3test.Full, "cut": s3test.Cut, "lost": s3test.Lost, "half": s3test.Half, "corrupt": s3test.Corrupt, "hang": s3test.Hang,
 }
 
-// TestFaults writes an object of three parts in three sittings, publishes, reads
+// TestFaults writes an object of two parts in three sittings, publishes, reads
 // and deletes it, while one operation fails: once, which nobody may notice, or
 // for good. Then the sitting's error is one that says so, and what was kept
 // before it can be gone on with.
@@ -258,7 +258,7 @@ func faultCase(t *broken, fault func(s3test.Op, int) s3test.Fault, mayFail bool,
 		t.must(nil, err)
 	}
 	t.s = s
-	key, text := blob.NewKey(time.Now()), noise(3, 2*s3.PartSize+1000)
+	key, text := blob.NewKey(time.Now()), noise(3, s3.PartSize+2000)
 	// step does it again without the fault where it fails, as a client does.
 	step := func(f func() error) {
 		t.Helper()

@@ -165,13 +165,13 @@ func startServer(program string) (endpoint string, err error) {
 		cmd.Wait()
 		return "", fmt.Errorf("versitygw: %w\n%s", err, log)
 	}
-	alive = stdin
+	alive = append(alive, stdin)
 	return "http://" + addr, nil
 }
 
-// alive is the supervisor's standard input. It must stay reachable: what is
-// collected as garbage is closed.
-var alive io.Closer
+// alive holds the supervisors' standard inputs. They must stay reachable: what
+// is collected as garbage is closed.
+var alive []io.Closer
 
 // await asks until the server answers.
 func await(url string) error {
