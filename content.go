@@ -92,6 +92,15 @@ type Blob struct {
 	Body io.ReadSeekCloser
 }
 
+// BlobLinker is a ContentReader whose clients may fetch large blobs from storage
+// by themselves. Only the protocol edge asks it; whoever needs the bytes here
+// calls OpenBlob.
+type BlobLinker interface {
+	// LinkBlob returns an address from which the blob can be read for some
+	// minutes without credentials, by whoever has it. Empty: use OpenBlob.
+	LinkBlob(ctx context.Context, repo Repo, digest Digest) (url string, err error)
+}
+
 // Upload is one session of a blob upload. Its methods are not safe for
 // concurrent use; two sessions opened for the same id exclude each other
 // (CodeConflict).

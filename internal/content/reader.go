@@ -95,6 +95,25 @@ func wrongLength(got, want int64) string {
 
 const inlineDamage = "has other bytes in its row than were pushed"
 
+// LinkBlob implements [gatehouse.BlobLinker]: one query, or none where storage
+// gives no addresses. A blob that lies in its row has none.
+func (c *Content) LinkBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (string, error) {
+	l, ok := c.store.(blob.Linker)
+	if !ok || !l.Links() {
+		return "", nil
+	}
+	b, err := c.repoBlob(ctx, repo, digest)
+	if err != nil || b.StorageKey == "" {
+		return "", err
+	}
+	if b.Withheld {
+		return "", errDamaged("the stored bytes of blob %s have been damaged", digest)
+	}
+	return l.Link(ctx, b.StorageKey)
+}
+
+var _ gatehouse.BlobLinker = (*Content)(nil)
+
 type inlineBody struct{ *bytes.Reader }
 
 func (inlineBody) Close() error { return nil }

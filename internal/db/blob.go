@@ -234,11 +234,12 @@ func (t *Tx) Blobs(ctx context.Context, after int64, n int) ([]Blob, error) {
 	return out, nil
 }
 
-// KeyNamed reports whether any row, of a blob or of an upload, names a storage
-// key. A stored key that no row names is garbage.
+// KeyNamed reports whether any row, of a blob, an upload or an advisory file,
+// names a storage key. A stored key that no row names is garbage.
 func (t *Tx) KeyNamed(ctx context.Context, key string) (bool, error) {
 	var n int
-	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)`, key).Scan(&n)
+	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)
+		+ (SELECT COUNT(*) FROM advisory_file WHERE storage_key = $1)`, key).Scan(&n)
 	if err != nil {
 		return false, unavailable(err)
 	}

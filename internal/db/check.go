@@ -15,6 +15,7 @@ type KeyOwner int
 const (
 	KeyOfUpload KeyOwner = iota + 1 // a session, open or dropped
 	KeyOfBlob                       // a blob, live or withheld
+	KeyOfFile                       // a file of advisories: it is checked by who reads it
 )
 
 // NamedKey is a storage key with the row that names it.
@@ -39,6 +40,7 @@ var namers = []struct {
 	{KeyOfUpload, `SELECT storage_key, 0, id, NULL, CASE WHEN hash_state IS NULL THEN 0 ELSE size END, state FROM upload
 		WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
 	{KeyOfBlob, `SELECT storage_key, id, '', digest, size, state FROM blob WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
+	{KeyOfFile, `SELECT storage_key, 0, '', NULL, 0, 0 FROM advisory_file WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
 }
 
 // NamedKeys lists the storage keys that rows name in byte order after the given

@@ -31,7 +31,10 @@ func (s *server) getBlob(c *call) error {
 		}
 		blob = &gatehouse.Blob{Descriptor: d, Body: &unread{size: d.Size}}
 	} else {
-		var err error
+		sent, err := s.redirectBlob(c)
+		if err != nil || sent {
+			return err
+		}
 		if blob, err = s.content.OpenBlob(c.ctx, c.repo, c.digest); err != nil {
 			return err
 		}
@@ -47,6 +50,26 @@ func (s *server) getBlob(c *call) error {
 	}
 	http.ServeContent(c.w, c.r, "", time.Time{}, blob.Body)
 	return nil
+}
+
+// redirectBlob sends the client to storage, where that gives addresses. The
+// client asks there with its Range header, and without our credentials. The
+// address works for some minutes, so that nobody may keep the answer.
+func (s *server) redirectBlob(c *call) (sent bool, err error) {
+	l, ok := s.content.(gatehouse.BlobLinker)
+	if !ok {
+		return false, nil
+	}
+	url, err := l.LinkBlob(c.ctx, c.repo, c.digest)
+	if err != nil || url == "" {
+		return false, err
+	}
+	h := c.header()
+	h.Set("Location", url)
+	h.Set("Docker-Content-Digest", string(c.digest))
+	h.Set("Cache-Control", "no-store")
+	c.w.empty(http.StatusTemporaryRedirect)
+	return true, nil
 }
 
 // getManifest serves end-3, GET and HEAD. The stored bytes are served as they

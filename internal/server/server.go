@@ -109,7 +109,7 @@ func (s *Server) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.advisories, err = pipeline.OpenAdvisories(s.db, filepath.Join(dir, "advisories")); err != nil {
+	if s.advisories, err = pipeline.OpenAdvisories(s.db, store, filepath.Join(dir, "advisories")); err != nil {
 		return err
 	}
 	s.stop = append(s.stop, s.advisories.Close)
