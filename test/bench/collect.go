@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -33,7 +34,8 @@ func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if exec.CommandContext(ctx, binary, "gc", "run", "--help").Run() != nil {
+	help, err := exec.CommandContext(ctx, binary, "gc", "run", "--help").Output()
+	if err != nil || !strings.Contains(string(help), "gatehouse gc run") {
 		return nil, errors.New("this build has no command `gatehouse gc run`")
 	}
 	data := filepath.Join(b.work, "collect")
@@ -47,7 +49,7 @@ func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 		return nil, err
 	}
 	fmt.Fprintf(b.log, "    filled %d blobs in %.0f s\n", collectBlobs, time.Since(start).Seconds())
-	s, err := startServer(ctx, binary, data, "--log-level", "error", "--gc-grace", "0s", "--gc-tombstone", "0s")
+	s, err := startServerWith(ctx, []string{"GATEHOUSE_GC_GRACE=0s", "GATEHOUSE_GC_TOMBSTONE=0s"}, binary, data, "--log-level", "error")
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +137,7 @@ func collect(ctx context.Context, binary string, s *server, garbage string, kept
 		return 0, err
 	}
 	run := exec.CommandContext(ctx, binary, "gc", "run", "--server", s.url)
-	run.Env = append(run.Environ(), "GATEHOUSE_USER=admin", "GATEHOUSE_PASSWORD="+adminPassword)
+	run.Env = append(run.Environ(), "GATEHOUSE_USERNAME=admin", "GATEHOUSE_PASSWORD="+adminPassword)
 	if _, err := runUsed(run); err != nil {
 		return 0, err
 	}
