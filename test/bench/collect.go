@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -49,7 +50,11 @@ func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 		return nil, err
 	}
 	fmt.Fprintf(b.log, "    filled %d blobs in %.0f s\n", collectBlobs, time.Since(start).Seconds())
-	s, err := startServerWith(ctx, []string{"GATEHOUSE_GC_GRACE=0s", "GATEHOUSE_GC_TOMBSTONE=0s"}, binary, data, "--log-level", "error")
+	config := data + ".yaml"
+	if err := os.WriteFile(config, []byte("gc-grace: 0s\ngc-tombstone: 0s\n"), 0o600); err != nil {
+		return nil, err
+	}
+	s, err := startServer(ctx, binary, data, "--log-level", "error", "--config", config)
 	if err != nil {
 		return nil, err
 	}

@@ -33,11 +33,6 @@ type server struct {
 // startServer starts the server on a data directory and waits for its first
 // answer.
 func startServer(ctx context.Context, binary, data string, flags ...string) (*server, error) {
-	return startServerWith(ctx, nil, binary, data, flags...)
-}
-
-// startServerWith adds variables to the server's environment.
-func startServerWith(ctx context.Context, env []string, binary, data string, flags ...string) (*server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -50,7 +45,7 @@ func startServerWith(ctx context.Context, env []string, binary, data string, fla
 	s.cmd = exec.CommandContext(ctx, binary, append([]string{"serve", "--listen", "127.0.0.1:0",
 		"--admission-listen", admission, "--data", data, "--ready-file", ready}, flags...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.output, s.output
-	s.cmd.Env = append(append(os.Environ(), "GATEHOUSE_ADMIN_PASSWORD="+adminPassword), env...)
+	s.cmd.Env = append(os.Environ(), "GATEHOUSE_ADMIN_PASSWORD="+adminPassword)
 	start := time.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
