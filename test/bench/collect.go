@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -28,8 +27,8 @@ const (
 )
 
 // measureCollect deletes a manifest that is the last to need ten thousand
-// blobs, with the grace and the tombstone delay at 0, and measures how long
-// their files remain; meanwhile clients pull another image.
+// blobs, asks for a collection that takes grace and tombstone delay as over, and
+// measures how long their files remain; meanwhile clients pull another image.
 func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 	binary, err := b.buildGatehouse(ctx)
 	if err != nil {
@@ -50,11 +49,7 @@ func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 		return nil, err
 	}
 	fmt.Fprintf(b.log, "    filled %d blobs in %.0f s\n", collectBlobs, time.Since(start).Seconds())
-	config := data + ".yaml"
-	if err := os.WriteFile(config, []byte("gc-grace: 0s\ngc-tombstone: 0s\n"), 0o600); err != nil {
-		return nil, err
-	}
-	s, err := startServer(ctx, binary, data, "--log-level", "error", "--config", config)
+	s, err := startServer(ctx, binary, data, "--log-level", "error")
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +136,7 @@ func collect(ctx context.Context, binary string, s *server, garbage string, kept
 	if _, err := c.want(http.StatusAccepted, "DELETE", "bench/garbage", "/v2/bench/garbage/manifests/"+garbage, nil); err != nil {
 		return 0, err
 	}
-	run := exec.CommandContext(ctx, binary, "gc", "run", "--server", s.url)
+	run := exec.CommandContext(ctx, binary, "gc", "run", "--ignore-windows", "--yes", "--server", s.url)
 	run.Env = append(run.Environ(), "GATEHOUSE_USERNAME=admin", "GATEHOUSE_PASSWORD="+adminPassword)
 	if _, err := runUsed(run); err != nil {
 		return 0, err
