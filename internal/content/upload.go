@@ -226,15 +226,23 @@ func (u *upload) appendStored(ctx context.Context, head []byte, r io.Reader) err
 func (u *upload) copy(ctx context.Context, w io.Writer, size int64, head []byte, r io.Reader) (_ int64, readErr, err error) {
 	buf := u.c.buffers.Get().(*[copyBufferSize]byte)
 	defer u.c.buffers.Put(buf)
-	part := head
+	n := copy(buf[:], head)
 	for {
-		if size+int64(len(part)) > u.c.opts.UploadSizeMax {
+		// Whole buffers at round offsets: what a socket yields at a time would
+		// cut the file, and so the page cache, into small odd pieces.
+		limit := int(copyBufferSize - size%copyBufferSize)
+		for n < limit && readErr == nil && ctx.Err() == nil {
+			var more int
+			more, readErr = r.Read(buf[n:limit])
+			n += more
+		}
+		if size+int64(n) > u.c.opts.UploadSizeMax {
 			return size, nil, u.tooLarge()
 		}
-		if _, err := w.Write(part); err != nil {
+		if _, err := w.Write(buf[:n]); err != nil {
 			return size, nil, err
 		}
-		size += int64(len(part))
+		size, n = size+int64(n), 0
 		switch {
 		case errors.Is(readErr, io.EOF):
 			return size, nil, nil
@@ -246,9 +254,6 @@ func (u *upload) copy(ctx context.Context, w io.Writer, size int64, head []byte,
 			}
 			return size, ctx.Err(), nil
 		}
-		var n int
-		n, readErr = r.Read(buf[:])
-		part = buf[:n]
 	}
 }
 

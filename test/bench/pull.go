@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -109,7 +110,7 @@ func measureBlob(ctx context.Context, b *bench) (rows []row, err error) {
 		if err := settled(p.ours); err != nil {
 			return rows, err
 		}
-		got, err := blobSize(ctx, b, p, repo, layer)
+		got, err := blobSize(ctx, p, repo, layer)
 		rows = append(rows, got...)
 		if err != nil {
 			return rows, err
@@ -118,9 +119,9 @@ func measureBlob(ctx context.Context, b *bench) (rows []row, err error) {
 	return rows, nil
 }
 
-func blobSize(ctx context.Context, b *bench, p *pair, repo string, layer blobBytes) (rows []row, err error) {
-	file := filepath.Join(b.work, "bare-"+layer.digest[len("sha256:"):])
-	if err := os.WriteFile(file, layer.body, 0o600); err != nil {
+func blobSize(ctx context.Context, p *pair, repo string, layer blobBytes) (rows []row, err error) {
+	file, err := p.server.blobFile(int64(len(layer.body)))
+	if err != nil {
 		return nil, err
 	}
 	bare, err := startBare(ctx, file)
@@ -149,6 +150,25 @@ func blobSize(ctx context.Context, b *bench, p *pair, repo string, layer blobByt
 		rows = append(rows, beside(what+bare.name, bareLimit, p.ours, &bare.target, [][]measured{got[0], got[2]})...)
 	}
 	return rows, nil
+}
+
+// blobFile finds the one stored file of that size: the bare server serves the
+// very same one, since how a file was written shows in how fast it is read.
+func (s *server) blobFile(size int64) (path string, err error) {
+	err = filepath.WalkDir(filepath.Join(s.data, "blobs"), func(at string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Size() == size {
+			path = at
+		}
+		return err
+	})
+	if err == nil && path == "" {
+		err = fmt.Errorf("no stored file has %d bytes", size)
+	}
+	return path, err
 }
 
 // serveFileCommand makes this program the bare server: what the blobs of a
