@@ -31,9 +31,9 @@ func (c *Content) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 }
 
 // OpenBlob implements [gatehouse.ContentReader]: one query at most and, unless
-// the blob is inline, one open. CodeDamaged: the bytes are missing or are not those that
-// were pushed; they are not handed out, and a push of the same digest replaces
-// them.
+// the blob is inline, one open. CodeDamaged: the bytes are missing or are not
+// those that were pushed; they are not handed out, and a push of the same digest
+// replaces them.
 func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Blob, error) {
 	b, err := c.repoBlob(ctx, repo, digest)
 	if err != nil {
