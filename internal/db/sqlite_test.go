@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +27,45 @@ func open(t *testing.T, path string) *db.DB {
 
 func TestSQLite(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T) *db.DB { return open(t, filepath.Join(t.TempDir(), "gatehouse.db")) })
+}
+
+// TestSQLiteTurns: writers take turns, so that a transaction sees all that was
+// written before it.
+func TestSQLiteTurns(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				err := d.Write(t.Context(), func(tx *db.Tx) error {
+					events, err := tx.Events(t.Context(), 0, 1000)
+					if err != nil {
+						return err
+					}
+					return tx.AddEvent(t.Context(), gatehouse.Event{Type: "n", Tag: fmt.Sprint(len(events))})
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	err := d.Read(t.Context(), func(tx *db.Tx) error {
+		events, err := tx.Events(t.Context(), 0, 1000)
+		for i, e := range events {
+			if e.Tag != fmt.Sprint(i) {
+				t.Fatalf("event %d saw %s before it", i, e.Tag)
+			}
+		}
+		if len(events) != 80 {
+			t.Errorf("%d events, want 80", len(events))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestReopen: what was committed is there for the next process, and so is the
