@@ -7,8 +7,6 @@ import (
 // TestPostgres runs the tests again on PostgreSQL: see dbtest.At.
 func TestPostgres(t *testing.T) {
 	t.Run("ContentInMemory", TestContentInMemory)
-	t.Run("StorageFaults", TestStorageFaults)
-	t.Run("CrashBetweenTransactions", TestCrashBetweenTransactions)
 	t.Run("CommitAgain", TestCommitAgain)
 	t.Run("ParallelChanges", TestParallelChanges)
 	t.Run("Simulation", TestSimulation)

@@ -133,7 +133,7 @@ func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
 }
 
 func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error) error {
-	tx, err := d.write.BeginTx(ctx, d.dialect.writes)
+	tx, err := d.begin(ctx, d.write, d.dialect.writes)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -162,7 +162,7 @@ func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error) error {
 
 // Read runs f in one read transaction: everything that it sees is of one moment.
 func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
-	tx, err := d.read.BeginTx(ctx, d.dialect.reads)
+	tx, err := d.begin(ctx, d.read, d.dialect.reads)
 	if err != nil {
 		return unavailable(err)
 	}

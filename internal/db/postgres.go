@@ -79,7 +79,7 @@ func OpenPostgres(ctx context.Context, rawURL string, opts Options) (*DB, error)
 // quote nothing that may be a part of the password.
 func parsePostgres(rawURL string) (*pgx.ConnConfig, int, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil || u.Opaque != "" {
+	if err != nil || u.Opaque != "" || strings.Contains(rawURL, "#") {
 		return nil, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "the database URL cannot be read").WithHint(postgresExample)
 	}
 	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
@@ -162,11 +162,12 @@ func openFailed(config *pgx.ConnConfig, err error) error {
 	}
 	what := "couldn't open the database " + config.Database + " at " + net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port)))
 	var ge *gatehouse.Error
-	if errors.As(err, &ge) {
-		return gatehouse.Errorf(ge.Code, "%s: %w", what, err).WithHint("%s", ge.Hint)
-	}
 	var pe *pgconn.PgError
-	if !errors.As(err, &pe) {
+	switch {
+	case errors.As(err, &pe): // see below
+	case errors.As(err, &ge):
+		return gatehouse.Errorf(ge.Code, "%s: %w", what, err).WithHint("%s", ge.Hint)
+	default:
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s: it does not answer: %w", what, err).
 			WithHint("is PostgreSQL running there, and do host, port and sslmode fit?")
 	}
@@ -180,6 +181,19 @@ func openFailed(config *pgx.ConnConfig, err error) error {
 	}
 	err = unavailable(err)
 	return gatehouse.Errorf(gatehouse.CodeOf(err), "%s: %w", what, err)
+}
+
+// begin begins a transaction. After the server was restarted every connection of
+// the pool is broken, which shows when it is used first: nothing was done on it
+// then, so that the next one is tried. That a new one cannot be made is an error.
+func (d *DB) begin(ctx context.Context, pool *sql.DB, opts *sql.TxOptions) (*sql.Tx, error) {
+	for tries := pool.Stats().MaxOpenConnections; ; tries-- {
+		tx, err := pool.BeginTx(ctx, opts)
+		var refused *pgconn.ConnectError
+		if err == nil || d.replicas == nil || tries <= 0 || ctx.Err() != nil || errors.As(err, &refused) {
+			return tx, err
+		}
+	}
 }
 
 // pgConnector opens connections that count their statements.

@@ -169,12 +169,16 @@ func (s *Server) Database(t testing.TB, with string) string {
 // Kill stops the server as a crash does: pg_ctl stop -m immediate.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
-	_, err := io.WriteString(s.leash, "stop\n")
-	<-s.ended // with an error: this is no good end
-	if err := errors.Join(err, s.leash.Close()); err != nil {
+	leash := s.leash
+	s.leash = nil
+	_, err := io.WriteString(leash, "stop\n")
+	if err != nil {
+		leash.Close()
+	}
+	<-s.ended // with an error: this is no good end; and the leash is closed
+	if err != nil {
 		t.Fatal(err)
 	}
-	s.leash = nil
 }
 
 // Start starts the server again after [Server.Kill] and waits until it answers.

@@ -1,0 +1,647 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
+)
+
+// patience bounds what must come to pass; nothing depends on how fast.
+const patience = 60 * time.Second
+
+var tester = gatehouse.Actor{Name: "tester"}
+
+// pair is two replicas on one database.
+type pair struct {
+	*testing.T
+	url string
+	d   [2]*db.DB
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{T: t, url: dbtest.Postgres(t)}
+	for i := range p.d {
+		p.d[i] = dbtest.Open(t, p.url, db.Options{})
+	}
+	return p
+}
+
+func (p *pair) write(i int, f func(*db.Tx) error) {
+	p.Helper()
+	if err := p.d[i].Write(p.Context(), f); err != nil {
+		p.Error(err)
+	}
+}
+
+// together runs f n times on each replica at once.
+func (p *pair) together(n int, f func(d *db.DB, i int) error) {
+	p.Helper()
+	var wg sync.WaitGroup
+	for i := range n * len(p.d) {
+		wg.Go(func() {
+			if err := f(p.d[i%len(p.d)], i); err != nil {
+				p.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (p *pair) wait(c <-chan struct{}, what string) {
+	p.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		p.Fatalf("%s never came", what)
+	}
+}
+
+// manifest adds a manifest and returns where tags may point.
+func (p *pair) manifest(repo gatehouse.Repo, body string) (to db.TagTarget) {
+	p.Helper()
+	p.write(0, func(tx *db.Tx) (err error) {
+		to = db.TagTarget{Repo: repo, Digest: gatehouse.DigestOf([]byte(body))}
+		if to.RepoID, err = tx.EnsureRepo(p.Context(), repo); err != nil {
+			return err
+		}
+		m := db.NewManifest{RepoID: to.RepoID, Manifest: gatehouse.Manifest{Body: []byte(body), Descriptor: gatehouse.Descriptor{Digest: to.Digest}}}
+		to.ManifestID, _, err = tx.AddManifest(p.Context(), m)
+		return err
+	})
+	return to
+}
+
+// TestSameAtOnce: many pushes of the same repository, blob, manifest and tag
+// make one row each, and all of them know it.
+func TestSameAtOnce(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	for round := range 5 {
+		repo := gatehouse.Repo(fmt.Sprint("repo", round))
+		body := []byte(fmt.Sprint("body", round))
+		digest := gatehouse.DigestOf(body)
+		var mu sync.Mutex
+		ids := map[[3]int64]int{}
+		blobs, manifests, moves, accounts := 0, 0, 0, 0
+		p.together(4, func(d *db.DB, i int) error {
+			var id [3]int64
+			var won, created, moved, added bool
+			err := d.Write(ctx, func(tx *db.Tx) (err error) {
+				if id[0], err = tx.EnsureRepo(ctx, repo); err != nil {
+					return err
+				}
+				if id[1], won, err = tx.AddBlob(ctx, db.Blob{Digest: digest, Size: 1, StorageKey: fmt.Sprint("key", round, i)}); err != nil {
+					return err
+				}
+				if err := tx.LinkBlob(ctx, id[0], id[1], tx.Now().Add(time.Hour)); err != nil {
+					return err
+				}
+				m := db.NewManifest{RepoID: id[0], Blobs: []db.ManifestBlob{{BlobID: id[1], Kind: db.LayerBlob}},
+					Manifest: gatehouse.Manifest{Body: body, Descriptor: gatehouse.Descriptor{Digest: digest}}}
+				if id[2], created, err = tx.AddManifest(ctx, m); err != nil {
+					return err
+				}
+				if added, err = tx.AddAccount(ctx, tester, db.Account{Name: string(repo)}); err != nil {
+					return err
+				}
+				moved, err = tx.MoveTag(ctx, tester, db.TagTarget{Repo: repo, RepoID: id[0], ManifestID: id[2], Digest: digest}, "v1")
+				return err
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			ids[id]++
+			for n, yes := range map[*int]bool{&blobs: won, &manifests: created, &moves: moved, &accounts: added} {
+				if yes {
+					*n++
+				}
+			}
+			return err
+		})
+		for id := range ids {
+			if slices.Contains(id[:], 0) {
+				t.Errorf("a row without an id: %v", id)
+			}
+		}
+		if len(ids) != 1 || blobs != 1 || manifests != 1 || moves != 1 || accounts != 1 {
+			t.Errorf("%d sets of ids; %d blobs, %d manifests, %d tags, %d accounts were added", len(ids), blobs, manifests, moves, accounts)
+		}
+	}
+}
+
+// TestTagHistoryIsAChain: however tags are moved, created and deleted at once,
+// each change begins where the one before ended.
+func TestTagHistoryIsAChain(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	targets := []db.TagTarget{p.manifest("a", "one"), p.manifest("a", "two"), p.manifest("a", "three")}
+	p.together(4, func(d *db.DB, i int) error {
+		for n := range 25 {
+			err := d.Write(ctx, func(tx *db.Tx) error {
+				if (i+n)%4 == 3 {
+					err := tx.DeleteTag(ctx, tester, "a", "v1")
+					if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+						return nil
+					}
+					return err
+				}
+				_, err := tx.MoveTag(ctx, tester, targets[(i*7+n)%3], "v1")
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	err := p.d[0].Read(ctx, func(tx *db.Tx) error {
+		history, err := tx.TagHistory(ctx, "a", "v1", 1000)
+		slices.Reverse(history)
+		var last gatehouse.Digest
+		for i, c := range history {
+			if c.Old != last || c.New == last {
+				t.Fatalf("change %d of %d is from %q to %q, after %q", i, len(history), c.Old, c.New, last)
+			}
+			last = c.New
+		}
+		if len(history) < 20 {
+			t.Errorf("only %d changes", len(history))
+		}
+		now, tagErr := tx.ManifestByTag(ctx, "a", "v1")
+		if last == "" && gatehouse.CodeOf(tagErr) != gatehouse.CodeNotFound || last != "" && (tagErr != nil || now.Digest != last) {
+			t.Errorf("the history ends at %q, the tag is %v, %v", last, now, tagErr)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDeletedManifestTakesOnlyItsTags: a tag that is moved away while its
+// manifest is being deleted stays.
+func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	one, two := p.manifest("a", "one"), p.manifest("a", "two")
+	p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, one, "v1"); return err })
+	moved, deleting, deleted := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(deleted)
+		<-moved // but not committed
+		p.write(1, func(tx *db.Tx) error {
+			id, err := tx.OwnManifest(ctx, "a", one.Digest)
+			if err != nil {
+				return err
+			}
+			close(deleting)
+			tags, err := tx.TagsOf(ctx, id) // waits
+			if err != nil {
+				return err
+			}
+			if len(tags) != 0 {
+				t.Errorf("it would delete %q", tags)
+			}
+			return tx.DeleteManifest(ctx, id)
+		})
+	}()
+	p.write(0, func(tx *db.Tx) error {
+		_, err := tx.MoveTag(ctx, tester, two, "v1")
+		close(moved)
+		<-deleting
+		return err
+	})
+	p.wait(deleted, "the deletion")
+	// And a push that counts on a manifest keeps it: the deletion waits, then sees the tag.
+	begun, tagged := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(tagged)
+		p.write(0, func(tx *db.Tx) error {
+			if _, err := tx.ManifestID(ctx, "a", two.Digest); err != nil {
+				return err
+			}
+			close(begun)
+			_, err := tx.MoveTag(ctx, tester, two, "v2")
+			return err
+		})
+	}()
+	<-begun
+	p.write(1, func(tx *db.Tx) error {
+		id, err := tx.OwnManifest(ctx, "a", two.Digest)
+		if err != nil {
+			return err
+		}
+		tags, err := tx.TagsOf(ctx, id)
+		if !slices.Equal(tags, []string{"v1", "v2"}) {
+			t.Errorf("tags %q, want v1 and the one that came meanwhile", tags)
+		}
+		return err
+	})
+	<-tagged
+}
+
+// TestBlobLinkIsGuarded: a push that finds a blob, and a deletion of the link to
+// it, are one after the other.
+func TestBlobLinkIsGuarded(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	digest := gatehouse.DigestOf([]byte("x"))
+	var repo, blob int64
+	link := func(tx *db.Tx) (err error) {
+		if repo, err = tx.EnsureRepo(ctx, "a"); err != nil {
+			return err
+		}
+		if blob, _, err = tx.AddBlob(ctx, db.Blob{Digest: digest, Size: 1, Inline: []byte("x")}); err != nil {
+			return err
+		}
+		return tx.LinkBlob(ctx, repo, blob, tx.Now().Add(time.Hour))
+	}
+	p.write(0, link)
+	owned, asked := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(asked)
+		<-owned
+		p.write(1, func(tx *db.Tx) error { // the push comes second: it must not see the link
+			held, err := tx.HeldBlobs(ctx, repo, []gatehouse.Digest{digest})
+			if len(held) != 0 {
+				t.Errorf("a blob whose link is gone is held: %v", held)
+			}
+			return err
+		})
+	}()
+	p.write(0, func(tx *db.Tx) error {
+		b, err := tx.OwnBlob(ctx, "a", digest)
+		if err != nil {
+			return err
+		}
+		close(owned)
+		return tx.UnlinkBlob(ctx, repo, b.ID)
+	})
+	<-asked
+	p.write(0, link)
+	held, judged := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(judged)
+		<-held
+		p.write(1, func(tx *db.Tx) error { // the deletion comes second: it must see the manifest
+			b, err := tx.OwnBlob(ctx, "a", digest)
+			if err != nil {
+				return err
+			}
+			if _, needed, err := tx.BlobNeeded(ctx, repo, b.ID); err != nil || !needed {
+				t.Errorf("a blob that was pushed for is not needed: %v", err)
+			}
+			return nil
+		})
+	}()
+	p.write(0, func(tx *db.Tx) error {
+		if _, err := tx.HeldBlobs(ctx, repo, []gatehouse.Digest{digest}); err != nil {
+			return err
+		}
+		close(held)
+		_, _, err := tx.AddManifest(ctx, db.NewManifest{RepoID: repo, Blobs: []db.ManifestBlob{{BlobID: blob, Kind: db.LayerBlob}},
+			Manifest: gatehouse.Manifest{Body: []byte("m"), Descriptor: gatehouse.Descriptor{Digest: gatehouse.DigestOf([]byte("m"))}}})
+		return err
+	})
+	<-judged
+}
+
+// TestDeadlockIsRunAgain: two transactions that want each other's rows both
+// succeed, the second one in another run.
+func TestDeadlockIsRunAgain(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	to := p.manifest("a", "one")
+	other := p.manifest("a", "two")
+	tags := []string{"v1", "v2"}
+	for _, tag := range tags {
+		p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, to, tag); return err })
+	}
+	var met sync.WaitGroup
+	met.Add(2)
+	var mu sync.Mutex
+	runs := 0
+	p.together(1, func(d *db.DB, i int) error {
+		first := true
+		return d.Write(ctx, func(tx *db.Tx) error {
+			mu.Lock()
+			runs++
+			mu.Unlock()
+			_, err := tx.MoveTag(ctx, tester, other, tags[i])
+			if first {
+				first = false
+				met.Done()
+				met.Wait()
+			}
+			if err != nil {
+				return err
+			}
+			_, err = tx.MoveTag(ctx, tester, to, tags[1-i])
+			return err
+		})
+	})
+	if runs != 3 {
+		t.Errorf("%d runs of two transactions, want 3", runs)
+	}
+}
+
+// TestJobsAreClaimedOnce by one replica, and never two of a key at once.
+func TestJobsAreClaimedOnce(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	const jobs = 60
+	p.together(2, func(d *db.DB, i int) error {
+		for n := range jobs {
+			err := d.Write(ctx, func(tx *db.Tx) error {
+				_, err := tx.AddJob(ctx, "k", fmt.Sprint(n), []byte("a"), time.Time{})
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var mu sync.Mutex
+	running, runs := map[string]bool{}, map[int64]int{}
+	p.together(4, func(d *db.DB, i int) error {
+		for {
+			var j db.Job
+			var ok bool
+			err := d.Write(ctx, func(tx *db.Tx) (err error) {
+				j, ok, err = tx.ClaimJob(ctx, []string{"k"}, fmt.Sprint("worker", i), tx.Now().Add(time.Hour))
+				return err
+			})
+			if err != nil || !ok {
+				return err
+			}
+			mu.Lock()
+			if running[j.Key] {
+				t.Errorf("two jobs %s run at once", j.Key)
+			}
+			running[j.Key] = true
+			runs[j.ID]++
+			mu.Unlock()
+			retry := j.Attempts == 1 && j.ID%5 == 0 && j.Payload[0] == 'a'
+			var adding sync.WaitGroup
+			if retry {
+				adding.Go(func() { // the same work becomes ready twice at this very moment
+					err := p.d[i%2].Write(ctx, func(tx *db.Tx) error {
+						_, err := tx.AddJob(ctx, j.Kind, j.Key, []byte("b"), time.Time{})
+						return err
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			mu.Lock()
+			running[j.Key] = false
+			mu.Unlock()
+			err = d.Write(ctx, func(tx *db.Tx) error {
+				if retry {
+					return tx.RetryJob(ctx, j.ID, j.Lease, tx.Now(), "again")
+				}
+				return tx.FinishJob(ctx, j.ID, j.Lease)
+			})
+			adding.Wait()
+			if err != nil {
+				return err
+			}
+		}
+	})
+	for id, n := range runs {
+		if n > 2 || n == 2 && id%5 != 0 {
+			t.Errorf("job %d ran %d times", id, n)
+		}
+	}
+	err := p.d[0].Read(ctx, func(tx *db.Tx) error {
+		left, err := tx.CountJobs(ctx, db.JobFilter{States: []db.JobState{db.JobReady, db.JobLeased}})
+		if left != 0 || len(runs) < jobs {
+			t.Errorf("%d of at least %d jobs ran, %d are left", len(runs), jobs, left)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPolicyVersion: it never goes back, and every change changes it, in which
+// order ever the transactions began.
+func TestPolicyVersion(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	version := func(i int) (v int64, sources []string) {
+		err := p.d[i].Read(ctx, func(tx *db.Tx) (err error) {
+			if v, err = tx.PolicyVersion(ctx); err != nil {
+				return err
+			}
+			docs, err := tx.Policies(ctx)
+			for _, doc := range docs {
+				sources = append(sources, doc.Name+"="+doc.Source)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return v, sources
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.together(2, func(d *db.DB, i int) error {
+			for n := range 20 {
+				err := d.Write(ctx, func(tx *db.Tx) error {
+					if err := tx.AddEvent(ctx, gatehouse.Event{Type: "draws a seq before its turn"}); err != nil {
+						return err
+					}
+					return tx.PutPolicy(ctx, tester, fmt.Sprint(i), fmt.Sprint(n))
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}()
+	seen := map[int64]string{}
+	var last int64
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		v, sources := version(int(last % 2))
+		if v < last {
+			t.Fatalf("version %d after %d", v, last)
+		}
+		last = v
+		if was, ok := seen[v]; ok && was != fmt.Sprint(sources) {
+			t.Fatalf("version %d is %s and %s", v, was, sources)
+		}
+		seen[v] = fmt.Sprint(sources)
+	}
+	p.write(0, func(tx *db.Tx) error { return tx.DeletePolicy(ctx, tester, "0") })
+	if v, _ := version(1); v <= last {
+		t.Errorf("version %d after a deletion, %d before", v, last)
+	}
+}
+
+// TestGenerations: one that was built upon an old one is refused, and the one in
+// force stays while a matching transaction runs.
+func TestGenerations(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	name := func(s string) gatehouse.Digest { return gatehouse.DigestOf([]byte(s)) }
+	var first db.Generation
+	p.write(0, func(tx *db.Tx) (err error) {
+		if first, err = tx.AddGeneration(ctx, db.Generation{Digest: name("first")}); err != nil {
+			return err
+		}
+		return tx.MatchGeneration(ctx, first.ID)
+	})
+	var mu sync.Mutex
+	var added, refused int
+	p.together(3, func(d *db.DB, i int) error {
+		err := d.Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.AddGeneration(ctx, db.Generation{Digest: name(fmt.Sprint(i)), Parent: first.Digest})
+			return err
+		})
+		mu.Lock()
+		defer mu.Unlock()
+		switch gatehouse.CodeOf(err) {
+		case "":
+			added++
+		case gatehouse.CodeConflict:
+			refused++
+			err = nil
+		}
+		return err
+	})
+	if added != 1 || refused != 5 {
+		t.Errorf("%d were added upon the first, %d refused", added, refused)
+	}
+	matching, matched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(matched)
+		<-matching
+		p.write(1, func(tx *db.Tx) error {
+			if err := tx.Matching(ctx); err != nil {
+				return err
+			}
+			next, _, err := tx.NewestGeneration(ctx)
+			if err != nil {
+				return err
+			}
+			return tx.MatchGeneration(ctx, next.ID)
+		})
+	}()
+	p.write(0, func(tx *db.Tx) error {
+		if err := tx.Matching(ctx); err != nil {
+			return err
+		}
+		close(matching)
+		for range 20 {
+			if now, _, err := tx.CurrentGeneration(ctx); err != nil || now.ID != first.ID {
+				t.Errorf("generation %d came into force in the middle: %v", now.ID, err)
+			}
+		}
+		select {
+		case <-matched:
+			t.Error("two matching transactions ran at once")
+		default:
+		}
+		return nil
+	})
+	<-matched
+}
+
+// TestLease: one holder at a time, also of many who want it; what it does not
+// give back runs out.
+func TestLease(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	var mu sync.Mutex
+	var holders []string
+	p.together(4, func(d *db.DB, i int) error {
+		return d.Write(ctx, func(tx *db.Tx) error {
+			holder := fmt.Sprint(i)
+			taken, err := tx.TakeLease(ctx, "sweep", holder, tx.Now().Add(time.Hour))
+			if taken {
+				mu.Lock()
+				holders = append(holders, holder)
+				mu.Unlock()
+			}
+			return err
+		})
+	})
+	if len(holders) != 1 {
+		t.Fatalf("held by %q", holders)
+	}
+	p.write(1, func(tx *db.Tx) error {
+		for _, step := range []struct {
+			what string
+			do   func() (bool, error)
+			want bool
+		}{
+			{"another takes it", func() (bool, error) { return tx.TakeLease(ctx, "sweep", "x", tx.Now().Add(time.Hour)) }, false},
+			{"another keeps it", func() (bool, error) { return tx.KeepLease(ctx, "sweep", "x", tx.Now().Add(time.Hour)) }, false},
+			{"another gives it back", func() (bool, error) { return true, tx.ReleaseLease(ctx, "sweep", "x") }, true},
+			{"the holder takes it again", func() (bool, error) { return tx.TakeLease(ctx, "sweep", holders[0], tx.Now().Add(time.Hour)) }, true},
+			{"the holder keeps it until it is over", func() (bool, error) { return tx.KeepLease(ctx, "sweep", holders[0], tx.Now().Add(-time.Second)) }, true},
+			{"another takes what ran out", func() (bool, error) { return tx.TakeLease(ctx, "sweep", "x", tx.Now().Add(time.Hour)) }, true},
+			{"who lost it keeps it", func() (bool, error) { return tx.KeepLease(ctx, "sweep", holders[0], tx.Now().Add(time.Hour)) }, false},
+			{"it is given back", func() (bool, error) { return true, tx.ReleaseLease(ctx, "sweep", "x") }, true},
+			{"it is free", func() (bool, error) { return tx.TakeLease(ctx, "sweep", "y", tx.Now().Add(time.Hour)) }, true},
+		} {
+			if got, err := step.do(); err != nil || got != step.want {
+				t.Errorf("%s: %v, %v", step.what, got, err)
+			}
+		}
+		return nil
+	})
+}
+
+// TestAlone: what one replica does no other does, and it learns that it lost the
+// right to.
+func TestAlone(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	ran, err := p.d[0].Alone(ctx, "gc", time.Minute, func(context.Context) error {
+		ran, err := p.d[1].Alone(ctx, "gc", time.Minute, func(context.Context) error {
+			t.Error("two run at once")
+			return nil
+		})
+		if ran || err != nil {
+			t.Errorf("ran = %v, %v", ran, err)
+		}
+		return errors.New("its own")
+	})
+	if !ran || err == nil || err.Error() != "its own" {
+		t.Errorf("ran = %v, %v", ran, err)
+	}
+	ran, err = p.d[1].Alone(ctx, "gc", 300*time.Millisecond, func(ctx context.Context) error {
+		err := p.d[0].Write(t.Context(), func(tx *db.Tx) error { // it is thought to be dead, and followed
+			return db.StealLease(t.Context(), tx, "gc")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.wait(ctx.Done(), "the end of the lease")
+		return ctx.Err()
+	})
+	if !ran || gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+		t.Errorf("who lost its lease: ran = %v, %v", ran, err)
+	}
+}
