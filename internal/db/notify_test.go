@@ -143,10 +143,13 @@ func TestReplicasTellEachOther(t *testing.T) {
 	p := newPair(t)
 	ctx := t.Context()
 	for name, write := range map[string]func(*db.Tx) error{
-		"work":         func(tx *db.Tx) error { _, err := tx.AddJob(ctx, "k", "x", nil, time.Time{}); return err },
-		"a policy":     func(tx *db.Tx) error { return tx.PutPolicy(ctx, tester, "p", "s") },
-		"a generation": func(tx *db.Tx) error { _, err := tx.AddGeneration(ctx, db.Generation{Digest: gatehouse.DigestOf([]byte("g"))}); return err },
-		"its match":    func(tx *db.Tx) error { return tx.MatchGeneration(ctx, 1) },
+		"work":     func(tx *db.Tx) error { _, err := tx.AddJob(ctx, "k", "x", nil, time.Time{}); return err },
+		"a policy": func(tx *db.Tx) error { return tx.PutPolicy(ctx, tester, "p", "s") },
+		"a generation": func(tx *db.Tx) error {
+			_, err := tx.AddGeneration(ctx, db.Generation{Digest: gatehouse.DigestOf([]byte("g"))})
+			return err
+		},
+		"its match": func(tx *db.Tx) error { return tx.MatchGeneration(ctx, 1) },
 	} {
 		changed, jobs := p.d[1].Changed(), p.d[1].JobsChanged()
 		undo := errors.New("undo")
@@ -182,7 +185,10 @@ func TestListenerComesBack(t *testing.T) {
 		p.wait(changed, "the signal after the connection was cut")
 		p.wait(jobs, "the signal for work")
 		jobs = p.d[1].JobsChanged()
-		p.write(0, func(tx *db.Tx) error { _, err := tx.AddJob(ctx, "k", fmt.Sprint(time.Now()), nil, time.Time{}); return err })
+		p.write(0, func(tx *db.Tx) error {
+			_, err := tx.AddJob(ctx, "k", fmt.Sprint(time.Now()), nil, time.Time{})
+			return err
+		})
 		p.wait(jobs, "the next message") // or the end of a second connection of ours, at worst
 		p.write(1, func(tx *db.Tx) error { return tx.AddAudit(ctx, tester, "the pools", "work again", "") })
 	}

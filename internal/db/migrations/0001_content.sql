@@ -106,7 +106,7 @@ CREATE TABLE upload (
   storage_key   {{name}}  NOT NULL DEFAULT '',
   storage_state {{bytes}},
   state         SMALLINT  NOT NULL DEFAULT 0,
-  actor         TEXT      NOT NULL,
+  actor         {{name}}  NOT NULL,
   lease         TEXT      NOT NULL DEFAULT '',
   leased_until  BIGINT    NOT NULL DEFAULT 0,
   created_at    BIGINT    NOT NULL,
