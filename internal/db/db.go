@@ -172,8 +172,16 @@ func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
 
 // Get runs f without a transaction round it, which is enough, and saves two
 // round trips, where f makes one reading statement: one statement sees one
-// moment anyway.
-func (d *DB) Get(ctx context.Context, f func(*Tx) error) error { return f(d.tx(d.read)) }
+// moment anyway. On PostgreSQL f is run again on another connection where that
+// broke.
+func (d *DB) Get(ctx context.Context, f func(*Tx) error) error {
+	for tries := d.read.Stats().MaxOpenConnections; ; tries-- {
+		err := f(d.tx(d.read))
+		if tries <= 0 || ctx.Err() != nil || !lost(err) {
+			return err
+		}
+	}
+}
 
 // micros and fromMicros store times.
 func micros(t time.Time) int64 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io"
+	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -68,6 +70,19 @@ func undone(err error) bool {
 		return false
 	}
 	return pe.Code == "40001" || pe.Code == "40P01" || pe.Code == "23505" && pe.ConstraintName == "job_ready_once"
+}
+
+// lost reports whether a connection of the pool to PostgreSQL turned out to be
+// broken: the server was restarted since it was used last. That no new one could
+// be made is another matter.
+func lost(err error) bool {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return pe.Code == "57P01" || pe.Code == "57P02" // shut down by the operator, or by a crash
+	}
+	var refused *pgconn.ConnectError
+	var ne *net.OpError
+	return !errors.As(err, &refused) && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.As(err, &ne) && !ne.Timeout())
 }
 
 // notFound is the error for a row that is not there. detail is the code of the

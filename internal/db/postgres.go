@@ -28,7 +28,7 @@ const (
 	connectTimeout  = 10 * time.Second // unless the URL says connect_timeout
 	connectionIdle  = 5 * time.Minute
 	connectionAge   = 30 * time.Minute // so that load follows a server that was added
-	postgresOldest  = 140000           // server_version_num
+	postgresOldest  = 150000           // server_version_num
 	postgresExample = "write it as postgres://user:password@host:5432/database, special characters of the password as %%XX"
 )
 
@@ -189,8 +189,7 @@ func openFailed(config *pgx.ConnConfig, err error) error {
 func (d *DB) begin(ctx context.Context, pool *sql.DB, opts *sql.TxOptions) (*sql.Tx, error) {
 	for tries := pool.Stats().MaxOpenConnections; ; tries-- {
 		tx, err := pool.BeginTx(ctx, opts)
-		var refused *pgconn.ConnectError
-		if err == nil || d.replicas == nil || tries <= 0 || ctx.Err() != nil || errors.As(err, &refused) {
+		if err == nil || tries <= 0 || ctx.Err() != nil || !lost(err) {
 			return tx, err
 		}
 	}
