@@ -66,11 +66,11 @@ func TestPostgresRestart(t *testing.T) {
 		}
 	}
 	for range 2 {
-		await(30)
+		await(15)
 		changed := replicas[1].Changed()
 		server.Kill(t)
 		server.Start(t)
-		await(30)
+		await(15)
 		<-changed
 	}
 	stop()
