@@ -65,7 +65,22 @@ func TestNoEventAppearsBehind(t *testing.T) {
 	<-ended
 	rest := p.events(1, got[len(got)-1].Seq)
 	if len(rest) != 1 || rest[0].Type != "younger" || rest[0].Seq >= got[0].Seq {
-		t.Errorf("after %v came %v, want the one with the lower seq", got, rest)
+		t.Fatalf("after %v came %v, want the one with the lower seq", got, rest)
+	}
+	// The other way round: the younger one commits first, and waits to be seen.
+	p.write(0, func(tx *db.Tx) error {
+		if err := tx.AddEvent(ctx, gatehouse.Event{Type: "first"}); err != nil {
+			return err
+		}
+		p.write(1, func(tx *db.Tx) error { return tx.AddEvent(ctx, gatehouse.Event{Type: "second"}) })
+		if early := p.events(1, rest[0].Seq); len(early) != 0 {
+			t.Errorf("%v was seen while an older transaction may add an event before it", early)
+		}
+		return nil
+	})
+	last := p.events(0, rest[0].Seq)
+	if len(last) != 2 || last[0].Type != "first" || last[1].Type != "second" {
+		t.Errorf("in the end %v", last)
 	}
 }
 

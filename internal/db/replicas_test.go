@@ -64,6 +64,29 @@ func (p *pair) wait(c <-chan struct{}, what string) {
 	}
 }
 
+// blocked waits until a transaction waits for another, or done is closed.
+func (p *pair) blocked(done <-chan struct{}) {
+	p.Helper()
+	for end := time.Now().Add(patience); ; {
+		waiting, err := db.Select(p.Context(), p.d[0], `SELECT COUNT(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		switch {
+		case err != nil:
+			p.Error(err)
+			return
+		case waiting != "0":
+			return
+		case time.Now().After(end):
+			p.Error("nobody waits")
+			return
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
 // manifest adds a manifest and returns where tags may point.
 func (p *pair) manifest(repo gatehouse.Repo, body string) (to db.TagTarget) {
 	p.Helper()
@@ -192,7 +215,7 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 	ctx := t.Context()
 	one, two := p.manifest("a", "one"), p.manifest("a", "two")
 	p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, one, "v1"); return err })
-	moved, deleting, deleted := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	moved, read, deleted := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(deleted)
 		<-moved // but not committed
@@ -201,8 +224,8 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			close(deleting)
 			tags, err := tx.TagsOf(ctx, id) // waits
+			close(read)
 			if err != nil {
 				return err
 			}
@@ -215,12 +238,12 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 	p.write(0, func(tx *db.Tx) error {
 		_, err := tx.MoveTag(ctx, tester, two, "v1")
 		close(moved)
-		<-deleting
+		p.blocked(read)
 		return err
 	})
 	p.wait(deleted, "the deletion")
 	// And a push that counts on a manifest keeps it: the deletion waits, then sees the tag.
-	begun, tagged := make(chan struct{}), make(chan struct{})
+	begun, owned, tagged := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(tagged)
 		p.write(0, func(tx *db.Tx) error {
@@ -228,6 +251,7 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 				return err
 			}
 			close(begun)
+			p.blocked(owned)
 			_, err := tx.MoveTag(ctx, tester, two, "v2")
 			return err
 		})
@@ -235,6 +259,7 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 	<-begun
 	p.write(1, func(tx *db.Tx) error {
 		id, err := tx.OwnManifest(ctx, "a", two.Digest)
+		close(owned)
 		if err != nil {
 			return err
 		}
@@ -264,12 +289,13 @@ func TestBlobLinkIsGuarded(t *testing.T) {
 		return tx.LinkBlob(ctx, repo, blob, tx.Now().Add(time.Hour))
 	}
 	p.write(0, link)
-	owned, asked := make(chan struct{}), make(chan struct{})
+	owned, answered, asked := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(asked)
 		<-owned
 		p.write(1, func(tx *db.Tx) error { // the push comes second: it must not see the link
 			held, err := tx.HeldBlobs(ctx, repo, []gatehouse.Digest{digest})
+			close(answered)
 			if len(held) != 0 {
 				t.Errorf("a blob whose link is gone is held: %v", held)
 			}
@@ -282,16 +308,18 @@ func TestBlobLinkIsGuarded(t *testing.T) {
 			return err
 		}
 		close(owned)
+		p.blocked(answered)
 		return tx.UnlinkBlob(ctx, repo, b.ID)
 	})
 	<-asked
 	p.write(0, link)
-	held, judged := make(chan struct{}), make(chan struct{})
+	held, found, judged := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(judged)
 		<-held
 		p.write(1, func(tx *db.Tx) error { // the deletion comes second: it must see the manifest
 			b, err := tx.OwnBlob(ctx, "a", digest)
+			close(found)
 			if err != nil {
 				return err
 			}
@@ -306,6 +334,7 @@ func TestBlobLinkIsGuarded(t *testing.T) {
 			return err
 		}
 		close(held)
+		p.blocked(found)
 		_, _, err := tx.AddManifest(ctx, db.NewManifest{RepoID: repo, Blobs: []db.ManifestBlob{{BlobID: blob, Kind: db.LayerBlob}},
 			Manifest: gatehouse.Manifest{Body: []byte("m"), Descriptor: gatehouse.Descriptor{Digest: gatehouse.DigestOf([]byte("m"))}}})
 		return err
@@ -407,8 +436,8 @@ func TestSharedRowsAreTakenInOrder(t *testing.T) {
 		layer := gatehouse.LayerInventory{DiffID: gatehouse.DigestOf(fmt.Append(nil, "layer", i)), Blob: mine[0], Indexer: fmt.Sprint(i)}
 		for n := range 10 {
 			set := gatehouse.PackageSet{Path: fmt.Sprint(n), Extractor: "e"}
-			for range 20 {
-				set.Packages = append(set.Packages, gatehouse.Package{Type: "npm", Name: fmt.Sprint(random.IntN(40)), Version: "1"})
+			for range 100 {
+				set.Packages = append(set.Packages, gatehouse.Package{Type: "npm", Name: fmt.Sprint(random.IntN(500)), Version: "1"})
 			}
 			layer.Sets = append(layer.Sets, set, gatehouse.PackageSet{Path: "shared", Extractor: fmt.Sprint("e", random.IntN(10))})
 		}

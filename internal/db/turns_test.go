@@ -151,6 +151,27 @@ func TestPolicyVersion(t *testing.T) {
 		}
 		seen[v] = fmt.Sprint(sources)
 	}
+	// One that drew its number first and commits last is a change, too.
+	drawn, put := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(put)
+		<-drawn
+		p.write(1, func(tx *db.Tx) error { return tx.PutPolicy(ctx, tester, "second", "s") })
+	}()
+	var between int64
+	var without []string
+	p.write(0, func(tx *db.Tx) error {
+		err := tx.PutPolicy(ctx, tester, "first", "s")
+		close(drawn)
+		p.blocked(put)
+		between, without = version(1)
+		return err
+	})
+	if v, with := version(1); v == between && len(with) != len(without) {
+		t.Errorf("version %d stands for %q and %q", v, without, with)
+	}
+	<-put
+	last, _ = version(0)
 	p.write(0, func(tx *db.Tx) error { return tx.DeletePolicy(ctx, tester, "0") })
 	if v, _ := version(1); v <= last {
 		t.Errorf("version %d after a deletion, %d before", v, last)
