@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/auth"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
 // clock is a time that tests move.
@@ -41,10 +42,7 @@ func newClock() *clock { return &clock{now: time.Date(2026, 11, 21, 8, 0, 0, 0, 
 
 func openDB(t *testing.T, now func() time.Time) *db.DB {
 	t.Helper()
-	d, err := db.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "meta.db"), db.Options{Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := dbtest.At(t, t.TempDir(), db.Options{Now: now})
 	t.Cleanup(func() { d.Close() })
 	return d
 }

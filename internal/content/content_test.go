@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/content/contenttest"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
 // template is an empty database file: migrating one per test would take most of
@@ -37,6 +39,9 @@ var template = sync.OnceValues(func() ([]byte, error) {
 
 func openDB(t *testing.T, opts db.Options) *db.DB {
 	t.Helper()
+	if strings.HasPrefix(t.Name(), "TestPostgres/") {
+		return dbtest.OpenPostgres(t, opts)
+	}
 	return openDBAt(t, filepath.Join(t.TempDir(), "gatehouse.db"), opts)
 }
 

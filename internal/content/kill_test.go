@@ -23,11 +23,16 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/content/contenttest"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
 // pusherDir, when it is set, makes the test binary a process that pushes into
 // that directory until it is killed.
 const pusherDir = "GATEHOUSE_TEST_PUSHER_DIR"
+
+// pusherDatabase is the PostgreSQL of the test and its pushers; without it they
+// use a file in the directory.
+const pusherDatabase = "GATEHOUSE_TEST_PUSHER_DATABASE"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(pusherDir); dir != "" {
@@ -54,7 +59,11 @@ func (p place) store(ctx context.Context) (blob.Store, error) {
 }
 
 func openDir(ctx context.Context, p place) (*content.Content, *db.DB, error) {
-	d, err := db.OpenSQLite(ctx, filepath.Join(p.dir, "gatehouse.db"), db.Options{})
+	open := func() (*db.DB, error) { return db.OpenSQLite(ctx, filepath.Join(p.dir, "gatehouse.db"), db.Options{}) }
+	if url := os.Getenv(pusherDatabase); url != "" {
+		open = func() (*db.DB, error) { return db.OpenPostgres(ctx, url, db.Options{}) }
+	}
+	d, err := open()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,6 +145,9 @@ func TestKillOnS3(t *testing.T) {
 }
 
 func killRounds(t *testing.T, p place, rounds int) {
+	if strings.HasPrefix(t.Name(), "TestPostgres/") {
+		t.Setenv(pusherDatabase, dbtest.Postgres(t))
+	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -67,7 +67,12 @@ func TestCommitAgain(t *testing.T) {
 // TestParallelChanges lets everything happen at once. What an operation may
 // answer depends on the others; that rows and bytes agree does not.
 func TestParallelChanges(t *testing.T) {
-	c := content.New(openDB(t, db.Options{}), mem.New(), content.Options{})
+	parallelChanges(t, content.New(openDB(t, db.Options{}), mem.New(), content.Options{}))
+}
+
+// parallelChanges changes one registry through all its replicas.
+func parallelChanges(t *testing.T, replicas ...*content.Content) {
+	c := replicas[0]
 	s := &contenttest.Suite{T: t, C: c}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -76,7 +81,7 @@ func TestParallelChanges(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, worker))
 		wg.Go(func() {
 			for range 60 {
-				if err := randomChange(t, c, random); err != nil && !expected(err) {
+				if err := randomChange(t, replicas[worker%uint64(len(replicas))], random); err != nil && !expected(err) {
 					t.Error(err)
 				}
 			}

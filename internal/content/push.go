@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -33,11 +34,11 @@ func (c *Content) MountBlob(ctx context.Context, _ gatehouse.Actor, repo, from g
 		return gatehouse.Descriptor{}, err
 	}
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
-		b, err := tx.StatBlob(ctx, from, digest)
+		id, err := tx.EnsureRepo(ctx, repo)
 		if err != nil {
 			return err
 		}
-		id, err := tx.EnsureRepo(ctx, repo)
+		b, err := tx.StatBlob(ctx, from, digest)
 		if err != nil {
 			return err
 		}
@@ -62,11 +63,15 @@ func (c *Content) PutManifest(ctx context.Context, actor gatehouse.Actor, put ga
 		},
 		Repo: put.Repo, Body: put.Body, Subject: parsed.Subject, PushedBy: actor.Name,
 	}
-	err = c.db.Write(ctx, func(tx *db.Tx) error { return c.putManifest(ctx, tx, actor, put, parsed, m) })
+	var stored gatehouse.Manifest
+	err = c.db.Write(ctx, func(tx *db.Tx) error {
+		stored = *m
+		return c.putManifest(ctx, tx, actor, put, parsed, &stored)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	return &stored, nil
 }
 
 // checkPut checks everything that needs no database.
@@ -128,7 +133,8 @@ func (c *Content) putManifest(ctx context.Context, tx *db.Tx, actor gatehouse.Ac
 		return err
 	}
 	target := db.TagTarget{Repo: put.Repo, RepoID: repoID, ManifestID: id, Digest: m.Digest}
-	for _, tag := range put.Tags {
+	// In one order, so that two pushes of the same tags do not wait for each other.
+	for _, tag := range slices.Sorted(slices.Values(put.Tags)) {
 		if _, err := tx.MoveTag(ctx, actor, target, tag); err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ func (c *Content) DeleteManifest(ctx context.Context, actor gatehouse.Actor, rep
 		return err
 	}
 	err := c.db.Write(ctx, func(tx *db.Tx) error {
-		id, err := tx.ManifestID(ctx, repo, digest)
+		id, err := tx.OwnManifest(ctx, repo, digest)
 		if err != nil {
 			return err
 		}
@@ -60,11 +60,11 @@ func (c *Content) DeleteBlob(ctx context.Context, actor gatehouse.Actor, repo ga
 		return err
 	}
 	return c.db.Write(ctx, func(tx *db.Tx) error {
-		b, err := tx.StatBlob(ctx, repo, digest)
+		repoID, err := tx.EnsureRepo(ctx, repo)
 		if err != nil {
 			return err
 		}
-		repoID, err := tx.EnsureRepo(ctx, repo)
+		b, err := tx.OwnBlob(ctx, repo, digest)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,10 +48,21 @@ func (t *Tx) RepoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse
 }
 
 // StatBlob is [Tx.RepoBlob] of live blobs, without the bytes: it returns id and
-// size. A withheld blob is unknown to it, so that clients push it again.
-func (t *Tx) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b HeldBlob, err error) {
+// size. A withheld blob is unknown to it, so that clients push it again. Until a
+// transaction that writes ends, the blob cannot be collected.
+func (t *Tx) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (HeldBlob, error) {
+	return t.statBlob(ctx, repo, digest, t.dialect.shareOf("b"))
+}
+
+// OwnBlob is [Tx.StatBlob] for who removes the link: until the transaction ends
+// no manifest can come to need the blob. Ask whether one does afterwards.
+func (t *Tx) OwnBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (HeldBlob, error) {
+	return t.statBlob(ctx, repo, digest, t.dialect.ownOf("b"))
+}
+
+func (t *Tx) statBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, lock string) (b HeldBlob, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size FROM repository r JOIN blob b ON b.digest = $2
-		JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).Scan(&b.ID, &b.Size)
+		JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id WHERE r.path = $1 AND b.state = 0`+lock, string(repo), dbDigest(digest)).Scan(&b.ID, &b.Size)
 	if none(err) {
 		return HeldBlob{}, blobUnknown(repo, digest)
 	}
@@ -102,10 +114,28 @@ func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error
 	if b.StorageKey == "" && b.Inline == nil {
 		b.Inline = []byte{}
 	}
-	live, ok, err := t.Blob(ctx, b.Digest)
-	if err != nil || ok {
-		return live.ID, false, err
+	for range racesMax {
+		live, ok, err := t.Blob(ctx, b.Digest)
+		if err != nil || ok {
+			return live.ID, false, err
+		}
+		if id, won, err = t.insertBlob(ctx, b); err != nil || won {
+			return id, won, err
+		}
+		// Another transaction added it since: look again.
 	}
+	return 0, false, raced("blob", b.Digest)
+}
+
+// racesMax is how often a row is looked for that others add and remove all the
+// time.
+const racesMax = 10
+
+func raced(what string, digest gatehouse.Digest) error {
+	return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s %s is being added and removed by others", what, digest).WithHint("try again")
+}
+
+func (t *Tx) insertBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
 	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at, checked_at) VALUES ($1, $2, $3, $4, $5, $5)
 		ON CONFLICT (digest) DO NOTHING RETURNING id`, dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
 	if none(err) {
@@ -118,16 +148,12 @@ func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error
 }
 
 // takeBlob gives the row of a withheld blob new bytes. won is false where the
-// row is live: another transaction added or took it since.
+// row is live or gone: another transaction added, took or removed it since.
 func (t *Tx) takeBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
 	var old string
 	err = t.tx.QueryRowContext(ctx, `SELECT id, storage_key FROM blob WHERE digest = $1 AND state <> 0`+t.dialect.own, dbDigest(b.Digest)).Scan(&id, &old)
 	if none(err) {
-		live, ok, err := t.Blob(ctx, b.Digest)
-		if err == nil && !ok {
-			err = gatehouse.Errorf(gatehouse.CodeUnavailable, "blob %s was deleted by another request this very moment", b.Digest)
-		}
-		return live.ID, false, err
+		return 0, false, nil
 	}
 	if err != nil {
 		return 0, false, unavailable(err)
@@ -164,10 +190,16 @@ type HeldBlob struct {
 // HeldBlobs finds those of digests that the repository holds a link to. Until
 // the transaction ends they cannot be collected.
 func (t *Tx) HeldBlobs(ctx context.Context, repoID int64, digests []gatehouse.Digest) (map[gatehouse.Digest]HeldBlob, error) {
+	if t.dialect.share != "" {
+		// The lock comes first: what it was waited for may have taken the link.
+		if err := t.shareBlobs(ctx, digests); err != nil {
+			return nil, err
+		}
+	}
 	out := make(map[gatehouse.Digest]HeldBlob, len(digests))
 	err := inBatches(digests, func(batch []any, list string) error {
 		rows, err := t.tx.QueryContext(ctx, `SELECT b.digest, b.id, b.size FROM blob b JOIN repo_blob rb ON rb.blob_id = b.id AND rb.repo_id = $1
-			WHERE b.state = 0 AND b.digest IN (`+list+`)`+t.dialect.share, append([]any{repoID}, batch...)...)
+			WHERE b.state = 0 AND b.digest IN (`+list+`)`, append([]any{repoID}, batch...)...)
 		if err != nil {
 			return unavailable(err)
 		}
@@ -186,6 +218,17 @@ func (t *Tx) HeldBlobs(ctx context.Context, repoID int64, digests []gatehouse.Di
 		return nil
 	})
 	return out, err
+}
+
+// shareBlobs keeps the rows of digests as they are until the transaction ends.
+func (t *Tx) shareBlobs(ctx context.Context, digests []gatehouse.Digest) error {
+	return inBatchesFrom(1, slices.Sorted(slices.Values(digests)), func(batch []any, list string) error {
+		_, err := t.tx.ExecContext(ctx, `SELECT id FROM blob WHERE digest IN (`+list+`) ORDER BY digest`+t.dialect.share, batch...)
+		if err != nil {
+			return unavailable(err)
+		}
+		return nil
+	})
 }
 
 // BlobNeeded finds a manifest of the repository that needs the blob. ok is
@@ -253,6 +296,11 @@ const batchMax = 128
 // last one filled up by repetition, so that few distinct statements are
 // prepared. list holds their placeholders, from $2 on.
 func inBatches(digests []gatehouse.Digest, f func(batch []any, list string) error) error {
+	return inBatchesFrom(2, digests, f)
+}
+
+// inBatchesFrom is inBatches with placeholders from the given one on.
+func inBatchesFrom(first int, digests []gatehouse.Digest, f func(batch []any, list string) error) error {
 	for len(digests) > 0 {
 		take := min(len(digests), batchMax)
 		size := 1
@@ -261,7 +309,7 @@ func inBatches(digests []gatehouse.Digest, f func(batch []any, list string) erro
 		}
 		batch, marks := make([]any, size), make([]string, size)
 		for i := range batch {
-			batch[i], marks[i] = dbDigest(digests[min(i, take-1)]), fmt.Sprintf("$%d", i+2)
+			batch[i], marks[i] = dbDigest(digests[min(i, take-1)]), fmt.Sprintf("$%d", i+first)
 		}
 		if err := f(batch, strings.Join(marks, ", ")); err != nil {
 			return err

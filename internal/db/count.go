@@ -12,6 +12,9 @@ import (
 // goes on by index. CROSS JOIN binds SQLite, which has no statistics and would
 // rather read whole tables, to the order that is written.
 func (t *Tx) Recount(ctx context.Context, generation int64) (images int64, err error) {
+	if err := t.Matching(ctx); err != nil {
+		return 0, err
+	}
 	steps := []string{
 		`INSERT INTO rematch_set (set_id, os_space) SELECT DISTINCT c.set_id, c.os_space FROM rematch_package r
 			CROSS JOIN set_package sp CROSS JOIN set_count c
@@ -43,6 +46,9 @@ func (t *Tx) Recount(ctx context.Context, generation int64) (images int64, err e
 // CountImage makes the sums of one newly saved image. Its packages must have
 // been matched ([Tx.ReplaceFindings]) and named in the same transaction.
 func (t *Tx) CountImage(ctx context.Context, image int64, osSpace string, generation int64) error {
+	if err := t.Matching(ctx); err != nil {
+		return err
+	}
 	steps := []string{
 		// New sets get a row; it says that they have been matched there.
 		`INSERT INTO set_count (set_id, os_space, ` + countColumns + `)

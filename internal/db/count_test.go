@@ -13,6 +13,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
 // world is a naive model of images, layers, sets and findings: what the counts
@@ -216,10 +217,7 @@ func (w *world) write(f func(*db.Tx) error) {
 func TestCountsAddUp(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			d, err := db.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "meta.db"), db.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := dbtest.At(t, t.TempDir(), db.Options{})
 			t.Cleanup(func() { d.Close() })
 			w := &world{t: t, r: rand.New(rand.NewPCG(seed, 1)), db: d, wrong: map[place][]gatehouse.Finding{}}
 			w.addLayer()

@@ -1,7 +1,14 @@
-// Package db owns all SQL. It keeps rows in SQLite behind one concrete type;
-// each file holds the rows of one noun. A change is one call of [DB.Write]: the
-// [Tx] that it hands out carries rows, events, audit records and jobs together,
-// so that none of them exists without the others.
+// Package db owns all SQL. It keeps rows in SQLite or PostgreSQL behind one
+// concrete type and one SQL text; each file holds the rows of one noun. A change
+// is one call of [DB.Write]: the [Tx] that it hands out carries rows, events,
+// audit records and jobs together, so that none of them exists without the
+// others.
+//
+// On PostgreSQL transactions run side by side (READ COMMITTED), so that what a
+// transaction relies on it locks: see dialect. Rows are locked in this order:
+// repository, manifest, blob, link, upload, job, tag; several of one kind in
+// byte order of digest or name. The row of a blob guards the links to it, and
+// that of a manifest its tags and edges: whoever removes those owns it first.
 //
 // What it never does: decide a policy, parse a manifest, touch a blob's bytes.
 package db
@@ -11,49 +18,25 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"fmt"
-	"net/url"
-	"os"
-	"runtime"
-	"strings"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
-
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// dialect is what the databases spell differently.
-type dialect struct {
-	name  string
-	goose goose.Dialect
-	words *strings.Replacer // {{id}}, {{bytes}}, {{name}} of the migrations
-	// share ends a SELECT whose rows must not change before the transaction
-	// ends; claim ends one that picks a row no other worker is picking. SQLite
-	// has one writer and needs neither.
-	share, claim string
-	// own ends a SELECT whose rows this transaction is about to change.
-	own string
-}
-
-var sqliteDialect = dialect{
-	name:  "sqlite",
-	goose: goose.DialectSQLite3,
-	words: strings.NewReplacer("{{id}}", "INTEGER PRIMARY KEY AUTOINCREMENT", "{{bytes}}", "BLOB", "{{name}}", "TEXT"),
-}
-
 // DB is one database. It is safe for concurrent use; several processes may
 // share a PostgreSQL, one process owns a SQLite file.
 type DB struct {
-	write   *sql.DB // one connection: SQLite has one writer
-	read    *sql.DB
-	dialect dialect
-	now     func() time.Time
-	changed signal // every commit
-	jobs    signal // commits that made work
+	write    *sql.DB // SQLite: one connection, since it has one writer
+	read     *sql.DB
+	dialect  dialect
+	reading  dialect // of transactions that only read
+	now      func() time.Time
+	changed  signal    // every commit
+	jobs     signal    // commits that made work
+	replicas *replicas // nil on SQLite
 
 	statements atomic.Int64
 	epoch      atomic.Int64 // commits so far
@@ -61,60 +44,7 @@ type DB struct {
 
 // Options tune a [DB]. The zero value is right.
 type Options struct {
-	Now func() time.Time // the clock; time.Now by default
-}
-
-// OpenSQLite opens or creates the database file at path and brings its schema
-// up to date. A transaction that committed survives power loss.
-func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
-	dsn := func(extra string) string {
-		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)" +
-			"&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + extra
-	}
-	d := &DB{dialect: sqliteDialect, now: opts.Now}
-	var err error
-	if d.write, err = d.pool(dsn("&_txlock=immediate"), 1); err != nil {
-		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
-	}
-	if d.read, err = d.pool(dsn("&_pragma=query_only(1)"), max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
-		d.write.Close()
-		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
-	}
-	d.changed.reset()
-	d.jobs.reset()
-	if err := private(path); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
-	}
-	if err := d.migrate(ctx); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("couldn't bring %s up to date: %w", path, err)
-	}
-	return d, nil
-}
-
-// private makes sure that the file exists and that only its owner reads it: it
-// holds password hashes. SQLite gives its other files the same mode.
-func private(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-func (d *DB) pool(dsn string, size int) (*sql.DB, error) {
-	c, err := sqlite.NewConnector(dsn)
-	if err != nil {
-		return nil, err
-	}
-	p := sql.OpenDB(sqliteConnector{c, &d.statements})
-	p.SetMaxOpenConns(size)
-	p.SetMaxIdleConns(size)
-	return p, nil
+	Now func() time.Time // the clock; that of the database by default
 }
 
 // Statements counts the statements run so far, for metrics and for tests that
@@ -129,23 +59,22 @@ func (d *DB) Epoch() (epoch int64, ok bool) {
 }
 
 // Close waits for running statements and closes the database.
-func (d *DB) Close() error { return errors.Join(d.read.Close(), d.write.Close()) }
-
-func (d *DB) migrate(ctx context.Context) error {
-	p, err := goose.NewProvider(d.dialect.goose, d.write, migrationFS{d.dialect.words})
-	if err != nil {
-		return err
+func (d *DB) Close() error {
+	if d.replicas != nil {
+		d.replicas.close()
 	}
-	_, err = p.Up(ctx)
-	return err
+	return errors.Join(d.read.Close(), d.write.Close())
 }
 
 // Changed returns a channel that is closed after the next committed Write of
-// this process.
+// this process, or one of another replica that made work or changed a policy or
+// an advisory generation. It may be closed although nothing changed.
 func (d *DB) Changed() <-chan struct{} { return *d.changed.Load() }
 
-// JobsChanged returns a channel that is closed after the next Write of this
-// process that made a job ready to be claimed.
+// JobsChanged returns a channel that is closed after the next Write, of any
+// replica, that made a job ready to be claimed. It may be closed although none
+// did. A replica that dies right after its commit does not tell, so look now and
+// then without being told.
 func (d *DB) JobsChanged() <-chan struct{} { return *d.jobs.Load() }
 
 // signal is a channel that is closed and replaced whenever something happens.
@@ -160,10 +89,13 @@ func (s *signal) happened() { close(*s.reset()) }
 
 // Tx is one transaction. It must not outlive the function that it was handed to.
 type Tx struct {
-	tx      querier
-	now     time.Time // one time for the whole transaction
-	dialect *dialect
-	jobs    bool // work was made
+	tx       querier
+	now      time.Time // one time for the whole transaction
+	dialect  *dialect
+	jobs     bool // work was made
+	news     bool // the other replicas were told of more than work
+	matching bool // has [turnMatch]
+	replicas *replicas
 }
 
 // querier is what a transaction and a connection pool have in common.
@@ -173,20 +105,49 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func (d *DB) tx(tx querier) *Tx { return &Tx{tx: tx, now: d.now().UTC(), dialect: &d.dialect} }
+func (d *DB) tx(tx querier) *Tx { return &Tx{tx: tx, now: d.now().UTC(), dialect: &d.reading} }
 
-// Now is the time of the transaction.
+// Now is the time of the transaction. On PostgreSQL it is the database's, so
+// that leases mean the same to all replicas: this process measures how far that
+// is from its own monotonic clock when it connects and twice a minute, and is
+// wrong by at most half a round trip. It is that of the moment the transaction
+// began: of two transactions the later one may have the earlier time.
 func (t *Tx) Now() time.Time { return t.now }
 
+// rerunsMax is how often a transaction is run that others keep undoing.
+const rerunsMax = 10
+
 // Write runs f in one write transaction, which commits when f returns nil. On
-// SQLite writers take turns; readers never wait for them.
+// SQLite writers take turns; readers never wait for them. On PostgreSQL f is run
+// again where the database undid the transaction because it stood in the way of
+// another: it must assign what it finds, not add to it.
+// CodeUnavailable: the database cannot be reached or cannot write now. Where the
+// connection was lost during the commit the change may have been made.
 func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
-	tx, err := d.write.BeginTx(ctx, nil)
+	for run := 1; ; run++ {
+		err := d.writeOnce(ctx, f)
+		if run == rerunsMax || !undone(err) {
+			return err
+		}
+		// Those who met must not meet again.
+		pause := time.NewTimer(rand.N(time.Duration(run) * 10 * time.Millisecond))
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error) error {
+	tx, err := d.begin(ctx, d.write, d.dialect.writes)
 	if err != nil {
 		return unavailable(err)
 	}
 	defer tx.Rollback()
 	t := d.tx(tx)
+	t.dialect, t.replicas = &d.dialect, d.replicas
 	err = f(t)
 	if err == nil {
 		err = unavailable(tx.Commit())
@@ -201,13 +162,16 @@ func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
 	d.changed.happened()
 	if t.jobs {
 		d.jobs.happened()
+		if d.replicas != nil {
+			d.replicas.tell()
+		}
 	}
 	return nil
 }
 
 // Read runs f in one read transaction: everything that it sees is of one moment.
 func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
-	tx, err := d.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := d.begin(ctx, d.read, d.dialect.reads)
 	if err != nil {
 		return unavailable(err)
 	}
@@ -217,12 +181,18 @@ func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
 
 // Get runs f without a transaction round it, which is enough, and saves two
 // round trips, where f makes one reading statement: one statement sees one
-// moment anyway.
+// moment anyway. On PostgreSQL f is run again on another connection where that
+// broke.
 func (d *DB) Get(ctx context.Context, f func(*Tx) error) error {
-	if d.dialect.name == sqliteDialect.name {
+	if d.replicas == nil {
 		return f(d.tx(point{d.read}))
 	}
-	return f(d.tx(d.read))
+	for tries := d.read.Stats().MaxOpenConnections; ; tries-- {
+		err := f(d.tx(d.read))
+		if tries <= 0 || ctx.Err() != nil || !lost(err) {
+			return err
+		}
+	}
 }
 
 // micros and fromMicros store times.

@@ -16,11 +16,21 @@ func (t *Tx) AddEvent(ctx context.Context, e gatehouse.Event) error {
 	return nil
 }
 
-// Events lists what happened after seq, in order, at most n. On SQLite, whose
-// writers take turns, nothing can appear behind a seq that has been seen.
+// Events lists what happened after the event that has the given seq, or from the
+// beginning (0), at most n. Whoever asks again with the seq of the last one that
+// was returned sees each event once and misses none: nothing can appear behind
+// an event that has been seen.
+//
+// On PostgreSQL, where transactions commit in another order than they draw seq,
+// the order is that of transactions, not of seq; and an event appears when every
+// transaction that began to write before it has ended, which may be later than
+// [DB.Changed] tells: look again after a while. A transaction does not see its
+// own. Where the event with the given seq was removed, those after it, and
+// perhaps some before, are returned.
 func (t *Tx) Events(ctx context.Context, after int64, n int) ([]gatehouse.Event, error) {
 	rows, err := t.tx.QueryContext(ctx, `SELECT seq, type, at, actor, repo, tag, digest, payload FROM event
-		WHERE seq > $1 ORDER BY seq LIMIT $2`, after, n)
+		WHERE (txid, seq) > (COALESCE((SELECT last.txid FROM event last WHERE last.seq = $1), 0), $1)`+t.dialect.settled+`
+		ORDER BY txid, seq LIMIT $2`, after, n)
 	if err != nil {
 		return nil, unavailable(err)
 	}

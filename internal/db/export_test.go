@@ -26,22 +26,32 @@ func Schema(ctx context.Context, d *DB) ([]string, error) {
 
 // planner records the plan of each query that is asked of it.
 type planner struct {
-	*sql.DB
-	plans map[string][]string
-	err   error
+	querier
+	explain string
+	plans   map[string][]string
+	err     error
 }
 
 func (p *planner) plan(ctx context.Context, query string, args []any) {
-	rows, err := p.DB.QueryContext(ctx, "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := p.querier.QueryContext(ctx, p.explain+query, args...)
 	if err != nil {
 		p.err = err
 		return
 	}
 	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		p.err = err
+		return
+	}
 	for rows.Next() {
-		var id, parent, unused int
-		var detail string
-		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+		var detail string // the last column; the others are numbers
+		targets := make([]any, len(columns))
+		for i := range targets {
+			targets[i] = new(any)
+		}
+		targets[len(targets)-1] = &detail
+		if err := rows.Scan(targets...); err != nil {
 			p.err = err
 		}
 		key := strings.Join(strings.Fields(query), " ")
@@ -51,12 +61,12 @@ func (p *planner) plan(ctx context.Context, query string, args []any) {
 
 func (p *planner) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	p.plan(ctx, query, args)
-	return p.DB.QueryContext(ctx, query, args...)
+	return p.querier.QueryContext(ctx, query, args...)
 }
 
 func (p *planner) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	p.plan(ctx, query, args)
-	return p.DB.QueryRowContext(ctx, query, args...)
+	return p.querier.QueryRowContext(ctx, query, args...)
 }
 
 // ExecContext plans a statement and does not run it.
@@ -67,7 +77,7 @@ func (p *planner) ExecContext(ctx context.Context, query string, args ...any) (s
 
 // Plans returns the plans of the statements that f makes.
 func Plans(ctx context.Context, d *DB, f func(*Tx)) (map[string][]string, error) {
-	p := &planner{DB: d.read, plans: map[string][]string{}}
+	p := &planner{querier: d.read, explain: "EXPLAIN QUERY PLAN ", plans: map[string][]string{}}
 	f(d.tx(p))
 	return p.plans, p.err
 }
@@ -114,4 +124,54 @@ func SelectNested(ctx context.Context, d *DB, query string) (out []int, err erro
 // DueBlobs lists what ClaimScrub would claim.
 func (t *Tx) DueBlobs(ctx context.Context, due time.Time, n int) ([]ScrubBlob, error) {
 	return t.dueBlobs(ctx, due, n)
+}
+
+// StealLease gives a lease to nobody in particular.
+func StealLease(ctx context.Context, t *Tx, name string) error {
+	_, err := t.tx.ExecContext(ctx, `UPDATE lease SET holder = 'thief' WHERE name = $1`, name)
+	return err
+}
+
+// Select runs a query of one text.
+func Select(ctx context.Context, d *DB, query string, args ...any) (text string, err error) {
+	err = d.write.QueryRowContext(ctx, query, args...).Scan(&text)
+	return text, err
+}
+
+// AgeProgram pretends that the schema is newer by so many versions.
+func AgeProgram(ctx context.Context, d *DB, by int) error {
+	_, err := d.write.ExecContext(ctx, `INSERT INTO goose_db_version (version_id, is_applied) SELECT MAX(version_id) + $1, is_applied
+		FROM goose_db_version WHERE version_id > 0 GROUP BY is_applied`, by)
+	return err
+}
+
+// Clock is the clock of a database, asked by f.
+func Clock(ctx context.Context, ask func(context.Context) (int64, error)) (now func() time.Time, again func() error, err error) {
+	c := &clock{}
+	err = c.measure(ctx, ask)
+	return c.now, func() error { return c.measure(ctx, ask) }, err
+}
+
+// PostgresPlans returns the plans of the queries that f makes where reading a
+// table from end to end is no choice.
+func PostgresPlans(ctx context.Context, d *DB, f func(*Tx)) (map[string][]string, error) {
+	tx, err := d.write.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, "SET LOCAL enable_seqscan = off"); err != nil {
+		return nil, err
+	}
+	p := &planner{querier: tx, explain: "EXPLAIN ", plans: map[string][]string{}}
+	t := d.tx(p)
+	t.dialect = &d.dialect
+	f(t)
+	return p.plans, p.err
+}
+
+// Exec runs a statement.
+func Exec(ctx context.Context, d *DB, statement string) error {
+	_, err := d.write.ExecContext(ctx, statement)
+	return err
 }

@@ -42,6 +42,17 @@ type Change struct {
 	New       bool // false: gone
 }
 
+// Matching waits until no other transaction changes findings, sums or the
+// generation in force, and keeps others from it until this one ends. They share
+// one work list, and their statements touch rows in no fixed order.
+func (t *Tx) Matching(ctx context.Context) error {
+	if t.matching {
+		return nil
+	}
+	t.matching = true
+	return t.take(ctx, turnMatch)
+}
+
 // UnmatchedPackages lists the package versions of the layers that have not been
 // matched yet: those of sets without counts in osSpace (OS packages) or at all
 // (language packages).
@@ -160,9 +171,18 @@ func (t *Tx) PackageNames(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
+// nameMax bounds the names that packages are looked up by, in bytes: an index of
+// PostgreSQL takes no entry of more than 2.7 KB.
+const nameMax = 1 << 10
+
 // NamePackage records by which name advisories know the package. osSpace is the
-// distribution that it was seen in, empty for a language package.
+// distribution that it was seen in, empty for a language package. A name of
+// more than a kilobyte, which only an attacker gives to a package and no
+// advisory speaks of, is left out.
 func (t *Tx) NamePackage(ctx context.Context, id int64, osSpace string, name Name) error {
+	if len(name.Space)+len(name.Name) > nameMax {
+		return nil
+	}
 	_, err := t.tx.ExecContext(ctx, `INSERT INTO package_name (space, name, package_id, os_space) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`,
 		name.Space, name.Name, id, osSpace)
 	if err != nil {
@@ -174,6 +194,9 @@ func (t *Tx) NamePackage(ctx context.Context, id int64, osSpace string, name Nam
 // ReplaceFindings makes next the findings of one package version and tells what changed. A finding that stays keeps its first-seen time. The
 // counts are wrong until [Tx.Recount] in the same transaction.
 func (t *Tx) ReplaceFindings(ctx context.Context, next PackageFindings) ([]Change, error) {
+	if err := t.Matching(ctx); err != nil {
+		return nil, err
+	}
 	old, err := t.findingDocs(ctx, next.PackageID, next.OSSpace)
 	if err != nil {
 		return nil, err

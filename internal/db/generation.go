@@ -25,16 +25,31 @@ type Generation struct {
 
 // AddGeneration records a new advisory file. It comes into force with
 // [Tx.MatchGeneration]. Adding a digest again returns the row that exists. The
-// key is one that [Tx.AddAdvisoryFile] noted. CodeConflict: that was too long ago.
+// key is one that [Tx.AddAdvisoryFile] noted. CodeConflict: that was too long
+// ago; or it was built upon a generation that is not the newest any more, so that
+// what another replica imported meanwhile would be missing from it.
 func (t *Tx) AddGeneration(ctx context.Context, g Generation) (Generation, error) {
+	if err := t.take(ctx, turnGenerations); err != nil {
+		return Generation{}, err
+	}
+	newest, ok, err := t.NewestGeneration(ctx)
+	if err != nil {
+		return Generation{}, err
+	}
+	if ok && newest.Digest != g.Parent && newest.Digest != g.Digest {
+		return Generation{}, gatehouse.Errorf(gatehouse.CodeConflict, "other advisories were imported meanwhile").WithHint("import these again")
+	}
 	if err := t.takeAdvisoryFile(ctx, g.StorageKey); err != nil {
 		return Generation{}, err
 	}
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO generation (digest, parent, size, meta, created_at, storage_key) VALUES ($1, $2, $3, $4, $5, $6)
+	_, err = t.tx.ExecContext(ctx, `INSERT INTO generation (digest, parent, size, meta, created_at, storage_key) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (digest) DO UPDATE SET storage_key = excluded.storage_key WHERE generation.storage_key = ''`,
 		dbDigest(g.Digest), dbDigest(g.Parent), g.Size, string(g.Meta), micros(t.now), g.StorageKey)
 	if err != nil {
 		return Generation{}, unavailable(err)
+	}
+	if err := t.tellAll(ctx); err != nil {
+		return Generation{}, err
 	}
 	got, _, err := t.generation(ctx, `WHERE digest = $1`, dbDigest(g.Digest))
 	return got, err
@@ -51,9 +66,11 @@ func (t *Tx) StoreGeneration(ctx context.Context, digest gatehouse.Digest, key s
 }
 
 // CurrentGeneration is the newest one that every verdict is true for. ok is
-// false while there is none.
+// false while there is none. A transaction that writes what is true for this
+// generation only calls [Tx.Matching] first: then it stays in force until the
+// transaction has ended.
 func (t *Tx) CurrentGeneration(ctx context.Context) (g Generation, ok bool, err error) {
-	return t.generation(ctx, `WHERE matched_at > 0 ORDER BY matched_at DESC, id DESC LIMIT 1`)
+	return t.generation(ctx, `WHERE matched_at > 0 ORDER BY id DESC LIMIT 1`)
 }
 
 // NewestGeneration is the last one added, in force or still being matched.
@@ -62,8 +79,11 @@ func (t *Tx) NewestGeneration(ctx context.Context) (g Generation, ok bool, err e
 }
 
 // LockNewestGeneration returns the last one added and keeps others from adding
-// one upon the generation id until the transaction ends.
+// one until the transaction ends.
 func (t *Tx) LockNewestGeneration(ctx context.Context, id int64) (Generation, error) {
+	if err := t.take(ctx, turnGenerations); err != nil {
+		return Generation{}, err
+	}
 	if _, err := t.tx.ExecContext(ctx, `UPDATE generation SET size = size WHERE id = $1`, id); err != nil {
 		return Generation{}, unavailable(err)
 	}
@@ -71,13 +91,13 @@ func (t *Tx) LockNewestGeneration(ctx context.Context, id int64) (Generation, er
 	return newest, err
 }
 
-// MatchGeneration puts a generation into force.
+// MatchGeneration puts a generation into force. Call [Tx.Matching] first.
 func (t *Tx) MatchGeneration(ctx context.Context, id int64) error {
 	_, err := t.tx.ExecContext(ctx, `UPDATE generation SET matched_at = $2 WHERE id = $1`, id, micros(t.now))
 	if err != nil {
 		return unavailable(err)
 	}
-	return nil
+	return t.tellAll(ctx)
 }
 
 func (t *Tx) generation(ctx context.Context, where string, args ...any) (g Generation, ok bool, err error) {

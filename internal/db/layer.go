@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -69,67 +71,109 @@ func (t *Tx) SaveLayer(ctx context.Context, inv gatehouse.LayerInventory) (int64
 	return id, nil
 }
 
+// saveSets stores the sets of a new layer. Packages and sets are shared by
+// layers, so each kind is added in one order: transactions that add the same
+// ones may wait for each other, but never in a circle.
 func (t *Tx) saveSets(ctx context.Context, layer int64, sets []gatehouse.PackageSet) error {
+	keys := make([]gatehouse.Digest, len(sets))
+	distinct := map[gatehouse.Digest]gatehouse.PackageSet{}
+	content := map[gatehouse.Digest][]gatehouse.Digest{} // the packages of a set, by key
+	docs := map[gatehouse.Digest]string{}                // of all packages
 	for i, set := range sets {
-		id, err := t.saveSet(ctx, set)
-		if err != nil {
+		keys[i] = set.Key()
+		if _, had := distinct[keys[i]]; had {
+			continue
+		}
+		distinct[keys[i]] = set
+		for _, p := range set.Packages {
+			p.Path, p.Layer = "", "" // place does not make a version distinct
+			doc, err := json.Marshal(p)
+			if err != nil {
+				return err
+			}
+			key := gatehouse.DigestOf(doc)
+			docs[key] = string(doc)
+			content[keys[i]] = append(content[keys[i]], key)
+		}
+	}
+	packages, err := t.savePackages(ctx, docs)
+	if err != nil {
+		return err
+	}
+	ids := make(map[gatehouse.Digest]int64, len(distinct))
+	for _, key := range slices.Sorted(maps.Keys(distinct)) {
+		var members []int64
+		for _, p := range content[key] {
+			members = append(members, packages[p])
+		}
+		set := distinct[key]
+		if ids[key], err = t.saveSet(ctx, key, len(set.Packages) > 0 && set.Packages[0].OS(), members); err != nil {
 			return err
 		}
-		_, err = t.tx.ExecContext(ctx, `INSERT INTO layer_set (layer_id, ordinal, set_id, path) VALUES ($1, $2, $3, $4)`, layer, i, id, set.Path)
+	}
+	rows := make([][]any, len(sets))
+	for i, set := range sets {
+		rows[i] = []any{layer, i, ids[keys[i]], set.Path}
+	}
+	return t.insertRows(ctx, `INSERT INTO layer_set (layer_id, ordinal, set_id, path) VALUES `, rows)
+}
+
+func (t *Tx) saveSet(ctx context.Context, key gatehouse.Digest, os bool, packages []int64) (id int64, err error) {
+	err = t.tx.QueryRowContext(ctx, `INSERT INTO package_set (key, os) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING RETURNING id`,
+		dbDigest(key), flag(os)).Scan(&id)
+	if none(err) { // it is stored, with its packages
+		err = t.tx.QueryRowContext(ctx, `SELECT id FROM package_set WHERE key = $1`, dbDigest(key)).Scan(&id)
+		return id, unavailable(err)
+	}
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	rows := make([][]any, len(packages))
+	for i, p := range packages {
+		rows[i] = []any{id, p}
+	}
+	return id, t.insertRowsOr(ctx, `INSERT INTO set_package (set_id, package_id) VALUES `, rows, ` ON CONFLICT DO NOTHING`)
+}
+
+// savePackages finds or adds distinct package versions, told by the digest of
+// their documents.
+func (t *Tx) savePackages(ctx context.Context, docs map[gatehouse.Digest]string) (map[gatehouse.Digest]int64, error) {
+	ids := make(map[gatehouse.Digest]int64, len(docs))
+	keys := slices.Sorted(maps.Keys(docs))
+	if err := t.packageIDs(ctx, keys, ids); err != nil {
+		return nil, err
+	}
+	var missing []gatehouse.Digest
+	var rows [][]any
+	for _, key := range keys {
+		if _, ok := ids[key]; !ok {
+			missing = append(missing, key)
+			rows = append(rows, []any{dbDigest(key), docs[key]})
+		}
+	}
+	if err := t.insertRowsOr(ctx, `INSERT INTO package (key, doc) VALUES `, rows, ` ON CONFLICT (key) DO NOTHING`); err != nil {
+		return nil, err
+	}
+	return ids, t.packageIDs(ctx, missing, ids)
+}
+
+func (t *Tx) packageIDs(ctx context.Context, keys []gatehouse.Digest, into map[gatehouse.Digest]int64) error {
+	return inBatchesFrom(1, keys, func(batch []any, list string) error {
+		rows, err := t.tx.QueryContext(ctx, `SELECT key, id FROM package WHERE key IN (`+list+`)`, batch...)
 		if err != nil {
 			return unavailable(err)
 		}
-	}
-	return nil
-}
-
-func (t *Tx) saveSet(ctx context.Context, set gatehouse.PackageSet) (int64, error) {
-	var id int64
-	key := dbDigest(set.Key())
-	row := t.tx.QueryRowContext(ctx, `INSERT INTO package_set (key, os) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING RETURNING id`,
-		key, flag(len(set.Packages) > 0 && set.Packages[0].OS()))
-	err := row.Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = t.tx.QueryRowContext(ctx, `SELECT id FROM package_set WHERE key = $1`, key).Scan(&id)
-		if err != nil {
-			return 0, unavailable(err)
+		defer rows.Close()
+		for rows.Next() {
+			var key gatehouse.Digest
+			var id int64
+			if err := rows.Scan((*dbDigest)(&key), &id); err != nil {
+				return unavailable(err)
+			}
+			into[key] = id
 		}
-		return id, nil
-	}
-	if err != nil {
-		return 0, unavailable(err)
-	}
-	for _, p := range set.Packages {
-		pid, err := t.savePackage(ctx, p)
-		if err != nil {
-			return 0, err
-		}
-		_, err = t.tx.ExecContext(ctx, `INSERT INTO set_package (set_id, package_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, pid)
-		if err != nil {
-			return 0, unavailable(err)
-		}
-	}
-	return id, nil
-}
-
-// savePackage finds or adds a distinct package version: place does not count.
-func (t *Tx) savePackage(ctx context.Context, p gatehouse.Package) (int64, error) {
-	p.Path, p.Layer = "", ""
-	doc, err := json.Marshal(p)
-	if err != nil {
-		return 0, err
-	}
-	var id int64
-	key := dbDigest(gatehouse.DigestOf(doc))
-	row := t.tx.QueryRowContext(ctx, `INSERT INTO package (key, doc) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING RETURNING id`, key, string(doc))
-	err = row.Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = t.tx.QueryRowContext(ctx, `SELECT id FROM package WHERE key = $1`, key).Scan(&id)
-	}
-	if err != nil {
-		return 0, unavailable(err)
-	}
-	return id, nil
+		return unavailable(rows.Err())
+	})
 }
 
 func packInventory(inv gatehouse.LayerInventory) ([]byte, error) {

@@ -3,22 +3,19 @@ package db_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
 // One bad package at a thousand paths is more than anybody reads.
 func TestFindingsOfOneImageAreBounded(t *testing.T) {
 	ctx := context.Background()
-	d, err := db.OpenSQLite(ctx, filepath.Join(t.TempDir(), "meta.db"), db.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := dbtest.At(t, t.TempDir(), db.Options{})
 	defer d.Close()
 	p := gatehouse.Package{Type: "npm", Name: "bad", Version: "1"}
 	inv := gatehouse.LayerInventory{DiffID: gatehouse.DigestOf([]byte("l")), Blob: gatehouse.DigestOf([]byte("b")), Indexer: "x"}
@@ -31,7 +28,7 @@ func TestFindingsOfOneImageAreBounded(t *testing.T) {
 		found.Findings = append(found.Findings, gatehouse.Finding{ID: fmt.Sprint("CVE-", i), Package: p, Severity: gatehouse.SeverityHigh})
 	}
 	img := db.Image{Digest: gatehouse.DigestOf([]byte("image")), Config: []byte("{}")}
-	err = d.Write(ctx, func(tx *db.Tx) error {
+	err := d.Write(ctx, func(tx *db.Tx) error {
 		layer, err := tx.SaveLayer(ctx, inv)
 		if err != nil {
 			return err
@@ -65,10 +62,7 @@ func TestFindingsOfOneImageAreBounded(t *testing.T) {
 
 func TestPruneDecisions(t *testing.T) {
 	ctx := context.Background()
-	d, err := db.OpenSQLite(ctx, filepath.Join(t.TempDir(), "meta.db"), db.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := dbtest.At(t, t.TempDir(), db.Options{})
 	defer d.Close()
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
 	prune := func(before time.Time, max int) (left []int) {
@@ -89,7 +83,7 @@ func TestPruneDecisions(t *testing.T) {
 		}
 		return left
 	}
-	err = d.Write(ctx, func(tx *db.Tx) error {
+	err := d.Write(ctx, func(tx *db.Tx) error {
 		for n := 1; n <= 10; n++ {
 			if err := tx.SaveDecision(ctx, gatehouse.Decision{ID: fmt.Sprint(n), At: day(n)}); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -86,11 +87,22 @@ func oneManifest(row *sql.Row, repo gatehouse.Repo, ref string) (*gatehouse.Mani
 	return &m, nil
 }
 
-// ManifestID finds a manifest's row.
+// ManifestID finds a manifest's row. Until a transaction that writes ends, it
+// cannot be deleted.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
-func (t *Tx) ManifestID(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (id int64, err error) {
+func (t *Tx) ManifestID(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (int64, error) {
+	return t.manifestID(ctx, repo, digest, t.dialect.shareOf("m"))
+}
+
+// OwnManifest is [Tx.ManifestID] for who deletes it: until the transaction ends
+// no tag and no index can come to point at it. Ask whether one does afterwards.
+func (t *Tx) OwnManifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (int64, error) {
+	return t.manifestID(ctx, repo, digest, t.dialect.ownOf("m"))
+}
+
+func (t *Tx) manifestID(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, lock string) (id int64, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT m.id FROM repository r JOIN manifest m ON m.repo_id = r.id
-		WHERE r.path = $1 AND m.digest = $2`, string(repo), dbDigest(digest)).Scan(&id)
+		WHERE r.path = $1 AND m.digest = $2`+lock, string(repo), dbDigest(digest)).Scan(&id)
 	if none(err) {
 		return 0, notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", repo, digest)
 	}
@@ -100,11 +112,12 @@ func (t *Tx) ManifestID(ctx context.Context, repo gatehouse.Repo, digest gatehou
 	return id, nil
 }
 
-// ManifestIDs finds those of digests that the repository holds.
+// ManifestIDs finds those of digests that the repository holds. Until a
+// transaction that writes ends, they cannot be deleted.
 func (t *Tx) ManifestIDs(ctx context.Context, repoID int64, digests []gatehouse.Digest) (map[gatehouse.Digest]int64, error) {
 	out := make(map[gatehouse.Digest]int64, len(digests))
-	err := inBatches(digests, func(batch []any, list string) error {
-		rows, err := t.tx.QueryContext(ctx, `SELECT digest, id FROM manifest WHERE repo_id = $1 AND digest IN (`+list+`)`+t.dialect.share,
+	err := inBatches(slices.Sorted(slices.Values(digests)), func(batch []any, list string) error {
+		rows, err := t.tx.QueryContext(ctx, `SELECT digest, id FROM manifest WHERE repo_id = $1 AND digest IN (`+list+`) ORDER BY digest`+t.dialect.share,
 			append([]any{repoID}, batch...)...)
 		if err != nil {
 			return unavailable(err)
@@ -128,26 +141,45 @@ func (t *Tx) ManifestIDs(ctx context.Context, repoID int64, digests []gatehouse.
 
 // AddManifest adds a manifest with its edges and holds the blobs that it needs.
 // created is false where the repository has it already; then nothing changes.
+// Until the transaction ends it cannot be deleted.
 func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created bool, err error) {
 	annotations, err := annotationsText(m.Annotations)
 	if err != nil {
 		return 0, false, err
 	}
+	for range racesMax {
+		if id, created, err = t.insertManifest(ctx, m, annotations); err != nil || id != 0 {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return 0, false, err
+	case id == 0:
+		return 0, false, raced("manifest", m.Digest)
+	case !created:
+		return id, false, nil
+	}
+	return id, true, t.addEdges(ctx, id, m)
+}
+
+// insertManifest adds the row, or finds it. id is 0 where it was there and then
+// was not any more.
+func (t *Tx) insertManifest(ctx context.Context, m NewManifest, annotations string) (id int64, created bool, err error) {
 	err = t.tx.QueryRowContext(ctx, `INSERT INTO manifest
 		(repo_id, digest, media_type, artifact_type, subject, annotations, size, body, pushed_by, pushed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (repo_id, digest) DO NOTHING RETURNING id`,
 		m.RepoID, dbDigest(m.Digest), m.MediaType, m.ArtifactType, dbDigest(m.Subject), annotations, m.Size, m.Body, m.PushedBy, micros(t.now)).Scan(&id)
+	if err == nil {
+		return id, true, nil
+	}
 	if none(err) {
-		err := t.tx.QueryRowContext(ctx, `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`, m.RepoID, dbDigest(m.Digest)).Scan(&id)
-		if err != nil {
-			return 0, false, unavailable(err)
-		}
-		return id, false, nil
+		err = t.tx.QueryRowContext(ctx, `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+t.dialect.share, m.RepoID, dbDigest(m.Digest)).Scan(&id)
 	}
-	if err != nil {
-		return 0, false, unavailable(err)
+	if none(err) {
+		return 0, false, nil
 	}
-	return id, true, t.addEdges(ctx, id, m)
+	return id, false, unavailable(err)
 }
 
 // annotationsText is what is stored of annotations.
@@ -178,10 +210,21 @@ func (t *Tx) addEdges(ctx context.Context, id int64, m NewManifest) error {
 	if err := t.insertRows(ctx, `INSERT INTO manifest_child (parent_id, ordinal, child_id) VALUES `, children); err != nil {
 		return err
 	}
-	// A held link does not expire.
-	_, err := t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL WHERE repo_id = $1 AND expires_at IS NOT NULL
-		AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`, m.RepoID, id)
-	if err != nil {
+	return t.holdLinks(ctx, m.RepoID, id)
+}
+
+// holdLinks has the links that a manifest needs expire no more. Who removes
+// links owns the blob first, which this transaction shares.
+func (t *Tx) holdLinks(ctx context.Context, repoID, manifestID int64) error {
+	const pinned = ` WHERE repo_id = $1 AND expires_at IS NOT NULL AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`
+	if t.dialect.own != "" {
+		// An UPDATE would lock them in an order of its own.
+		n, err := affected(t.tx.ExecContext(ctx, `SELECT blob_id FROM repo_blob`+pinned+` ORDER BY blob_id`+t.dialect.own, repoID, manifestID))
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+	if _, err := t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL`+pinned, repoID, manifestID); err != nil {
 		return unavailable(err)
 	}
 	return nil
@@ -190,6 +233,11 @@ func (t *Tx) addEdges(ctx context.Context, id int64, m NewManifest) error {
 // insertRows inserts rows of equal width in few statements: batches of 64, 32,
 // … 1 rows, so that few distinct statements are prepared.
 func (t *Tx) insertRows(ctx context.Context, insert string, rows [][]any) error {
+	return t.insertRowsOr(ctx, insert, rows, "")
+}
+
+// insertRowsOr is insertRows with the end of each statement: what to do instead.
+func (t *Tx) insertRowsOr(ctx context.Context, insert string, rows [][]any, or string) error {
 	for size := 64; size >= 1; size /= 2 {
 		for len(rows) >= size {
 			var values strings.Builder
@@ -202,7 +250,7 @@ func (t *Tx) insertRows(ctx context.Context, insert string, rows [][]any) error 
 				}
 				values.WriteString(")")
 			}
-			if _, err := t.tx.ExecContext(ctx, insert+values.String(), args...); err != nil {
+			if _, err := t.tx.ExecContext(ctx, insert+values.String()+or, args...); err != nil {
 				return unavailable(err)
 			}
 			rows = rows[size:]
@@ -225,7 +273,8 @@ func (t *Tx) Parent(ctx context.Context, manifestID int64) (digest gatehouse.Dig
 	return digest, true, nil
 }
 
-// DeleteManifest removes a manifest and its edges. Its tags are gone and nothing
+// DeleteManifest removes a manifest and its edges. The caller has it by
+// [Tx.OwnManifest]. Its tags are gone and nothing
 // lists it as a child when this is called. The links to its blobs stay.
 func (t *Tx) DeleteManifest(ctx context.Context, manifestID int64) error {
 	for _, q := range []string{

@@ -1,12 +1,53 @@
 package db
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
+
+// migrate brings the schema up to date. Replicas that start at once take turns:
+// the first one does it. CodeConflict: the schema is of a newer version of this
+// program, which may mean other things by the same rows.
+func (d *DB) migrate(ctx context.Context) error {
+	if d.dialect.turn != "" {
+		conn, err := d.write.Conn(ctx)
+		if err != nil {
+			return unavailable(err)
+		}
+		defer conn.Close()
+		// The transaction does nothing but hold the turn.
+		tx, err := conn.BeginTx(ctx, nil)
+		if err != nil {
+			return unavailable(err)
+		}
+		defer tx.Rollback()
+		if err := (&Tx{tx: tx, dialect: &d.dialect}).take(ctx, turnMigrate); err != nil {
+			return err
+		}
+	}
+	p, err := goose.NewProvider(d.dialect.goose, d.write, migrationFS{d.dialect.words})
+	if err != nil {
+		return err
+	}
+	has, knows, err := p.GetVersions(ctx)
+	if err != nil {
+		return unavailable(err)
+	}
+	if has > knows {
+		return gatehouse.Errorf(gatehouse.CodeConflict, "its schema has version %d, and this program knows versions up to %d", has, knows).
+			WithHint("a newer gatehouse has used it: run that one, or restore a backup from before")
+	}
+	_, err = p.Up(ctx)
+	return unavailable(err)
+}
 
 // migrationFS is the folder of migrations in the words of one database.
 type migrationFS struct{ words *strings.Replacer }

@@ -5,9 +5,69 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
+	"time"
+
+	"modernc.org/sqlite"
 )
+
+// OpenSQLite opens or creates the database file at path and brings its schema
+// up to date. A transaction that committed survives power loss.
+func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	dsn := func(extra string) string {
+		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)" +
+			"&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + extra
+	}
+	d := &DB{dialect: sqliteDialect, reading: sqliteDialect.reading(), now: opts.Now}
+	var err error
+	if d.write, err = d.pool(dsn("&_txlock=immediate"), 1); err != nil {
+		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
+	}
+	if d.read, err = d.pool(dsn("&_pragma=query_only(1)"), max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
+		d.write.Close()
+		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
+	}
+	d.changed.reset()
+	d.jobs.reset()
+	if err := private(path); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
+	}
+	if err := d.migrate(ctx); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("couldn't bring %s up to date: %w", path, err)
+	}
+	return d, nil
+}
+
+// private makes sure that the file exists and that only its owner reads it: it
+// holds password hashes. SQLite gives its other files the same mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func (d *DB) pool(dsn string, size int) (*sql.DB, error) {
+	c, err := sqlite.NewConnector(dsn)
+	if err != nil {
+		return nil, err
+	}
+	p := sql.OpenDB(sqliteConnector{c, &d.statements})
+	p.SetMaxOpenConns(size)
+	p.SetMaxIdleConns(size)
+	return p, nil
+}
 
 // statementsMax bounds the prepared statements that one connection keeps. There
 // are about a hundred and fifty texts; lists of placeholders come in powers of

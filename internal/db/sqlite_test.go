@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,45 @@ func open(t *testing.T, path string) *db.DB {
 
 func TestSQLite(t *testing.T) {
 	dbtest.Run(t, func(t *testing.T) *db.DB { return open(t, filepath.Join(t.TempDir(), "gatehouse.db")) })
+}
+
+// TestSQLiteTurns: writers take turns, so that a transaction sees all that was
+// written before it.
+func TestSQLiteTurns(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 10 {
+				err := d.Write(t.Context(), func(tx *db.Tx) error {
+					events, err := tx.Events(t.Context(), 0, 1000)
+					if err != nil {
+						return err
+					}
+					return tx.AddEvent(t.Context(), gatehouse.Event{Type: "n", Tag: fmt.Sprint(len(events))})
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	err := d.Read(t.Context(), func(tx *db.Tx) error {
+		events, err := tx.Events(t.Context(), 0, 1000)
+		for i, e := range events {
+			if e.Tag != fmt.Sprint(i) {
+				t.Fatalf("event %d saw %s before it", i, e.Tag)
+			}
+		}
+		if len(events) != 80 {
+			t.Errorf("%d events, want 80", len(events))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestReopen: what was committed is there for the next process, and so is the
@@ -78,37 +118,7 @@ func TestSchemaWords(t *testing.T) {
 func TestHotQueriesUseIndexes(t *testing.T) {
 	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
 	ctx := t.Context()
-	x := gatehouse.DigestOf([]byte("x"))
-	plans, err := db.Plans(ctx, d, func(tx *db.Tx) {
-		tx.Manifest(ctx, "a", x)
-		tx.ManifestByTag(ctx, "a", "v1")
-		tx.RepoBlob(ctx, "a", x)
-		tx.StatBlob(ctx, "a", x)
-		tx.Tags(ctx, "a", "", 10)
-		tx.Referrers(ctx, "a", x, "t", x, 10)
-		tx.BlobRepos(ctx, x, 10)
-		tx.UploadsReach(ctx, "actor", 10)
-		tx.Repos(ctx, "", 10)
-		tx.RepoKnown(ctx, "a")
-		tx.HeldBlobs(ctx, 1, []gatehouse.Digest{x, x})
-		tx.ManifestIDs(ctx, 1, []gatehouse.Digest{x, x})
-		tx.BlobNeeded(ctx, 1, 1)
-		tx.Parent(ctx, 1)
-		tx.TagsOf(ctx, 1)
-		tx.KeyNamed(ctx, "k")
-		tx.NamedKeys(ctx, "k", 10)
-		tx.ImagesOfBlob(ctx, 1, 10)
-		tx.ImagesOfManifest(ctx, 1, 10)
-		tx.ReposOfBlob(ctx, 1, 10)
-		tx.ManifestCopies(ctx, x, 1, 1)
-		tx.ManifestDamaged(ctx, "a", x)
-		tx.ManifestWhole(ctx, 1, 1, 1)
-		tx.DueBlobs(ctx, time.Now(), 10)
-		tx.ScrubTotals(ctx, time.Now())
-		tx.Upload(ctx, "a", "u")
-		tx.NextJobAt(ctx, []string{"index"})
-		tx.ClaimJob(ctx, []string{"index"}, "lease", time.Time{}) // planned, not done: the connection only reads
-	})
+	plans, err := db.Plans(ctx, d, func(tx *db.Tx) { hotQueries(ctx, tx) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +134,45 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// hotQueries makes each query of a hot path once. They change nothing: there are
+// no rows.
+func hotQueries(ctx context.Context, tx *db.Tx) {
+	x := gatehouse.DigestOf([]byte("x"))
+	tx.Manifest(ctx, "a", x)
+	tx.ManifestByTag(ctx, "a", "v1")
+	tx.RepoBlob(ctx, "a", x)
+	tx.StatBlob(ctx, "a", x)
+	tx.Tags(ctx, "a", "", 10)
+	tx.Referrers(ctx, "a", x, "t", x, 10)
+	tx.BlobRepos(ctx, x, 10)
+	tx.UploadsReach(ctx, "actor", 10)
+	tx.Repos(ctx, "", 10)
+	tx.RepoKnown(ctx, "a")
+	tx.HeldBlobs(ctx, 1, []gatehouse.Digest{x, x})
+	tx.ManifestIDs(ctx, 1, []gatehouse.Digest{x, x})
+	tx.BlobNeeded(ctx, 1, 1)
+	tx.Parent(ctx, 1)
+	tx.TagsOf(ctx, 1)
+	tx.KeyNamed(ctx, "k")
+	tx.NamedKeys(ctx, "k", 10)
+	tx.ImagesOfBlob(ctx, 1, 10)
+	tx.ImagesOfManifest(ctx, 1, 10)
+	tx.ReposOfBlob(ctx, 1, 10)
+	tx.ManifestCopies(ctx, x, 1, 1)
+	tx.ManifestDamaged(ctx, "a", x)
+	tx.ManifestWhole(ctx, 1, 1, 1)
+	tx.DueBlobs(ctx, time.Now(), 10)
+	tx.ScrubTotals(ctx, time.Now())
+	tx.Upload(ctx, "a", "u")
+	tx.NextJobAt(ctx, []string{"index"})
+	tx.ClaimJob(ctx, []string{"index"}, "lease", time.Time{})
+	tx.Events(ctx, 7, 10)
+	tx.OwnManifest(ctx, "a", x)
+	tx.OwnBlob(ctx, "a", x)
+	tx.PolicyVersion(ctx)
+	tx.Audit(ctx, 7, 10)
 }
 
 // TestKeptStatements: a statement that is in use, that failed or that there are

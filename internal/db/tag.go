@@ -30,17 +30,26 @@ type TagChange struct {
 // MoveTag points a tag at a manifest and writes history, event and audit
 // record. A tag that points there already is left alone: moved is false.
 func (t *Tx) MoveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string) (moved bool, err error) {
-	old, ok, err := t.tagged(ctx, to.RepoID, name)
-	if err != nil || ok && old == to.Digest {
-		return false, err
+	for range racesMax {
+		old, ok, err := t.tagged(ctx, to.RepoID, name)
+		if err != nil || ok && old == to.Digest {
+			return false, err
+		}
+		// The row is ours, or nobody's until it is added: whoever adds it at the
+		// same moment must be in the history before us.
+		change := `INSERT INTO tag (repo_id, name, manifest_id, updated_by, updated_at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (repo_id, name) DO NOTHING`
+		if ok {
+			change = `UPDATE tag SET manifest_id = $3, updated_by = $4, updated_at = $5 WHERE repo_id = $1 AND name = $2`
+		}
+		n, err := affected(t.tx.ExecContext(ctx, change, to.RepoID, name, to.ManifestID, actor.Name, micros(t.now)))
+		if err != nil {
+			return false, err
+		}
+		if n > 0 {
+			return true, t.tagChanged(ctx, actor, to.Repo, to.RepoID, TagChange{Name: name, Old: old, New: to.Digest})
+		}
 	}
-	_, err = t.tx.ExecContext(ctx, `INSERT INTO tag (repo_id, name, manifest_id, updated_by, updated_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (repo_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, updated_by = excluded.updated_by, updated_at = excluded.updated_at`,
-		to.RepoID, name, to.ManifestID, actor.Name, micros(t.now))
-	if err != nil {
-		return false, unavailable(err)
-	}
-	return true, t.tagChanged(ctx, actor, to.Repo, to.RepoID, TagChange{Name: name, Old: old, New: to.Digest})
+	return false, raced("a tag of", to.Digest)
 }
 
 // DeleteTag removes a tag and writes history, event and audit record.
@@ -88,11 +97,16 @@ func (t *Tx) tagChanged(ctx context.Context, actor gatehouse.Actor, repo gatehou
 	return t.AddAudit(ctx, actor, action, string(repo)+":"+c.Name, string(payload))
 }
 
+// tagged returns what a tag points at, and owns its row. Two statements: a join
+// would be of the moment before the lock was waited for.
 func (t *Tx) tagged(ctx context.Context, repoID int64, name string) (d gatehouse.Digest, ok bool, err error) {
-	err = t.tx.QueryRowContext(ctx, `SELECT m.digest FROM tag t JOIN manifest m ON m.id = t.manifest_id
-		WHERE t.repo_id = $1 AND t.name = $2`, repoID, name).Scan((*dbDigest)(&d))
+	var manifest int64
+	err = t.tx.QueryRowContext(ctx, `SELECT manifest_id FROM tag WHERE repo_id = $1 AND name = $2`+t.dialect.own, repoID, name).Scan(&manifest)
 	if none(err) {
 		return "", false, nil
+	}
+	if err == nil {
+		err = t.tx.QueryRowContext(ctx, `SELECT digest FROM manifest WHERE id = $1`, manifest).Scan((*dbDigest)(&d))
 	}
 	if err != nil {
 		return "", false, unavailable(err)
@@ -109,9 +123,10 @@ func (t *Tx) Tags(ctx context.Context, repo gatehouse.Repo, after string, n int)
 		WHERE r.path = $1 AND t.name > $2 ORDER BY t.name LIMIT $3`, string(repo), after, n)
 }
 
-// TagsOf lists the tags that point at a manifest, in byte order.
+// TagsOf lists the tags that point at a manifest, in byte order. Until a
+// transaction that writes ends, nobody moves them.
 func (t *Tx) TagsOf(ctx context.Context, manifestID int64) ([]string, error) {
-	return t.strings(ctx, `SELECT name FROM tag WHERE manifest_id = $1 ORDER BY name`, manifestID)
+	return t.strings(ctx, `SELECT name FROM tag WHERE manifest_id = $1 ORDER BY name`+t.dialect.own, manifestID)
 }
 
 // TagHistory lists what happened to a tag, newest first, at most n changes.

@@ -88,6 +88,9 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 		}
 	}
 	err = p.db.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.Matching(ctx); err != nil { // no names are added from here on
+			return err
+		}
 		if inside {
 			if err := compute(tx); err != nil {
 				return err

@@ -227,6 +227,9 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db
 	}
 	img.Generation = gen.ID
 	return p.db.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.Matching(ctx); err != nil { // the generation stays as it is from here on
+			return err
+		}
 		now, _, err := tx.CurrentGeneration(ctx)
 		if err != nil {
 			return err

@@ -27,6 +27,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-dev/gatehouse/internal/feed/osv"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
@@ -60,10 +61,7 @@ type house struct {
 func open(t *testing.T, dir string) *house {
 	t.Helper()
 	h := &house{t: t, dir: dir}
-	var err error
-	if h.db, err = db.OpenSQLite(t.Context(), filepath.Join(dir, "meta.db"), db.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	h.db = dbtest.At(t, dir, db.Options{})
 	plain, err := disk.Open(dir)
 	if err != nil {
 		t.Fatal(err)

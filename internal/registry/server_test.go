@@ -3,7 +3,6 @@ package registry_test
 import (
 	"log/slog"
 	"net/http/httptest"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/blob/mem"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-dev/gatehouse/internal/registry"
 	"github.com/gatehouse-dev/gatehouse/internal/registry/registrytest"
 )
@@ -39,16 +39,13 @@ type setup struct {
 	stall    time.Duration
 	page     int
 	content  content.Options
-	database func(t testing.TB) *db.DB     // SQLite by default
+	database func(t testing.TB) *db.DB     // that of dbtest.At by default
 	store    func(t testing.TB) blob.Store // a directory by default
 	wrap     func(gatehouse.Content) gatehouse.Content
 }
 
-func sqlite(t testing.TB) *db.DB {
-	d, err := db.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "meta.db"), db.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+func rows(t testing.TB) *db.DB {
+	d := dbtest.At(t, t.TempDir(), db.Options{})
 	t.Cleanup(func() { d.Close() })
 	return d
 }
@@ -64,7 +61,7 @@ func directory(t testing.TB) blob.Store {
 func newHouse(t testing.TB, s setup) *house {
 	t.Helper()
 	if s.database == nil {
-		s.database = sqlite
+		s.database = rows
 	}
 	if s.store == nil {
 		s.store = directory

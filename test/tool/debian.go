@@ -1,12 +1,14 @@
 package tool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +18,7 @@ import (
 type Debian struct {
 	Name    string   // of the package
 	Program string   // that it brings; what messages and skipped tests call it
-	File    string   // that proves it, where no program in PATH does
+	File    string   // that proves it, as a pattern, where no program in PATH does
 	Why     string   // for whoever has to install it by hand
 	Stages  []string // who needs it
 }
@@ -28,6 +30,7 @@ func DebianFor(stage string) []Debian {
 		{"gcc", "gcc", "", "for the race detector", []string{"test"}},
 		{"libc6-dev", "libc6-dev", "/usr/include/stdlib.h", "for the race detector", []string{"test"}},
 		{"skopeo", "skopeo", "", "a client of the registry", []string{"test", "e2e"}},
+		{"postgresql", "postgres", "/usr/lib/postgresql/*/bin/postgres", "the second database", []string{"test"}},
 		{"debootstrap", "debootstrap", "", "to build the image that is indexed", []string{"bench"}},
 	}
 	return slices.DeleteFunc(all, func(p Debian) bool { return !slices.Contains(p.Stages, stage) })
@@ -37,11 +40,20 @@ func DebianFor(stage string) []Debian {
 // there.
 func (p Debian) Installed() bool {
 	if p.File != "" {
-		_, err := os.Stat(p.File)
-		return err == nil
+		return p.newest() != ""
 	}
 	_, err := exec.LookPath(p.Program)
 	return err == nil
+}
+
+// newest returns the file that proves the package, of the highest version where
+// there are several; empty for none.
+func (p Debian) newest() string {
+	files, err := filepath.Glob(p.File)
+	if err != nil || len(files) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(files, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 }
 
 // InstallDebian installs what a stage lacks, where it may: as root, on Debian,

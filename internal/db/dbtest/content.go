@@ -273,6 +273,9 @@ func contentTags(s *suite) {
 			{Name: "v1", Actor: actor.Name, Old: one.Digest, New: two.Digest},
 			{Name: "v1", Actor: actor.Name, New: one.Digest},
 		}, history)
+		return nil
+	})
+	s.read(func(tx *db.Tx) error {
 		events, err := tx.Events(s.Context(), 0, 10)
 		if len(events) != 3 || events[2].Type != gatehouse.EventTagDeleted || events[2].Digest != two.Digest {
 			s.Errorf("events %+v", events)

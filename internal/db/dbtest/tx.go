@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -101,7 +100,6 @@ var txTests = []test{
 		})
 	}},
 	{"commits are announced, work by itself", txSignals},
-	{"writers take turns", txTurns},
 	{"events and audit records in order", func(s *suite) {
 		s.write(func(tx *db.Tx) error {
 			for i := range 5 {
@@ -163,37 +161,4 @@ func txSignals(s *suite) {
 	if !happened(changed) || !happened(jobs) {
 		s.Fatal("a commit with work")
 	}
-}
-
-func txTurns(s *suite) {
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for range 10 {
-				err := s.d.Write(s.Context(), func(tx *db.Tx) error {
-					events, err := tx.Events(s.Context(), 0, 1000)
-					if err != nil {
-						return err
-					}
-					return tx.AddEvent(s.Context(), gatehouse.Event{Type: "n", Tag: fmt.Sprint(len(events))})
-				})
-				if err != nil {
-					s.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	s.read(func(tx *db.Tx) error {
-		events, err := tx.Events(s.Context(), 0, 1000)
-		for i, e := range events {
-			if e.Tag != fmt.Sprint(i) {
-				s.Fatalf("event %d saw %s before it", i, e.Tag)
-			}
-		}
-		if len(events) != 80 {
-			s.Errorf("%d events, want 80", len(events))
-		}
-		return err
-	})
 }

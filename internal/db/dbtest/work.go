@@ -173,6 +173,7 @@ func uploadDrop(s *suite) {
 var jobTests = []test{
 	{"jobs are claimed in order, once", jobClaim},
 	{"a job returns to a queue that has its twin", jobTwin},
+	{"a lease has one holder until it runs out", leaseLife},
 	{"jobs are forgotten when they are old", func(s *suite) {
 		s.write(func(tx *db.Tx) error {
 			for _, key := range []string{"done", "failed", "ready"} {
@@ -273,4 +274,43 @@ func jobTwin(s *suite) {
 			return nil
 		})
 	}
+}
+
+func leaseLife(s *suite) {
+	s.write(func(tx *db.Tx) error {
+		hour, past := tx.Now().Add(time.Hour), tx.Now().Add(-time.Second)
+		take := func(holder string) func() (bool, error) {
+			return func() (bool, error) { return tx.TakeLease(s.Context(), "sweep", holder, hour) }
+		}
+		keep := func(holder string, until time.Time) func() (bool, error) {
+			return func() (bool, error) { return tx.KeepLease(s.Context(), "sweep", holder, until) }
+		}
+		release := func(holder string) func() (bool, error) {
+			return func() (bool, error) { return true, tx.ReleaseLease(s.Context(), "sweep", holder) }
+		}
+		for _, step := range []struct {
+			what string
+			do   func() (bool, error)
+			want bool
+		}{
+			{"the first takes it", take("a"), true},
+			{"another takes it", take("b"), false},
+			{"another keeps it", keep("b", hour), false},
+			{"another gives it back", release("b"), true},
+			{"another still cannot take it", take("b"), false},
+			{"the holder takes it again", take("a"), true},
+			{"the holder keeps it until it is over", keep("a", past), true},
+			{"another takes what ran out", take("b"), true},
+			{"who lost it keeps it", keep("a", hour), false},
+			{"it is given back", release("b"), true},
+			{"it is free", take("c"), true},
+		} {
+			got, err := step.do()
+			s.must(err)
+			if got != step.want {
+				s.Errorf("%s: %v", step.what, got)
+			}
+		}
+		return nil
+	})
 }

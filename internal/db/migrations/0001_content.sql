@@ -82,7 +82,7 @@ CREATE INDEX tag_by_manifest ON tag (manifest_id);
 CREATE TABLE tag_history (
   id         {{id}},
   repo_id    BIGINT NOT NULL REFERENCES repository(id),
-  name       TEXT   NOT NULL,
+  name       {{name}} NOT NULL,
   old_digest {{bytes}},
   new_digest {{bytes}},
   actor      TEXT   NOT NULL,
@@ -97,7 +97,7 @@ CREATE INDEX tag_history_by_name ON tag_history (repo_id, name, id);
 -- use it any more and its bytes are to be deleted before the row is, so that
 -- every stored key is named by a row at all times.
 CREATE TABLE upload (
-  id            TEXT PRIMARY KEY,
+  id            {{name}} PRIMARY KEY,
   repo_id       BIGINT    NOT NULL REFERENCES repository(id),
   algorithm     TEXT      NOT NULL,
   size          BIGINT    NOT NULL DEFAULT 0,
@@ -106,7 +106,7 @@ CREATE TABLE upload (
   storage_key   {{name}}  NOT NULL DEFAULT '',
   storage_state {{bytes}},
   state         SMALLINT  NOT NULL DEFAULT 0,
-  actor         TEXT      NOT NULL,
+  actor         {{name}}  NOT NULL,
   lease         TEXT      NOT NULL DEFAULT '',
   leased_until  BIGINT    NOT NULL DEFAULT 0,
   created_at    BIGINT    NOT NULL,

@@ -3,7 +3,7 @@
 -- +goose Up
 CREATE TABLE event (
   seq     {{id}},
-  type    TEXT   NOT NULL,
+  type    {{name}} NOT NULL,
   at      BIGINT NOT NULL,
   actor   TEXT   NOT NULL DEFAULT '',
   repo    TEXT   NOT NULL DEFAULT '',
@@ -28,8 +28,8 @@ CREATE TABLE audit (
 -- job of the same kind and key is not added while one is ready.
 CREATE TABLE job (
   id           {{id}},
-  kind         TEXT     NOT NULL,
-  key          TEXT     NOT NULL,
+  kind         {{name}} NOT NULL,
+  key          {{name}} NOT NULL,
   payload      TEXT     NOT NULL DEFAULT '',
   state        SMALLINT NOT NULL DEFAULT 0,
   attempts     INTEGER  NOT NULL DEFAULT 0,

@@ -13,7 +13,7 @@
 CREATE TABLE layer (
   id         {{id}},
   diff_id    {{bytes}} NOT NULL,
-  indexer    TEXT      NOT NULL,
+  indexer    {{name}}  NOT NULL,
   size       BIGINT    NOT NULL,
   complete   SMALLINT  NOT NULL,
   inventory  {{bytes}} NOT NULL,
@@ -24,7 +24,7 @@ CREATE TABLE layer (
 -- Which stored bytes were seen to decompress to which layer.
 CREATE TABLE layer_blob (
   digest   {{bytes}} NOT NULL,
-  indexer  TEXT      NOT NULL,
+  indexer  {{name}}  NOT NULL,
   layer_id BIGINT    NOT NULL REFERENCES layer(id),
   PRIMARY KEY (digest, indexer)
 );
@@ -62,10 +62,10 @@ CREATE INDEX layer_set_by_set ON layer_set (set_id);
 -- is the distribution that an OS package was seen in, one set of rows for each;
 -- language packages carry ''.
 CREATE TABLE package_name (
-  space      TEXT   NOT NULL,
-  name       TEXT   NOT NULL,
+  space      {{name}} NOT NULL,
+  name       {{name}} NOT NULL,
   package_id BIGINT NOT NULL REFERENCES package(id),
-  os_space   TEXT   NOT NULL,
+  os_space   {{name}} NOT NULL,
   PRIMARY KEY (space, name, package_id, os_space)
 );
 CREATE INDEX package_name_by_package ON package_name (package_id, os_space);
@@ -74,8 +74,8 @@ CREATE INDEX package_name_by_package ON package_name (package_id, os_space);
 -- without its package (JSON).
 CREATE TABLE finding (
   package_id BIGINT   NOT NULL REFERENCES package(id),
-  os_space   TEXT     NOT NULL,
-  vuln       TEXT     NOT NULL,
+  os_space   {{name}} NOT NULL,
+  vuln       {{name}} NOT NULL,
   severity   SMALLINT NOT NULL,
   fixable    SMALLINT NOT NULL,
   doc        TEXT     NOT NULL,
@@ -89,14 +89,14 @@ CREATE INDEX finding_by_vuln ON finding (vuln);
 -- carry ''. A row says that the set has been matched there, even if all is zero.
 CREATE TABLE set_count (
   set_id   BIGINT NOT NULL REFERENCES package_set(id),
-  os_space TEXT   NOT NULL,
+  os_space {{name}} NOT NULL,
   s0 INTEGER NOT NULL, s1 INTEGER NOT NULL, s2 INTEGER NOT NULL, s3 INTEGER NOT NULL, s4 INTEGER NOT NULL, s5 INTEGER NOT NULL,
   f0 INTEGER NOT NULL, f1 INTEGER NOT NULL, f2 INTEGER NOT NULL, f3 INTEGER NOT NULL, f4 INTEGER NOT NULL, f5 INTEGER NOT NULL,
   PRIMARY KEY (set_id, os_space)
 );
 CREATE TABLE layer_count (
   layer_id BIGINT NOT NULL REFERENCES layer(id),
-  os_space TEXT   NOT NULL,
+  os_space {{name}} NOT NULL,
   s0 INTEGER NOT NULL, s1 INTEGER NOT NULL, s2 INTEGER NOT NULL, s3 INTEGER NOT NULL, s4 INTEGER NOT NULL, s5 INTEGER NOT NULL,
   f0 INTEGER NOT NULL, f1 INTEGER NOT NULL, f2 INTEGER NOT NULL, f3 INTEGER NOT NULL, f4 INTEGER NOT NULL, f5 INTEGER NOT NULL,
   PRIMARY KEY (layer_id, os_space)
@@ -111,7 +111,7 @@ CREATE TABLE image (
   digest      {{bytes}} NOT NULL UNIQUE,
   indexer     TEXT      NOT NULL,
   state       SMALLINT  NOT NULL,
-  os_space    TEXT      NOT NULL,
+  os_space    {{name}}  NOT NULL,
   spaces      TEXT      NOT NULL, -- JSON list: where its packages are looked up, alternatives joined by |
   distro      TEXT      NOT NULL,
   config      TEXT      NOT NULL,

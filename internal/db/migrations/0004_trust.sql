@@ -2,7 +2,7 @@
 
 -- +goose Up
 CREATE TABLE account (
-  name       TEXT PRIMARY KEY,
+  name       {{name}} PRIMARY KEY,
   password   TEXT     NOT NULL, -- bcrypt
   admin      SMALLINT NOT NULL,
   created_at BIGINT   NOT NULL,
@@ -11,14 +11,14 @@ CREATE TABLE account (
 
 -- A policy document as the user wrote it.
 CREATE TABLE policy (
-  name       TEXT PRIMARY KEY,
+  name       {{name}} PRIMARY KEY,
   source     TEXT   NOT NULL,
   updated_by TEXT   NOT NULL,
   updated_at BIGINT NOT NULL
 );
 
 CREATE TABLE decision (
-  id        TEXT PRIMARY KEY,
+  id        {{name}} PRIMARY KEY,
   at        BIGINT   NOT NULL,
   verdict   SMALLINT NOT NULL,
   doc       TEXT     NOT NULL
@@ -26,7 +26,7 @@ CREATE TABLE decision (
 CREATE INDEX decision_by_time ON decision (at);
 
 CREATE TABLE setting (
-  key   TEXT PRIMARY KEY,
+  key   {{name}} PRIMARY KEY,
   value TEXT NOT NULL
 );
 

@@ -1,0 +1,18 @@
+package pipeline_test
+
+import (
+	"testing"
+)
+
+// TestPostgres runs the tests again on PostgreSQL: see dbtest.At.
+func TestPostgres(t *testing.T) {
+	t.Run("NewAdvisoryFlagsStoredImagesWithNothingReadAgain", TestNewAdvisoryFlagsStoredImagesWithNothingReadAgain)
+	t.Run("LayerIsReadOnce", TestLayerIsReadOnce)
+	t.Run("UpperLayersHide", TestUpperLayersHide)
+	t.Run("WhatCannotBeReadIsSaid", TestWhatCannotBeReadIsSaid)
+	t.Run("NamedButNotHeldLayerTellsNothing", TestNamedButNotHeldLayerTellsNothing)
+	t.Run("WorkSurvivesARestart", TestWorkSurvivesARestart)
+	t.Run("MalformedImportChangesNothing", TestMalformedImportChangesNothing)
+	t.Run("OldGenerationsGo", TestOldGenerationsGo)
+	t.Run("PushesAndFeedsTogether", TestPushesAndFeedsTogether)
+}
