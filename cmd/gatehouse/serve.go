@@ -17,7 +17,6 @@ import (
 )
 
 func (a *app) serveCmd() *cobra.Command {
-	var file string
 	flags := config.Default()
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -25,21 +24,23 @@ func (a *app) serveCmd() *cobra.Command {
 		Long: `Serve runs everything in one process. The first start makes an account "admin"
 with a random password, which is shown once, on a terminal only, and kept in the
 file initial-admin-password of the data directory until it is changed;
-GATEHOUSE_ADMIN_PASSWORD sets it instead. An interrupt or SIGTERM lets running
-requests end, and exits 0.
+GATEHOUSE_ADMIN_PASSWORD, or the file that GATEHOUSE_ADMIN_PASSWORD_FILE names, sets
+it instead. An interrupt or SIGTERM lets running requests end, and exits 0; a second
+one ends the process at once.
 
 Settings come from flags, from GATEHOUSE_* variables and from gatehouse.yaml, in
-that order of strength.`,
+that order of strength; docs/config.md explains each. Certificates are read again
+when their files change.`,
 		Example: `  gatehouse serve
   gatehouse serve --listen :443 --tls-cert tls.crt --tls-key tls.key --hostnames registry.example
   gatehouse serve --listen 127.0.0.1:0 --ready-file ready --data /var/lib/gatehouse`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadConfig(cmd, file, flags)
+			cfg, err := a.loadConfig(cmd, flags)
 			if err != nil {
 				return err
 			}
-			log := newLog(a.stderr, cfg.LogLevel)
+			log := newLog(a.stderr, cfg)
 			s, err := server.New(cmd.Context(), cfg, a.getenv, log)
 			if err != nil {
 				return err
@@ -48,34 +49,25 @@ that order of strength.`,
 			return s.Run(cmd.Context())
 		},
 	}
-	bindConfig(cmd, &flags, &file)
+	bindConfig(cmd, &flags)
 	return cmd
 }
 
 // bindConfig makes a flag of every setting.
-func bindConfig(cmd *cobra.Command, c *config.Config, file *string) {
+func bindConfig(cmd *cobra.Command, c *config.Config) {
 	cmd.Annotations = map[string]string{ownEnvironment: "config"}
-	f := cmd.Flags()
-	f.StringVar(file, "config", "", "configuration file (default: "+config.DefaultFile+" if it exists)")
-	f.StringVar(&c.Data, "data", c.Data, "directory for everything that is kept")
-	f.StringVar(&c.Listen, "listen", c.Listen, "address of the registry and the API; port 0 picks a free one")
-	f.StringVar(&c.AdmissionListen, "admission-listen", c.AdmissionListen, "address of the admission webhook (TLS); empty turns it off")
-	f.StringVar(&c.TLSCert, "tls-cert", "", "certificate of --listen, a PEM file")
-	f.StringVar(&c.TLSKey, "tls-key", "", "its key, a PEM file")
-	f.BoolVar(&c.Insecure, "insecure", false, "listen beyond loopback without TLS: passwords travel in the clear")
-	f.BoolVar(&c.AnonymousPull, "anonymous-pull", false, "let everybody pull without a name")
-	f.StringSliceVar(&c.Hostnames, "hostnames", nil, "registry names that mean this server, as image references write them")
-	f.StringSliceVar(&c.Policy, "policy", nil, "policy files and directories to load at start")
-	f.StringVar(&c.NoMatch, "no-match", c.NoMatch, "what happens to an image that no image policy matches: deny, warn or allow")
-	f.StringSliceVar(&c.AdmissionNames, "admission-names", nil, "more names for the webhook's certificate, for example gatehouse.gatehouse.svc")
-	f.StringSliceVar(&c.AllowPrivate, "allow-private", nil, "private address ranges that image references may lead to, for example 10.1.0.0/16")
-	f.StringVar(&c.ReadyFile, "ready-file", "", "write the base URL to this file once the server answers")
-	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	keys, help := config.Keys(), config.Help()
+	for i, v := range c.Values() {
+		f := cmd.Flags().VarPF(v, keys[i], "", help[i])
+		if v.IsBoolFlag() {
+			f.NoOptDefVal = "true"
+		}
+	}
 }
 
 // loadConfig lays flags over environment over file over defaults.
-func (a *app) loadConfig(cmd *cobra.Command, file string, flags config.Config) (config.Config, error) {
-	cfg, err := config.Load(file, a.getenv)
+func (a *app) loadConfig(cmd *cobra.Command, flags config.Config) (config.Config, error) {
+	cfg, err := config.Load(a.file, a.getenv)
 	if err != nil {
 		return cfg, err
 	}
@@ -96,12 +88,16 @@ func (a *app) loadConfig(cmd *cobra.Command, file string, flags config.Config) (
 	return cfg, cfg.Check()
 }
 
-func newLog(w io.Writer, level string) *slog.Logger {
+func newLog(w io.Writer, cfg config.Config) *slog.Logger {
 	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
+	if err := l.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
 		l = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
+	opts := &slog.HandlerOptions{Level: l}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
 }
 
 // showPassword shows a new administrator's password once, to a terminal only:
@@ -119,7 +115,6 @@ func (a *app) showPassword(cfg config.Config, password string) {
 }
 
 func (a *app) configCmd() *cobra.Command {
-	var file string
 	flags := config.Default()
 	cmd := group(&cobra.Command{
 		Use: "config", Short: "look at the settings of the server",
@@ -131,7 +126,7 @@ func (a *app) configCmd() *cobra.Command {
 		Example: `  gatehouse config check
   gatehouse config check --config /etc/gatehouse.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := a.loadConfig(cmd, file, flags); err != nil {
+			if _, err := a.loadConfig(cmd, flags); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(a.stdout, "ok")
@@ -143,7 +138,7 @@ func (a *app) configCmd() *cobra.Command {
 		Example: `  gatehouse config print
   GATEHOUSE_LISTEN=127.0.0.1:5001 gatehouse config print --data /srv/gatehouse > gatehouse.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadConfig(cmd, file, flags)
+			cfg, err := a.loadConfig(cmd, flags)
 			if err != nil {
 				return err
 			}
@@ -151,7 +146,7 @@ func (a *app) configCmd() *cobra.Command {
 		},
 	}
 	for _, sub := range []*cobra.Command{check, show} {
-		bindConfig(sub, &flags, &file)
+		bindConfig(sub, &flags)
 		cmd.AddCommand(sub)
 	}
 	return cmd
