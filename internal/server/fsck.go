@@ -63,5 +63,5 @@ func (s storage) Scrub(ctx context.Context) (any, error) { return s.content.Scru
 
 // scrubOptions are the settings of the scrub.
 func (s *Server) scrubOptions() content.ScrubOptions {
-	return content.ScrubOptions{Log: s.log}
+	return content.ScrubOptions{Log: s.log, Period: s.cfg.ScrubPeriod, Rate: s.cfg.ScrubRate}
 }
