@@ -123,7 +123,7 @@ func (s *Server) accessLog(r *http.Request, info *requestInfo, listener, route s
 	}
 	s.log.LogAttrs(ctx, level, "request done",
 		slog.String("listener", listener), slog.String("method", clip(r.Method, 16)), slog.String("path", clip(r.URL.EscapedPath(), loggedMax)),
-		slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Duration("took", took),
+		slog.Int("status", rec.status), slog.Int64("bytes", rec.bytes), slog.Float64("ms", float64(took.Microseconds())/1000),
 		slog.String("actor", info.actor), slog.String("addr", r.RemoteAddr), slog.String("agent", clip(r.UserAgent(), loggedMax)))
 }
 

@@ -102,8 +102,13 @@ func newServer(ctx context.Context, cfg config.Config, getenv func(string) strin
 	return s, nil
 }
 
-// version is that of the module, as `go install` notes it.
+// Version is set by the linker; a plain `go install` has the module's version.
+var Version = ""
+
 func version() string {
+	if Version != "" {
+		return Version
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
