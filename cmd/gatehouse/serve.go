@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -40,7 +38,8 @@ when their files change.`,
 			if err != nil {
 				return err
 			}
-			log := newLog(a.stderr, cfg)
+			log, flush := server.NewLog(a.stderr, cfg)
+			defer flush()
 			s, err := server.New(cmd.Context(), cfg, a.getenv, log)
 			if err != nil {
 				return err
@@ -86,18 +85,6 @@ func (a *app) loadConfig(cmd *cobra.Command, flags config.Config) (config.Config
 		}
 	}
 	return cfg, cfg.Check()
-}
-
-func newLog(w io.Writer, cfg config.Config) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
-		l = slog.LevelInfo
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
 }
 
 // showPassword shows a new administrator's password once, to a terminal only:

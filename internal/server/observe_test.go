@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -360,4 +361,49 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if code := <-answered; code != 200 {
 		t.Errorf("when one had gone: %d", code)
 	}
+}
+
+// TestLogWritesBurstsAtOnce: lines of requests wait for each other for a
+// moment, everything else is written at once, and in order.
+func TestLogWritesBurstsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out lines
+		log, flush := server.NewLog(&out, config.Default())
+		log.Info("request done", "n", 1)
+		log.Info("request done", "n", 2)
+		if out.writes != 0 {
+			t.Errorf("%d writes before anything happened", out.writes)
+		}
+		log.With("a", "b").Warn("something else")
+		if out.writes != 1 || strings.Index(out.String(), "n=2") > strings.Index(out.String(), "something else") {
+			t.Errorf("%d writes: %s", out.writes, out.String())
+		}
+		log.Info("request done", "n", 3)
+		log.Debug("not said")
+		time.Sleep(time.Second)
+		if !strings.Contains(out.String(), "n=3") || strings.Contains(out.String(), "not said") {
+			t.Errorf("a second later: %s", out.String())
+		}
+		before := out.writes
+		for range 2000 { // more than may wait
+			log.Info("request done", "path", strings.Repeat("x", 100))
+		}
+		if n := out.writes - before; n < 2 || n > 100 {
+			t.Errorf("%d writes of 2000 lines", n)
+		}
+		flush()
+		if n := strings.Count(out.String(), "\n"); n != 2004 {
+			t.Errorf("%d lines", n)
+		}
+	})
+}
+
+type lines struct {
+	text
+	writes int
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.writes++
+	return l.text.Write(p)
 }
