@@ -177,6 +177,8 @@ func TestRebinding(t *testing.T) {
 	if _, err := get(t, e, "http://both.example:"+port+"/"); err != nil {
 		t.Errorf("a name with a good address beside the bad one: %v", err)
 	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if reached == 0 || refused == 0 || n.asked["rebind.exampleTypeA"] < 20 {
 		t.Errorf("%d reached, %d refused, %v questions: the test did not test", reached, refused, n.asked)
 	}

@@ -222,3 +222,24 @@ func (o observedStore) List(ctx context.Context, after string, n int) ([]blob.Ob
 	o.done(ctx, "list", start, err)
 	return list, err
 }
+
+// linker is a store from which clients may fetch objects by themselves.
+type linker interface {
+	Links() bool
+	Link(ctx context.Context, key string) (url string, err error)
+}
+
+// Links reports whether the store within gives addresses of its objects.
+func (o observedStore) Links() bool {
+	l, ok := o.Store.(linker)
+	return ok && l.Links()
+}
+
+// Link asks the store within for the address of an object.
+func (o observedStore) Link(ctx context.Context, key string) (string, error) {
+	l, ok := o.Store.(linker)
+	if !ok {
+		return "", gatehouse.Errorf(gatehouse.CodeInternal, "the storage gives no addresses")
+	}
+	return l.Link(ctx, key)
+}

@@ -202,6 +202,9 @@ const (
 // label of metrics and the name of a span, of which there must be few. It is
 // asked after r was served, when the mux has noted the pattern.
 func routeOf(r *http.Request) string {
+	if r.URL.Path == "/v2" {
+		return "/v2/"
+	}
 	path, inRegistry := strings.CutPrefix(r.URL.Path, "/v2/")
 	if !inRegistry {
 		_, route, found := strings.Cut(r.Pattern, " ")
