@@ -1,16 +1,20 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/server"
 )
 
@@ -108,18 +112,26 @@ func (a *app) configCmd() *cobra.Command {
 		Example: `  gatehouse config check --config /etc/gatehouse.yaml
   gatehouse config print > gatehouse.yaml`,
 	})
+	syntax := false
 	check := &cobra.Command{
 		Use: "check", Short: "tell whether the settings can work", Args: cobra.NoArgs,
+		Long: `Check reads the settings as gatehouse serve does, and the files that they name:
+certificates with their keys, policies, the database URL. It contacts nobody.`,
 		Example: `  gatehouse config check
-  gatehouse config check --config /etc/gatehouse.yaml`,
+  gatehouse config check --config /etc/gatehouse.yaml --syntax-only`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := a.loadConfig(cmd, flags); err != nil {
+			cfg, err := a.loadConfig(cmd, flags)
+			if err == nil && !syntax {
+				err = checkFiles(cfg)
+			}
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(a.stdout, "ok")
+			_, err = fmt.Fprintln(a.stdout, "ok")
 			return err
 		},
 	}
+	check.Flags().BoolVar(&syntax, "syntax-only", false, "do not read the files that the settings name")
 	show := &cobra.Command{
 		Use: "print", Short: "print the settings in force, with where they may be set", Args: cobra.NoArgs,
 		Example: `  gatehouse config print
@@ -137,6 +149,39 @@ func (a *app) configCmd() *cobra.Command {
 		cmd.AddCommand(sub)
 	}
 	return cmd
+}
+
+// checkFiles reads the files that settings name, as the server would.
+func checkFiles(cfg config.Config) error {
+	if _, err := cfg.DatabaseURL(); err != nil {
+		return err
+	}
+	for _, pair := range []struct{ key, cert, certKey string }{
+		{"tls-cert", cfg.TLSCert, cfg.TLSKey},
+		{"admission-tls-cert", cfg.AdmissionTLSCert, cfg.AdmissionTLSKey},
+	} {
+		if pair.cert == "" {
+			continue
+		}
+		c, err := tls.LoadX509KeyPair(pair.cert, pair.certKey)
+		if err != nil {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", pair.key, err)
+		}
+		if time.Now().After(c.Leaf.NotAfter) {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: the certificate ended at %s", pair.key, c.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	if len(cfg.Policy) == 0 {
+		return nil
+	}
+	files, problems := load.Read(cfg.Policy...)
+	_, more := load.Load(files, gatehouse.Deny)
+	if errs := decide.Errors(append(problems, more...)); len(errs) > 0 {
+		e := gatehouse.Errorf(gatehouse.CodeInvalid, "policy: %s", errs[0])
+		e.Hint = errs[0].Hint
+		return e
+	}
+	return nil
 }
 
 func (a *app) explainCmd() *cobra.Command {
