@@ -121,7 +121,7 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, name := range []string{
 		`gatehouse_db_write_duration_seconds_count{result="ok"}`, `gatehouse_db_statements_total`, `go_goroutines`, `process_open_fds`,
-		`gatehouse_storage_duration_seconds_count{op="publish",result="ok"}`, `gatehouse_tls_certificate_not_after_seconds{certificate="admission"}`,
+		`gatehouse_storage_duration_seconds_count{op="publish",result="ok"}`, `gatehouse_registry_received_bytes_total{endpoint="manifest-put"}`, `gatehouse_tls_certificate_not_after_seconds{certificate="admission"}`,
 	} {
 		if figures[name] == "" {
 			t.Errorf("%s is missing", name)
