@@ -132,7 +132,7 @@ func (c *client) lines(ctx context.Context, method, path string, query url.Value
 		if err != nil {
 			return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
 		}
-		return problem(res, answer)
+		return c.problem(res, answer)
 	}
 	in := bufio.NewScanner(res.Body)
 	in.Buffer(nil, lineMax)

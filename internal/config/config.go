@@ -134,7 +134,7 @@ func Default() Config {
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny",
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
-		ScrubPeriod: 30 * day, ScrubRate: 64 << 20,
+		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
 		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,
 	}
 }

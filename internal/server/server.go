@@ -210,7 +210,9 @@ func (s *Server) Run(ctx context.Context) error {
 	back.Go(func() error { return stopped(work, s.jobs.Run(work, s.jobHandlers())) })
 	back.Go(func() error { return s.decider.keep(work) })
 	back.Go(func() error { return s.housekeeping(work) })
-	back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
+	if s.cfg.ScrubPeriod > 0 {
+		back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
+	}
 	for _, c := range s.certs {
 		back.Go(func() error { return c.watch(work) })
 	}
