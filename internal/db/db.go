@@ -56,12 +56,15 @@ type DB struct {
 	jobs    signal // commits that made work
 
 	statements atomic.Int64
+	onWrite    func(ctx context.Context, start time.Time, err error)
 	epoch      atomic.Int64 // commits so far
 }
 
 // Options tune a [DB]. The zero value is right.
 type Options struct {
 	Now func() time.Time // the clock; time.Now by default
+	// OnWrite is told of every Write when it is over, for metrics and traces.
+	OnWrite func(ctx context.Context, start time.Time, err error)
 }
 
 // OpenSQLite opens or creates the database file at path and brings its schema
@@ -74,7 +77,7 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)" +
 			"&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + extra
 	}
-	d := &DB{dialect: sqliteDialect, now: opts.Now}
+	d := &DB{dialect: sqliteDialect, now: opts.Now, onWrite: opts.OnWrite}
 	var err error
 	if d.write, err = d.pool(dsn("&_txlock=immediate"), 1); err != nil {
 		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
@@ -180,7 +183,11 @@ func (t *Tx) Now() time.Time { return t.now }
 
 // Write runs f in one write transaction, which commits when f returns nil. On
 // SQLite writers take turns; readers never wait for them.
-func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
+func (d *DB) Write(ctx context.Context, f func(*Tx) error) (err error) {
+	if d.onWrite != nil {
+		start := time.Now()
+		defer func() { d.onWrite(ctx, start, err) }()
+	}
 	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
 		return unavailable(err)
