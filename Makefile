@@ -10,7 +10,7 @@ RUNNER  := $(GO) run -buildvcs=false ./test/run
 .DEFAULT_GOAL := help
 
 build: ## build bin/gatehouse, a static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/gatehouse
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION) -X github.com/gatehouse-dev/gatehouse/internal/server.Version=$(VERSION)" -o $(BIN) ./cmd/gatehouse
 
 run: build ## build, then run the quickstart: the whole story on this machine
 	./$(BIN) quickstart

@@ -25,6 +25,7 @@ const answerMax = 256 << 20
 type client struct {
 	base           *url.URL
 	user, password string
+	withheld       bool // the variables' name and password were not used
 	http           *http.Client
 }
 
@@ -38,7 +39,16 @@ func (a *app) client(server string) (*client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "server %q is not a URL", server).WithHint("give it as https://HOST[:PORT]")
 	}
-	c := &client{base: u, user: a.getenv("GATEHOUSE_USERNAME"), password: a.getenv("GATEHOUSE_PASSWORD")}
+	c := &client{base: u}
+	// A file that came with somebody's sources must not name the server that
+	// gets the password of whoever runs the command there.
+	c.withheld = a.foundServer && a.getenv("GATEHOUSE_USERNAME") != ""
+	if !a.foundServer {
+		c.user = a.getenv("GATEHOUSE_USERNAME")
+		if c.password, err = config.Secret(a.getenv, "GATEHOUSE_PASSWORD"); err != nil {
+			return nil, err
+		}
+	}
 	if u.User != nil {
 		c.user = u.User.Username()
 		c.password, _ = u.User.Password()
@@ -96,7 +106,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
 	}
 	if res.StatusCode >= 300 {
-		return problem(res, answer)
+		return c.problem(res, answer)
 	}
 	if out == nil {
 		return nil
@@ -122,7 +132,7 @@ func (c *client) lines(ctx context.Context, method, path string, query url.Value
 		if err != nil {
 			return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
 		}
-		return problem(res, answer)
+		return c.problem(res, answer)
 	}
 	in := bufio.NewScanner(res.Body)
 	in.Buffer(nil, lineMax)
@@ -146,7 +156,7 @@ func (c *client) post(ctx context.Context, path string, in, out any) error {
 }
 
 // problem turns an RFC 9457 answer back into the error that the server had.
-func problem(res *http.Response, body []byte) error {
+func (c *client) problem(res *http.Response, body []byte) error {
 	var p struct {
 		Detail, Hint string
 		Code         gatehouse.Code
@@ -158,6 +168,9 @@ func problem(res *http.Response, body []byte) error {
 	e.Hint = p.Hint
 	if res.StatusCode == http.StatusUnauthorized {
 		e.Hint = "set GATEHOUSE_USERNAME and GATEHOUSE_PASSWORD, or log in with docker login"
+		if c.withheld {
+			e.Hint = "GATEHOUSE_PASSWORD is not sent to a server that ./" + config.DefaultFile + " names by itself; say --config " + config.DefaultFile + " if you trust it"
+		}
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -12,37 +13,89 @@ import (
 )
 
 // ownEnvironment marks a command that reads its settings itself ("config") or
-// that no variable may change ("none").
+// that neither a variable nor a file may change ("none").
 const ownEnvironment = "environment"
 
-// environment sets the flags that were not typed from GATEHOUSE_* variables.
-func (a *app) environment(cmd *cobra.Command) (err error) {
+// environment sets the flags that were not typed from GATEHOUSE_* variables
+// and, below them, from the configuration file.
+func (a *app) environment(cmd *cobra.Command) error {
 	own := cmd.Annotations[ownEnvironment]
-	if own == "none" {
+	if own == "none" || strings.HasPrefix(cmd.Name(), "__") || cmd.Name() == "help" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
 		return nil
+	}
+	path := a.configFile
+	if path == "" {
+		path = a.getenv(config.EnvName("config"))
+	}
+	var err error
+	if a.file, err = config.ReadFile(path, flagNames(cmd.Root())); err != nil {
+		return err
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		// GATEHOUSE_INSECURE is about how a server listens. On a machine that
 		// runs one it must not turn off the check of other registries' TLS.
-		if err != nil || f.Changed || f.Name == "help" || f.Name == "version" || f.Name == "insecure" ||
+		if err != nil || f.Changed || slices.Contains([]string{"help", "version", "config", "insecure"}, f.Name) ||
 			own == "config" && slices.Contains(config.Keys(), f.Name) {
 			return
 		}
-		name := config.EnvName(f.Name)
-		value := a.getenv(name)
-		if value == "" {
-			return
-		}
+		err = a.setFlag(cmd, f, path == "")
+	})
+	if err == nil && own != "config" && a.file.Path != "" && len(a.file.Entries) > 0 && path == "" && a.fromFile {
+		a.say("settings from ./%s", a.file.Path)
+	}
+	return err
+}
+
+// setFlag gives f the value of its variable or of its key in the file. found
+// says that the file was not named but lies in the current directory.
+func (a *app) setFlag(cmd *cobra.Command, f *pflag.Flag, found bool) error {
+	name := config.EnvName(f.Name)
+	if value := a.getenv(name); value != "" {
 		values := []string{value}
 		if f.Value.Type() == "stringArray" {
 			values = strings.Split(value, ",")
 		}
-		for _, v := range values {
-			if wrong := cmd.Flags().Set(f.Name, v); wrong != nil && err == nil {
-				err = gatehouse.Errorf(gatehouse.CodeInvalid, "%s=%q is no value of --%s", name, value, f.Name).
-					WithHint("unset it, or see `%s --help`", cmd.CommandPath())
-			}
+		return setFlag(cmd, f, fmt.Sprintf("%s=%q", name, value), values)
+	}
+	at := slices.IndexFunc(a.file.Entries, func(e config.Entry) bool { return e.Key == f.Name })
+	if at < 0 {
+		return nil
+	}
+	e := a.file.Entries[at]
+	where := fmt.Sprintf("%s:%d: %s: %q", a.file.Path, e.Line, e.Key, strings.Join(e.Values, ","))
+	if e.List && !slices.Contains([]string{"stringArray", "stringSlice"}, f.Value.Type()) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s is a list; --%s takes one value", where, f.Name)
+	}
+	a.fromFile = true
+	a.foundServer = a.foundServer || f.Name == "server" && found
+	return setFlag(cmd, f, where, e.Values)
+}
+
+func setFlag(cmd *cobra.Command, f *pflag.Flag, where string, values []string) error {
+	for _, v := range values {
+		if err := cmd.Flags().Set(f.Name, v); err != nil {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s is no value of --%s", where, f.Name).
+				WithHint("take it out, or see `%s --help`", cmd.CommandPath())
 		}
-	})
-	return err
+	}
+	return nil
+}
+
+// flagNames are the flags of all commands: the file is one for all of them.
+func flagNames(cmd *cobra.Command) []string {
+	var names []string
+	add := func(f *pflag.Flag) {
+		if !slices.Contains([]string{"help", "version", "config"}, f.Name) {
+			names = append(names, f.Name)
+		}
+	}
+	cmd.Flags().VisitAll(add)
+	cmd.PersistentFlags().VisitAll(add)
+	for _, c := range cmd.Commands() {
+		if !c.IsAdditionalHelpTopicCommand() && c.Annotations[ownEnvironment] != "none" {
+			names = append(names, flagNames(c)...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

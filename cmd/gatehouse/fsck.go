@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +32,6 @@ type fsckFlags struct {
 
 func (a *app) fsckCmd() *cobra.Command {
 	var f fsckFlags
-	var file string
 	cfg := config.Default()
 	cmd := &cobra.Command{
 		Use:   "fsck",
@@ -65,7 +65,7 @@ Exit code 0: nothing is wrong, or all of it was repaired. 1: something is wrong.
 				err = a.fsckServer(cmd.Context(), f, rate, out)
 			} else {
 				var c config.Config
-				if c, err = a.loadConfig(cmd, file, cfg); err == nil {
+				if c, err = a.loadConfig(cmd, cfg); err == nil {
 					err = a.fsckHere(cmd.Context(), c, f, rate, out)
 				}
 			}
@@ -83,15 +83,20 @@ Exit code 0: nothing is wrong, or all of it was repaired. 1: something is wrong.
 	fs.StringVar(&f.rate, "rate", "20MiB", "read at most so many bytes per second with --deep; 0 is no limit")
 	fs.StringVar(&f.server, "server", "", "ask this server (URL)")
 	fs.StringVar(&f.format, "format", "table", "table or json")
-	fs.StringVar(&cfg.Data, "data", cfg.Data, "directory for everything that is kept")
-	fs.StringVar(&file, "config", "", "configuration file (default: "+config.DefaultFile+" if it exists)")
+	keys, help := config.Keys(), config.Help()
+	for i, v := range cfg.Values() {
+		if slices.Contains([]string{"data", "database", "database-file", "storage"}, keys[i]) {
+			fs.Var(v, keys[i], help[i])
+		}
+	}
 	return cmd
 }
 
 // fsckHere opens the data itself.
 func (a *app) fsckHere(ctx context.Context, cfg config.Config, f fsckFlags, rate int64, out *fsckPrinter) error {
 	// A check must not make what it does not find.
-	if _, err := os.Stat(filepath.Join(cfg.Data, "meta.db")); errors.Is(err, os.ErrNotExist) {
+	sqlite := cfg.Database == "" && cfg.DatabaseFile == ""
+	if _, err := os.Stat(filepath.Join(cfg.Data, "meta.db")); sqlite && errors.Is(err, os.ErrNotExist) {
 		return gatehouse.Errorf(gatehouse.CodeNotFound, "there is no registry in %s", cfg.Data).WithHint("name its directory with --data, or a running server with --server")
 	}
 	data, err := server.OpenContent(ctx, cfg, a.getenv)

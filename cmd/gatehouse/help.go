@@ -140,14 +140,22 @@ with _ for -. Lists are divided by commas. A flag is stronger than a variable.
   GATEHOUSE_SERVER=https://registry.example gatehouse db status
   GATEHOUSE_SEVERITY=CRITICAL,HIGH gatehouse scan alpine:3.20
 
---insecure is the exception: only gatehouse serve takes GATEHOUSE_INSECURE, where
-it is about listening. gatehouse quickstart takes nothing.
+Weaker than both is a file: gatehouse.yaml in the current directory, or what
+--config names. It has the same keys (server: https://registry.example), and one
+file may hold those of several commands; an unknown key is an error. gatehouse config
+print shows those of gatehouse serve with their values. A server that a
+gatehouse.yaml names which lies in the directory by itself does not get
+GATEHOUSE_PASSWORD; --config gatehouse.yaml says that you trust it.
 
-gatehouse serve also reads gatehouse.yaml (or --config FILE), the weakest of the
-three; gatehouse config print shows every key, its variable and its value.
+insecure is the exception: only gatehouse serve takes it from a variable or a file,
+where it is about listening. gatehouse quickstart takes nothing.
 
   GATEHOUSE_ADMIN_PASSWORD   password of the administrator that a first start makes
   GATEHOUSE_USERNAME, GATEHOUSE_PASSWORD   your name at --server
+  GATEHOUSE_ADMIN_PASSWORD_FILE, GATEHOUSE_PASSWORD_FILE   files that hold them
+  GATEHOUSE_DATABASE_FILE    file that holds the database URL
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN   for s3:// storage
+  OTEL_EXPORTER_OTLP_HEADERS   for the trace collector
   COSIGN_PASSWORD            password of cosign.key
   DOCKER_CONFIG, REGISTRY_AUTH_FILE   where logins are kept
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY   proxies

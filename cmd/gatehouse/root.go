@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 )
 
 // version is set by the linker; a plain `go install` has the module's version.
@@ -20,6 +21,11 @@ type app struct {
 	getenv         func(string) string
 	quiet, verbose bool // -q, -v
 	running        bool // past the flags and arguments
+
+	configFile  string      // --config
+	file        config.File // that it or the current directory has
+	fromFile    bool        // a flag of this command was set by the file
+	foundServer bool        // --server was set by a file that nobody named
 }
 
 // answerNo ends a command whose answer is no. It is no failure: nothing is
@@ -56,6 +62,7 @@ Start with: gatehouse quickstart`,
 		},
 	}
 	root.SetVersionTemplate("gatehouse {{.Version}}\n")
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default: "+config.DefaultFile+" if it exists)")
 	root.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "print the result only")
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "show each request and step on standard error")
 	for _, g := range []struct {
@@ -110,7 +117,8 @@ func (a *app) versionCmd() *cobra.Command {
 		Short: "print the version",
 		Example: `  gatehouse version
   gatehouse --version`,
-		Args: cobra.NoArgs,
+		Annotations: map[string]string{ownEnvironment: "none"},
+		Args:        cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.stdout, "gatehouse", a.version())
 			return err

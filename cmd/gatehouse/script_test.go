@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush,
 			"signedpolicy": scriptSignedPolicy, "pod": scriptPod, "until": scriptUntil,
-			"damage": scriptDamage, "hostof": scriptHostof, "terminate": scriptTerminate, "login": scriptLogin,
+			"damage": scriptDamage, "hostof": scriptHostof, "terminate": scriptTerminate, "envsubst": scriptEnvsubst, "login": scriptLogin,
 		},
 	})
 }
@@ -167,6 +167,11 @@ func scriptAsk(ts *testscript.TestScript, method, url string, body io.Reader) (*
 	answer, err := io.ReadAll(res.Body)
 	ts.Check(err)
 	return res, answer
+}
+
+// scriptEnvsubst replaces the variables in a file: envsubst FILE.
+func scriptEnvsubst(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o600))
 }
 
 // scriptTerminate sends SIGTERM to what runs in the background, as an init

@@ -1,23 +1,24 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/server"
 )
 
 func (a *app) serveCmd() *cobra.Command {
-	var file string
 	flags := config.Default()
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -25,21 +26,24 @@ func (a *app) serveCmd() *cobra.Command {
 		Long: `Serve runs everything in one process. The first start makes an account "admin"
 with a random password, which is shown once, on a terminal only, and kept in the
 file initial-admin-password of the data directory until it is changed;
-GATEHOUSE_ADMIN_PASSWORD sets it instead. An interrupt or SIGTERM lets running
-requests end, and exits 0.
+GATEHOUSE_ADMIN_PASSWORD, or the file that GATEHOUSE_ADMIN_PASSWORD_FILE names, sets
+it instead. An interrupt or SIGTERM lets running requests end, and exits 0; a second
+one ends the process at once.
 
 Settings come from flags, from GATEHOUSE_* variables and from gatehouse.yaml, in
-that order of strength.`,
+that order of strength; docs/config.md explains each. Certificates are read again
+when their files change.`,
 		Example: `  gatehouse serve
   gatehouse serve --listen :443 --tls-cert tls.crt --tls-key tls.key --hostnames registry.example
   gatehouse serve --listen 127.0.0.1:0 --ready-file ready --data /var/lib/gatehouse`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadConfig(cmd, file, flags)
+			cfg, err := a.loadConfig(cmd, flags)
 			if err != nil {
 				return err
 			}
-			log := newLog(a.stderr, cfg.LogLevel)
+			log, flush := server.NewLog(a.stderr, cfg)
+			defer flush()
 			s, err := server.New(cmd.Context(), cfg, a.getenv, log)
 			if err != nil {
 				return err
@@ -48,34 +52,25 @@ that order of strength.`,
 			return s.Run(cmd.Context())
 		},
 	}
-	bindConfig(cmd, &flags, &file)
+	bindConfig(cmd, &flags)
 	return cmd
 }
 
 // bindConfig makes a flag of every setting.
-func bindConfig(cmd *cobra.Command, c *config.Config, file *string) {
+func bindConfig(cmd *cobra.Command, c *config.Config) {
 	cmd.Annotations = map[string]string{ownEnvironment: "config"}
-	f := cmd.Flags()
-	f.StringVar(file, "config", "", "configuration file (default: "+config.DefaultFile+" if it exists)")
-	f.StringVar(&c.Data, "data", c.Data, "directory for everything that is kept")
-	f.StringVar(&c.Listen, "listen", c.Listen, "address of the registry and the API; port 0 picks a free one")
-	f.StringVar(&c.AdmissionListen, "admission-listen", c.AdmissionListen, "address of the admission webhook (TLS); empty turns it off")
-	f.StringVar(&c.TLSCert, "tls-cert", "", "certificate of --listen, a PEM file")
-	f.StringVar(&c.TLSKey, "tls-key", "", "its key, a PEM file")
-	f.BoolVar(&c.Insecure, "insecure", false, "listen beyond loopback without TLS: passwords travel in the clear")
-	f.BoolVar(&c.AnonymousPull, "anonymous-pull", false, "let everybody pull without a name")
-	f.StringSliceVar(&c.Hostnames, "hostnames", nil, "registry names that mean this server, as image references write them")
-	f.StringSliceVar(&c.Policy, "policy", nil, "policy files and directories to load at start")
-	f.StringVar(&c.NoMatch, "no-match", c.NoMatch, "what happens to an image that no image policy matches: deny, warn or allow")
-	f.StringSliceVar(&c.AdmissionNames, "admission-names", nil, "more names for the webhook's certificate, for example gatehouse.gatehouse.svc")
-	f.StringSliceVar(&c.AllowPrivate, "allow-private", nil, "private address ranges that image references may lead to, for example 10.1.0.0/16")
-	f.StringVar(&c.ReadyFile, "ready-file", "", "write the base URL to this file once the server answers")
-	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+	keys, help := config.Keys(), config.Help()
+	for i, v := range c.Values() {
+		f := cmd.Flags().VarPF(v, keys[i], "", help[i])
+		if v.IsBoolFlag() {
+			f.NoOptDefVal = "true"
+		}
+	}
 }
 
 // loadConfig lays flags over environment over file over defaults.
-func (a *app) loadConfig(cmd *cobra.Command, file string, flags config.Config) (config.Config, error) {
-	cfg, err := config.Load(file, a.getenv)
+func (a *app) loadConfig(cmd *cobra.Command, flags config.Config) (config.Config, error) {
+	cfg, err := config.Load(a.file, a.getenv)
 	if err != nil {
 		return cfg, err
 	}
@@ -96,14 +91,6 @@ func (a *app) loadConfig(cmd *cobra.Command, file string, flags config.Config) (
 	return cfg, cfg.Check()
 }
 
-func newLog(w io.Writer, level string) *slog.Logger {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		l = slog.LevelInfo
-	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l}))
-}
-
 // showPassword shows a new administrator's password once, to a terminal only:
 // elsewhere it would end up in a log.
 func (a *app) showPassword(cfg config.Config, password string) {
@@ -119,31 +106,38 @@ func (a *app) showPassword(cfg config.Config, password string) {
 }
 
 func (a *app) configCmd() *cobra.Command {
-	var file string
 	flags := config.Default()
 	cmd := group(&cobra.Command{
 		Use: "config", Short: "look at the settings of the server",
 		Example: `  gatehouse config check --config /etc/gatehouse.yaml
   gatehouse config print > gatehouse.yaml`,
 	})
+	syntax := false
 	check := &cobra.Command{
 		Use: "check", Short: "tell whether the settings can work", Args: cobra.NoArgs,
+		Long: `Check reads the settings as gatehouse serve does, and the files that they name:
+certificates with their keys, policies, the database URL. It contacts nobody.`,
 		Example: `  gatehouse config check
-  gatehouse config check --config /etc/gatehouse.yaml`,
+  gatehouse config check --config /etc/gatehouse.yaml --syntax-only`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := a.loadConfig(cmd, file, flags); err != nil {
+			cfg, err := a.loadConfig(cmd, flags)
+			if err == nil && !syntax {
+				err = checkFiles(cfg)
+			}
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(a.stdout, "ok")
+			_, err = fmt.Fprintln(a.stdout, "ok")
 			return err
 		},
 	}
+	check.Flags().BoolVar(&syntax, "syntax-only", false, "do not read the files that the settings name")
 	show := &cobra.Command{
 		Use: "print", Short: "print the settings in force, with where they may be set", Args: cobra.NoArgs,
 		Example: `  gatehouse config print
   GATEHOUSE_LISTEN=127.0.0.1:5001 gatehouse config print --data /srv/gatehouse > gatehouse.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := a.loadConfig(cmd, file, flags)
+			cfg, err := a.loadConfig(cmd, flags)
 			if err != nil {
 				return err
 			}
@@ -151,10 +145,43 @@ func (a *app) configCmd() *cobra.Command {
 		},
 	}
 	for _, sub := range []*cobra.Command{check, show} {
-		bindConfig(sub, &flags, &file)
+		bindConfig(sub, &flags)
 		cmd.AddCommand(sub)
 	}
 	return cmd
+}
+
+// checkFiles reads the files that settings name, as the server would.
+func checkFiles(cfg config.Config) error {
+	if _, err := cfg.DatabaseURL(); err != nil {
+		return err
+	}
+	for _, pair := range []struct{ key, cert, certKey string }{
+		{"tls-cert", cfg.TLSCert, cfg.TLSKey},
+		{"admission-tls-cert", cfg.AdmissionTLSCert, cfg.AdmissionTLSKey},
+	} {
+		if pair.cert == "" {
+			continue
+		}
+		c, err := tls.LoadX509KeyPair(pair.cert, pair.certKey)
+		if err != nil {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", pair.key, err)
+		}
+		if time.Now().After(c.Leaf.NotAfter) {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: the certificate ended at %s", pair.key, c.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	if len(cfg.Policy) == 0 {
+		return nil
+	}
+	files, problems := load.Read(cfg.Policy...)
+	_, more := load.Load(files, gatehouse.Deny)
+	if errs := decide.Errors(append(problems, more...)); len(errs) > 0 {
+		e := gatehouse.Errorf(gatehouse.CodeInvalid, "policy: %s", errs[0])
+		e.Hint = errs[0].Hint
+		return e
+	}
+	return nil
 }
 
 func (a *app) explainCmd() *cobra.Command {

@@ -64,7 +64,8 @@ type Advisories interface {
 // Policies keeps policy documents and decisions.
 type Policies interface {
 	List(ctx context.Context) (any, error)
-	Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) error
+	// Put answers what may not be meant about a document that it took.
+	Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) (any, error)
 	Delete(ctx context.Context, actor gatehouse.Actor, name string) error
 	Decision(ctx context.Context, id string) (gatehouse.Decision, error)
 }
@@ -318,11 +319,11 @@ func (h handler) policyPut(w http.ResponseWriter, r *http.Request, actor gatehou
 	if err != nil {
 		return err
 	}
-	if err := h.Policies.Put(r.Context(), actor, name, source); err != nil {
+	v, err := h.Policies.Put(r.Context(), actor, name, source)
+	if err != nil {
 		return err
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return writeJSON(w, v)
 }
 
 func (h handler) policyDelete(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {

@@ -1,23 +1,13 @@
 // Package config holds every setting of the server in one struct. A setting can
 // come from a flag, an environment variable or one YAML file; the order of
-// strength is that one. It reads settings and checks them; it opens nothing.
+// strength is that one. It reads settings and checks them; of files it opens
+// only the settings themselves and those that hold a secret for them.
 package config
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"net"
-	"os"
 	"reflect"
-	"slices"
-	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
-
-	"github.com/gatehouse-dev/gatehouse"
+	"time"
 )
 
 // FileSizeMax bounds the configuration file, in bytes.
@@ -31,105 +21,122 @@ const DefaultFile = "gatehouse.yaml"
 const EnvPrefix = "GATEHOUSE_"
 
 // Config is all settings. The yaml tag is the key in the file, the name of the
-// flag and, in capitals with _ for -, of the environment variable.
+// flag and, in capitals with _ for -, of the environment variable; the help tag
+// is what --help says. The comments are docs/config.md.
 type Config struct {
 	// Directory for everything that is kept: meta.db, blobs, keys, advisories.
-	Data string `yaml:"data"`
+	// With database and storage set it holds keys and caches only.
+	Data string `yaml:"data" help:"directory for everything that is kept"`
+	// URL of a PostgreSQL database, for example
+	// postgres://gatehouse@db.example/gatehouse?sslmode=verify-full. Empty is
+	// SQLite in the data directory. A password is better kept in database-file.
+	Database string `yaml:"database" help:"PostgreSQL URL (postgres://…); empty is SQLite in the data directory"`
+	// File that holds the value of database, as Docker and Kubernetes mount
+	// secrets. Only one of the two may be set.
+	DatabaseFile string `yaml:"database-file" help:"file that holds the value of --database"`
+	// Where blobs are kept: s3://BUCKET/PREFIX?endpoint=https://HOST&region=REGION,
+	// with path-style=true and redirect=true as options. Empty is the data
+	// directory. Credentials come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+	// and AWS_SESSION_TOKEN, never from the URL.
+	Storage string `yaml:"storage" help:"blob storage (s3://bucket/prefix?endpoint=…); empty is the data directory"`
+
 	// Address of the registry and the API. A port of 0 picks a free one.
-	Listen string `yaml:"listen"`
+	Listen string `yaml:"listen" help:"address of the registry and the API; port 0 picks a free one"`
 	// Address of the Kubernetes admission webhook, always TLS. Empty turns it off.
-	AdmissionListen string `yaml:"admission-listen"`
-	// Certificate and key for listen, PEM files. Both or none.
-	TLSCert string `yaml:"tls-cert"`
-	TLSKey  string `yaml:"tls-key"`
+	AdmissionListen string `yaml:"admission-listen" help:"address of the admission webhook (TLS); empty turns it off"`
+	// Address for /metrics, /healthz and /readyz without TLS and without a
+	// password, for networks where only monitoring gets to. Empty: none. On
+	// listen, /metrics needs an account.
+	MetricsListen string `yaml:"metrics-listen" help:"address of /metrics without a password, besides --listen; empty turns it off"`
+	// Certificate for listen, a PEM file with its chain. It and tls-key are read
+	// again when they change; a pair that cannot be used is logged and counted,
+	// and the one before stays.
+	TLSCert string `yaml:"tls-cert" help:"certificate of --listen, a PEM file; read again when it changes"`
+	// Key of tls-cert, a PEM file. Both or none.
+	TLSKey string `yaml:"tls-key" help:"its key, a PEM file"`
 	// Allow listen beyond loopback without TLS: passwords travel in the clear.
-	Insecure bool `yaml:"insecure"`
+	Insecure bool `yaml:"insecure" help:"listen beyond loopback without TLS: passwords travel in the clear"`
+	// Most connections at a time on each listener; more wait to be accepted.
+	// 0 is no limit.
+	MaxConnections int `yaml:"max-connections" help:"most connections at a time on each listener; 0 is no limit"`
+	// How long the server goes on accepting after SIGTERM while /readyz says 503
+	// already, so that load balancers notice.
+	DrainDelay time.Duration `yaml:"drain-delay" help:"go on accepting this long after SIGTERM while /readyz says 503"`
+	// How long running requests may take to end after that. What is left then is
+	// cut off; clients resume uploads.
+	DrainTime time.Duration `yaml:"drain-time" help:"how long running requests may take to end when the server stops"`
+
 	// Let everybody pull without a name.
-	AnonymousPull bool `yaml:"anonymous-pull"`
+	AnonymousPull bool `yaml:"anonymous-pull" help:"let everybody pull without a name"`
 	// Registry host names that mean this server, as image references write
 	// them ("registry.example.com", "10.0.0.5:5000"). The listen address is
 	// always one of them.
-	Hostnames []string `yaml:"hostnames"`
+	Hostnames []string `yaml:"hostnames" help:"registry names that mean this server, as image references write them"`
 	// Policy files and directories that are loaded at start, besides those
 	// that were put by the API.
-	Policy []string `yaml:"policy"`
+	Policy []string `yaml:"policy" help:"policy files and directories to load at start"`
 	// What happens to an image that no image policy matches: deny, warn or allow.
-	NoMatch string `yaml:"no-match"`
-	// Names under which the admission webhook's certificate is valid, besides
-	// localhost and the loopback addresses.
-	AdmissionNames []string `yaml:"admission-names"`
+	NoMatch string `yaml:"no-match" help:"what happens to an image that no image policy matches: deny, warn or allow"`
+	// Names under which the admission webhook's own certificate is valid,
+	// besides localhost and the loopback addresses.
+	AdmissionNames []string `yaml:"admission-names" help:"more names for the webhook's certificate, for example gatehouse.gatehouse.svc"`
+	// Certificate for admission-listen, a PEM file, where something else
+	// (cert-manager) issues it. Empty: the server makes its own, of a CA in the
+	// data directory, and renews it 30 days before it ends.
+	AdmissionTLSCert string `yaml:"admission-tls-cert" help:"certificate of --admission-listen, a PEM file; empty: the server makes its own"`
+	// Key of admission-tls-cert. Both or none; read again when they change.
+	AdmissionTLSKey string `yaml:"admission-tls-key" help:"its key, a PEM file"`
 	// Addresses (CIDR) in private ranges that the server may contact when an
 	// image reference, a redirect or a feed names them.
-	AllowPrivate []string `yaml:"allow-private"`
+	AllowPrivate []string `yaml:"allow-private" help:"private address ranges that image references may lead to, for example 10.1.0.0/16"`
+	// The other registries that the server may contact, as image references
+	// write them (docker.io, ghcr.io, registry.example:5000; *.example.com is
+	// every name below). Empty: every one that a policy needs to ask.
+	AllowRegistries []string `yaml:"allow-registries" help:"other registries that may be contacted, for example ghcr.io; empty is all"`
+
+	// Age from which a blob or manifest that nothing refers to may be collected.
+	GCGrace time.Duration `yaml:"gc-grace" help:"age from which a blob or manifest that nothing refers to is collected"`
+	// How long after its collection the bytes of a blob stay in storage, for
+	// pulls that have begun.
+	GCTombstone time.Duration `yaml:"gc-tombstone" help:"how long the bytes of a collected blob stay in storage"`
+	// Collect manifests that no tag leads to. false keeps them for ever.
+	GCUntagged bool `yaml:"gc-untagged" help:"collect manifests that no tag leads to"`
+	// How long the manifest of a deleted or moved tag is kept, so that the tag
+	// can be restored.
+	TagRestore time.Duration `yaml:"tag-restore" help:"how long a deleted or moved tag can be restored"`
+	// Period within which every blob is read and hashed once. 0 turns it off.
+	ScrubPeriod time.Duration `yaml:"scrub-period" help:"period within which every blob is hashed again; 0 turns it off"`
+	// Most bytes per second that the scrub reads (50MiB). 0 is no limit.
+	ScrubRate int64 `yaml:"scrub-rate" help:"most bytes per second that the scrub reads, for example 50MiB; 0 is no limit"`
+
 	// File that gets the base URL once the server answers.
-	ReadyFile string `yaml:"ready-file"`
+	ReadyFile string `yaml:"ready-file" help:"write the base URL to this file once the server answers"`
 	// debug, info, warn or error.
-	LogLevel string `yaml:"log-level"`
+	LogLevel string `yaml:"log-level" help:"debug, info, warn or error"`
+	// text or json.
+	LogFormat string `yaml:"log-format" help:"text or json"`
+	// Which requests get a line in the log: all, errors (status 400 and above)
+	// or off. Those of /healthz, /readyz and /metrics have one at level debug.
+	AccessLog string `yaml:"access-log" help:"requests that get a line in the log: all, errors or off"`
+	// URL of an OpenTelemetry collector that takes OTLP over HTTP, for example
+	// http://collector:4318; /v1/traces is added where there is no path. Empty
+	// turns tracing off. Headers come from OTEL_EXPORTER_OTLP_HEADERS.
+	TraceEndpoint string `yaml:"trace-endpoint" help:"OpenTelemetry collector (OTLP over HTTP), for example http://collector:4318"`
+	// Share of the requests that start a trace, 0 to 1. A request that brings a
+	// trace is traced if its sender does so.
+	TraceRatio float64 `yaml:"trace-ratio" help:"share of the requests that start a trace, 0 to 1"`
 }
 
 // Default returns the documented defaults.
 func Default() Config {
+	const day = 24 * time.Hour
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
-		NoMatch: "deny", LogLevel: "info",
+		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny",
+		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
+		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
+		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,
 	}
-}
-
-// Load reads the defaults, then the file (path, or DefaultFile if path is empty
-// and it exists), then the environment. Flags are applied by the caller.
-// Errors: CodeInvalid for an unknown key or a wrong value.
-func Load(path string, getenv func(string) string) (Config, error) {
-	c := Default()
-	named := path != ""
-	if !named {
-		path = DefaultFile
-	}
-	f, err := os.Open(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist) && !named:
-	case err != nil:
-		return c, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read the configuration: %w", err)
-	default:
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, FileSizeMax+1))
-		if err != nil {
-			return c, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read %s: %w", path, err)
-		}
-		if len(b) > FileSizeMax {
-			return c, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s is larger than %d bytes", path, FileSizeMax)
-		}
-		if err := c.parse(path, b); err != nil {
-			return c, err
-		}
-	}
-	return c, c.env(getenv)
-}
-
-func (c *Config) parse(path string, b []byte) error {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(b, &doc); err != nil {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", path, err)
-	}
-	if len(doc.Content) == 0 {
-		return nil
-	}
-	root := doc.Content[0]
-	if root.Kind != yaml.MappingNode {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s:%d: the file must be a list of key: value", path, root.Line)
-	}
-	keys := Keys()
-	for i := 0; i < len(root.Content); i += 2 {
-		if key := root.Content[i]; !slices.Contains(keys, key.Value) {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s:%d: unknown key %q", path, key.Line, key.Value).
-				WithHint("did you mean %q?", Nearest(key.Value, keys))
-		}
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", path, err)
-	}
-	return nil
 }
 
 // Keys lists every key in the order of the struct.
@@ -140,121 +147,6 @@ func Keys() []string {
 		out[i] = t.Field(i).Tag.Get("yaml")
 	}
 	return out
-}
-
-// env applies GATEHOUSE_* variables; lists are divided by commas.
-func (c *Config) env(getenv func(string) string) error {
-	v := reflect.ValueOf(c).Elem()
-	for i, key := range Keys() {
-		name := EnvName(key)
-		s := getenv(name)
-		if s == "" {
-			continue
-		}
-		switch f := v.Field(i); f.Kind() {
-		case reflect.String:
-			f.SetString(s)
-		case reflect.Bool:
-			b, err := strconv.ParseBool(s)
-			if err != nil {
-				return gatehouse.Errorf(gatehouse.CodeInvalid, "%s=%q is neither true nor false", name, s)
-			}
-			f.SetBool(b)
-		case reflect.Slice:
-			f.Set(reflect.ValueOf(strings.Split(s, ",")))
-		}
-	}
-	return nil
-}
-
-// Check finds settings that cannot work or are not safe. Errors: CodeInvalid.
-func (c Config) Check() error {
-	invalid := func(key, format string, args ...any) *gatehouse.Error {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %s", key, fmt.Sprintf(format, args...))
-	}
-	if c.Data == "" {
-		return invalid("data", "no directory is named")
-	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return invalid("tls-cert", "a certificate and its key go together").WithHint("set both tls-cert and tls-key")
-	}
-	if !slices.Contains([]string{"deny", "warn", "allow"}, c.NoMatch) {
-		return invalid("no-match", "%q is none of deny, warn, allow", c.NoMatch)
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
-		return invalid("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
-	}
-	for key, addr := range map[string]string{"listen": c.Listen, "admission-listen": c.AdmissionListen} {
-		if addr == "" && key == "admission-listen" {
-			continue
-		}
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return invalid(key, "%q is not host:port", addr)
-		}
-	}
-	if c.TLSCert == "" && !c.Insecure && !Loopback(c.Listen) {
-		return invalid("listen", "%s is reachable from other machines and there is no TLS", c.Listen).
-			WithHint("set --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure if something in front does TLS")
-	}
-	return nil
-}
-
-// Loopback reports whether addr (host:port) can be reached from this machine
-// only. A name other than localhost is not asked: it counts as reachable.
-func Loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// Nearest returns the candidate with the smallest edit distance to s.
-func Nearest(s string, candidates []string) string {
-	best, bestAt := "", int(^uint(0)>>1)
-	for _, c := range candidates {
-		if d := distance(s, c); d < bestAt {
-			best, bestAt = c, d
-		}
-	}
-	return best
-}
-
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j+1]+1, row[j]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
-}
-
-// Print writes every setting with its environment variable, as a file that
-// [Load] reads back.
-func Print(w io.Writer, c Config) error {
-	v := reflect.ValueOf(c)
-	for i, key := range Keys() {
-		b, err := yaml.Marshal(map[string]any{key: v.Field(i).Interface()})
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(w, "# --%s, %s\n%s", key, EnvName(key), b); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // EnvName is the environment variable of a key.

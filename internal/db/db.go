@@ -39,12 +39,15 @@ type DB struct {
 	replicas *replicas // nil on SQLite
 
 	statements atomic.Int64
+	onWrite    func(ctx context.Context, start time.Time, err error)
 	epoch      atomic.Int64 // commits so far
 }
 
 // Options tune a [DB]. The zero value is right.
 type Options struct {
 	Now func() time.Time // the clock; that of the database by default
+	// OnWrite is told of every Write when it is over, for metrics and traces.
+	OnWrite func(ctx context.Context, start time.Time, err error)
 }
 
 // Statements counts the statements run so far, for metrics and for tests that
@@ -123,7 +126,11 @@ const rerunsMax = 10
 // another: it must assign what it finds, not add to it.
 // CodeUnavailable: the database cannot be reached or cannot write now. Where the
 // connection was lost during the commit the change may have been made.
-func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
+func (d *DB) Write(ctx context.Context, f func(*Tx) error) (err error) {
+	if d.onWrite != nil {
+		start := time.Now()
+		defer func() { d.onWrite(ctx, start, err) }()
+	}
 	for run := 1; ; run++ {
 		err := d.writeOnce(ctx, f)
 		if run == rerunsMax || !undone(err) {

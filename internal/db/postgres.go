@@ -46,7 +46,7 @@ func OpenPostgres(ctx context.Context, rawURL string, opts Options) (*DB, error)
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{dialect: postgresDialect, reading: postgresDialect.reading(), now: opts.Now}
+	d := &DB{dialect: postgresDialect, reading: postgresDialect.reading(), now: opts.Now, onWrite: opts.OnWrite}
 	d.changed.reset()
 	d.jobs.reset()
 	pool := func(size int) *sql.DB {

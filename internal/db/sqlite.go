@@ -26,7 +26,7 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)" +
 			"&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + extra
 	}
-	d := &DB{dialect: sqliteDialect, reading: sqliteDialect.reading(), now: opts.Now}
+	d := &DB{dialect: sqliteDialect, reading: sqliteDialect.reading(), now: opts.Now, onWrite: opts.OnWrite}
 	var err error
 	if d.write, err = d.pool(dsn("&_txlock=immediate"), 1); err != nil {
 		return nil, fmt.Errorf("couldn't open %s: %w", path, err)

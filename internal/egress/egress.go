@@ -46,6 +46,11 @@ type Config struct {
 	// UnverifiedTLS lists hosts (host or host:port, as in a URL) whose
 	// certificate is not verified; "*" is all of them.
 	UnverifiedTLS []string
+	// OnRefused is told why an address was refused, one word or two of a short
+	// list; nil tells nobody.
+	OnRefused func(reason string)
+	// Resolver answers names; nil is the system's.
+	Resolver *net.Resolver
 	// UserAgent is sent where the request has none.
 	UserAgent string
 
@@ -112,7 +117,10 @@ func New(cfg Config) *Egress {
 	defaultTo(&cfg.DialTimeout, 10*time.Second)
 	defaultTo(&cfg.HeaderTimeout, 30*time.Second)
 	defaultTo(&cfg.StallTimeout, 60*time.Second)
-	e := &Egress{cfg: cfg, resolver: net.DefaultResolver}
+	e := &Egress{cfg: cfg, resolver: cfg.Resolver}
+	if e.resolver == nil {
+		e.resolver = net.DefaultResolver
+	}
 	e.proxy = cfg.Proxies.choose()
 	e.direct, e.proxied = e.pool(false, false), e.pool(true, false)
 	e.directUnverified, e.proxiedUnverified = e.pool(false, true), e.pool(true, true)
@@ -126,7 +134,7 @@ func defaultTo(d *time.Duration, value time.Duration) {
 }
 
 func (e *Egress) pool(proxied, unverified bool) *http.Transport {
-	d := &net.Dialer{Timeout: e.cfg.DialTimeout, KeepAlive: 30 * time.Second}
+	d := &net.Dialer{Timeout: e.cfg.DialTimeout, KeepAlive: 30 * time.Second, Resolver: e.resolver}
 	if !proxied {
 		d.ControlContext = e.control
 	}
@@ -181,6 +189,9 @@ func (e *Egress) Check(addr netip.Addr) error {
 		}
 	}
 	if why := special(addr); why != "" {
+		if e.cfg.OnRefused != nil {
+			e.cfg.OnRefused(why)
+		}
 		return refused(addr.String(), why)
 	}
 	return nil
@@ -189,7 +200,7 @@ func (e *Egress) Check(addr netip.Addr) error {
 func refused(address, why string) error {
 	return gatehouse.Errorf(gatehouse.CodeDenied, "address %s is refused: %s", address, why).
 		WithDetail("EGRESS_REFUSED").
-		WithHint("allow the range in the configuration (egress.allow) if the server shall reach it")
+		WithHint("allow the range in the configuration (allow-private) if the server shall reach it")
 }
 
 // Transport is for clients that bring their own redirect handling.

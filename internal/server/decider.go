@@ -19,6 +19,7 @@ type decider struct {
 	policies *policies
 	facts    *facts
 	log      *slog.Logger
+	metrics  *metrics
 
 	mu      sync.Mutex
 	waiting []gatehouse.Decision // not written yet, oldest first
@@ -38,14 +39,17 @@ const (
 	keepEvery = 200 * time.Millisecond
 )
 
-func newDecider(d *db.DB, p *policies, f *facts, log *slog.Logger) *decider {
-	return &decider{db: d, policies: p, facts: f, log: log, wake: make(chan struct{}, 1)}
+func newDecider(d *db.DB, p *policies, f *facts, log *slog.Logger, m *metrics) *decider {
+	return &decider{db: d, policies: p, facts: f, log: log, metrics: m, wake: make(chan struct{}, 1)}
 }
 
 // Decide implements admit.Decider. A set that cannot be read is an incomplete
 // one, and denies.
 func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+	start := time.Now()
 	out := d.judge(ctx, req)
+	d.metrics.decisions.WithLabelValues(out.Verdict.String()).Inc()
+	d.metrics.deciding.Observe(time.Since(start).Seconds())
 	d.log.DebugContext(ctx, "decide done", "id", out.ID, "verdict", out.Verdict.String(), "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
 	d.mu.Lock()
 	d.waiting = append(d.waiting, out)

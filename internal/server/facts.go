@@ -24,6 +24,7 @@ type facts struct {
 	content    *content.Content
 	advisories *pipeline.Advisories
 	foreign    *fetch.Client
+	allowed    []string        // other registries that may be asked, lower case; empty: all
 	hosts      map[string]bool // lower case; set once, before anything is served
 	verifier   verify.Verifier // remembers results of cryptography, never of policies
 
@@ -35,13 +36,30 @@ type facts struct {
 // checkedMax bounds the remembered results of cryptography, 200 bytes each.
 const checkedMax = 20_000
 
-func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, foreign *fetch.Client) *facts {
-	return &facts{db: d, content: c, advisories: a, foreign: foreign, verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, scans: map[scanKey]gather.Scan{}}
+func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, foreign *fetch.Client, allowed []string) *facts {
+	return &facts{db: d, content: c, advisories: a, foreign: foreign, allowed: lowered(allowed), verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, scans: map[scanKey]gather.Scan{}}
 }
 
 func (f *facts) own(hosts []string) { f.hosts = lower(hosts) }
 
 func (f *facts) isOwn(registry string) bool { return f.hosts[strings.ToLower(registry)] }
+
+// mayAsk refuses registries that are not among those that may be contacted,
+// before anything is. A pattern *.DOMAIN is every name below the domain.
+func (f *facts) mayAsk(registry string) error {
+	if len(f.allowed) == 0 || f.isOwn(registry) {
+		return nil
+	}
+	registry = strings.ToLower(registry)
+	for _, pattern := range f.allowed {
+		domain, below := strings.CutPrefix(pattern, "*.")
+		if registry == pattern || below && strings.HasSuffix(registry, "."+domain) && len(registry) > len(domain)+1 {
+			return nil
+		}
+	}
+	return gatehouse.Errorf(gatehouse.CodeDenied, "registry %s may not be contacted", registry).
+		WithHint("the server's setting allow-registries lists those that may")
+}
 
 func (f *facts) sources() gather.Sources {
 	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Own: f.isOwn}
@@ -57,6 +75,9 @@ func (f *facts) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Diges
 }
 
 func (f *facts) manifest(ctx context.Context, ref gatehouse.Ref) (*gatehouse.Manifest, error) {
+	if err := f.mayAsk(ref.Registry); err != nil {
+		return nil, err
+	}
 	switch {
 	case !f.isOwn(ref.Registry):
 		return f.foreign.Resolve(ctx, ref)
@@ -76,11 +97,17 @@ func (f *facts) source(ref gatehouse.Ref) verify.Source {
 
 // Verify implements gather.Verifier.
 func (f *facts) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
+	if err := f.mayAsk(ref.Registry); err != nil {
+		return nil, nil, err
+	}
 	return f.verifier.Image(ctx, f.source(ref), ref, need)
 }
 
 // Config implements gather.Configs.
 func (f *facts) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error) {
+	if err := f.mayAsk(ref.Registry); err != nil {
+		return nil, err
+	}
 	if !f.isOwn(ref.Registry) {
 		img, err := f.foreign.Image(ctx, ref, fetch.Platform{})
 		if err != nil {

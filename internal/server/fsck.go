@@ -61,7 +61,14 @@ func (s storage) Fsck(ctx context.Context, actor gatehouse.Actor, req api.FsckRe
 // Scrub implements [api.Storage].
 func (s storage) Scrub(ctx context.Context) (any, error) { return s.content.ScrubStatus(ctx, s.scrub) }
 
+// scrubUnlimited is more bytes per second than any storage reads.
+const scrubUnlimited = 1 << 40
+
 // scrubOptions are the settings of the scrub.
 func (s *Server) scrubOptions() content.ScrubOptions {
-	return content.ScrubOptions{Log: s.log}
+	o := content.ScrubOptions{Log: s.log, Period: s.cfg.ScrubPeriod, Rate: s.cfg.ScrubRate}
+	if o.Rate == 0 { // which says no limit here, and the default there
+		o.Rate = scrubUnlimited
+	}
+	return o
 }

@@ -107,6 +107,9 @@ func (p *policies) with(docs []db.Policy, name string, source []byte) []load.Fil
 // problemsMax is how many problems of a policy one refusal names.
 const problemsMax = 10
 
+// warningsMax is how many warnings of a policy one answer names.
+const warningsMax = 100
+
 // refusal is the error that names everything that keeps policies from working:
 // who repairs one problem should not meet the next on the second try.
 func refusal(problems []decide.Problem) error {
@@ -162,15 +165,34 @@ func (p policyAPI) List(ctx context.Context) (any, error) {
 	return map[string]any{"policies": out}, err
 }
 
+// putAnswer is the answer of PUT /api/v1/policies/NAME.
+type putAnswer struct {
+	Name     string    `json:"name"`
+	Warnings []warning `json:"warnings"`
+}
+
+// warning is about a policy that works, but perhaps not as meant.
+type warning struct {
+	Line    int    `json:"line,omitempty"`
+	Field   string `json:"field,omitempty"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
 // Put adds or replaces a document. One that does not load, alone and beside the
 // others, is refused: a mistake must not close the cluster.
-func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) error {
+func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) (any, error) {
 	alone := []load.File{{Path: name, Data: source}}
 	_, problems := load.Load(alone, p.noMatch)
 	if err := refusal(problems); err != nil {
-		return err
+		return nil, err
 	}
-	return p.db.Write(ctx, func(tx *db.Tx) error {
+	out := putAnswer{Name: name, Warnings: []warning{}}
+	decide.SortProblems(problems)
+	for _, w := range problems[:min(len(problems), warningsMax)] {
+		out.Warnings = append(out.Warnings, warning{w.Line, w.Field, w.Message, w.Hint})
+	}
+	return out, p.db.Write(ctx, func(tx *db.Tx) error {
 		docs, err := tx.Policies(ctx)
 		if err != nil {
 			return err

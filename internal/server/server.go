@@ -4,26 +4,23 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
-	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/admit"
 	"github.com/gatehouse-dev/gatehouse/internal/api"
 	"github.com/gatehouse-dev/gatehouse/internal/auth"
-	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -39,7 +36,6 @@ const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
 	headerMax     = 64 << 10
-	drainTime     = 20 * time.Second // for requests that run when the server stops
 	sweepEvery    = 10 * time.Minute
 )
 
@@ -47,21 +43,30 @@ const (
 type Server struct {
 	cfg        config.Config
 	log        *slog.Logger
+	now        func() time.Time
+	metrics    *metrics
+	trace      *tracing // nil: off
+	data       *Data
+	storage    blob.Store // as it is, without what observes it
 	db         *db.DB
 	content    *content.Content
 	advisories *pipeline.Advisories
 	pipeline   *pipeline.Pipeline
 	jobs       *job.Queue
 	auth       *auth.Auth
+	access     namedAuth
 	policies   *policies
 	facts      *facts
 	decider    *decider
 	egress     *egress.Egress
 	admission  admissionCert
+	certs      []*certificate
 
-	main, webhook net.Listener
-	ready         atomic.Bool
-	stop          []func() error // in reverse order
+	main, webhook, monitor net.Listener
+	ready                  atomic.Bool
+	probes                 probes
+	flights                atomic.Int64   // requests that are being answered
+	stop                   []func() error // in reverse order
 
 	// AdminPassword is the new administrator's password on a first start that
 	// was given none. Show it once, and to a terminal only.
@@ -72,48 +77,60 @@ type Server struct {
 // answers nothing before Run. Errors: CodeInvalid for settings that cannot work,
 // CodeConflict if another server has the data directory.
 func New(ctx context.Context, cfg config.Config, getenv func(string) string, log *slog.Logger) (*Server, error) {
+	return newServer(ctx, cfg, getenv, log, time.Now)
+}
+
+func newServer(ctx context.Context, cfg config.Config, getenv func(string) string, log *slog.Logger, now func() time.Time) (*Server, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log}
+	s := &Server{cfg: cfg, log: slog.New(contextLog{log.Handler()}), now: now, metrics: newMetrics(version())}
 	for _, open := range []func() error{
-		func() error { return s.openData(ctx) },
+		func() error { return s.openTrace(ctx, getenv) },
+		func() error { return s.openData(ctx, getenv) },
 		func() error { return s.openTrust(ctx, getenv) },
 		s.listen,
+		// Last: a start that fails for another reason must not leave an account.
+		func() error { return s.openAccounts(ctx, getenv) },
 	} {
 		if err := open(); err != nil {
 			s.close()
 			return nil, err
 		}
 	}
+	s.metrics.registry.MustRegister(&state{Server: s})
 	return s, nil
 }
 
-func (s *Server) openData(ctx context.Context) error {
-	dir := s.cfg.Data
-	for _, sub := range []string{"", "keys"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't make the data directory: %w", err)
-		}
+// Version is set by the linker; a plain `go install` has the module's version.
+var Version = ""
+
+func version() string {
+	if Version != "" {
+		return Version
 	}
-	unlock, err := lockDir(dir)
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+func (s *Server) openTrace(ctx context.Context, getenv func(string) string) (err error) {
+	s.trace, err = newTracing(ctx, s.cfg, version(), getenv, s.log, s.metrics)
+	s.stop = append(s.stop, func() error { return s.trace.close() })
+	return err
+}
+
+func (s *Server) openData(ctx context.Context, getenv func(string) string) (err error) {
+	s.data, err = openData(ctx, s.cfg, getenv, s.observedDB(), func(b blob.Store) blob.Store {
+		s.storage = b
+		return observedStore{b, s}
+	})
 	if err != nil {
 		return err
 	}
-	s.stop = append(s.stop, unlock)
-	if s.db, err = db.OpenSQLite(ctx, filepath.Join(dir, "meta.db"), db.Options{}); err != nil {
-		return err
-	}
-	s.stop = append(s.stop, s.db.Close)
-	store, err := disk.Open(dir)
-	if err != nil {
-		return err
-	}
-	if s.advisories, err = pipeline.OpenAdvisories(s.db, store, filepath.Join(dir, "advisories")); err != nil {
-		return err
-	}
-	s.stop = append(s.stop, s.advisories.Close)
-	s.content = content.New(s.db, store, content.Options{OnPush: pipeline.Pushed})
+	s.stop = append(s.stop, s.data.Close)
+	s.db, s.content, s.advisories = s.data.DB, s.data.Content, s.data.Advisories
 	s.pipeline = pipeline.New(pipeline.Options{
 		DB: s.db, Content: s.content, Advisories: s.advisories, Extractors: index.Extractors(), Log: s.log,
 	})
@@ -121,72 +138,35 @@ func (s *Server) openData(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) openTrust(ctx context.Context, getenv func(string) string) error {
-	var err error
+func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err error) {
 	s.auth = auth.New(s.db, auth.Options{AnonymousPull: s.cfg.AnonymousPull})
-	if _, s.AdminPassword, err = s.auth.EnsureAdmin(ctx, s.cfg.Data, getenv("GATEHOUSE_ADMIN_PASSWORD")); err != nil {
+	s.access = namedAuth{s.auth}
+	allow, err := s.cfg.PrivateRanges()
+	if err != nil {
 		return err
 	}
-	var allow []netip.Prefix
-	for _, p := range s.cfg.AllowPrivate {
-		prefix, err := netip.ParsePrefix(p)
-		if err != nil {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "allow-private: %w", err).WithHint("give address ranges, for example 10.1.0.0/16")
-		}
-		allow = append(allow, prefix)
-	}
-	s.egress = egress.New(egress.Config{Allow: allow, Proxies: egress.ProxiesFrom(getenv), UserAgent: "gatehouse"})
+	s.egress = egress.New(egress.Config{
+		Allow: allow, Proxies: egress.ProxiesFrom(getenv), UserAgent: "gatehouse",
+		OnRefused: func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
+	})
 	s.stop = append(s.stop, func() error { s.egress.Close(); return nil })
 	if s.policies, err = openPolicies(ctx, s.db, s.cfg); err != nil {
 		return err
 	}
-	s.facts = newFacts(s.db, s.content, s.advisories, fetch.New(fetch.Options{Transport: s.egress.Transport()}))
-	s.decider = newDecider(s.db, s.policies, s.facts, s.log)
-	if s.cfg.AdmissionListen != "" {
-		names := append([]string{"localhost", "127.0.0.1", "::1"}, s.cfg.AdmissionNames...)
-		s.admission, err = loadAdmissionCert(filepath.Join(s.cfg.Data, "keys"), names, time.Now())
-	}
-	return err
-}
-
-func (s *Server) listen() (err error) {
-	if s.main, err = net.Listen("tcp", s.cfg.Listen); err != nil {
-		return gatehouse.Errorf(gatehouse.CodeConflict, "couldn't listen: %w", err).WithHint("choose another address with --listen, or port 0 for any free one")
-	}
-	s.stop = append(s.stop, ignoreClosed(s.main.Close))
-	if s.cfg.TLSCert != "" {
-		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
-		if err != nil {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read the TLS certificate: %w", err)
-		}
-		s.main = tls.NewListener(s.main, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
-	}
-	s.facts.own(s.ownHosts())
-	if s.cfg.AdmissionListen == "" {
-		return nil
-	}
-	pair, err := tls.X509KeyPair(s.admission.CertPEM, s.admission.KeyPEM)
-	if err != nil {
-		return err
-	}
-	l, err := net.Listen("tcp", s.cfg.AdmissionListen)
-	if err != nil {
-		return gatehouse.Errorf(gatehouse.CodeConflict, "couldn't listen for admission reviews: %w", err).WithHint("choose another address with --admission-listen")
-	}
-	s.webhook = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}})
-	s.stop = append(s.stop, ignoreClosed(s.webhook.Close))
+	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport())})
+	s.facts = newFacts(s.db, s.content, s.advisories, foreign, s.cfg.AllowRegistries)
+	s.decider = newDecider(s.db, s.policies, s.facts, s.log, s.metrics)
 	return nil
 }
 
-// ownHosts are the registry names that mean this server.
-func (s *Server) ownHosts() []string {
-	hosts := append([]string(nil), s.cfg.Hostnames...)
-	addr := s.main.Addr().String()
-	hosts = append(hosts, addr)
-	if _, port, err := net.SplitHostPort(addr); err == nil && config.Loopback(addr) {
-		hosts = append(hosts, "localhost:"+port, "127.0.0.1:"+port)
+// openAccounts makes the administrator of a first start.
+func (s *Server) openAccounts(ctx context.Context, getenv func(string) string) error {
+	given, err := config.Secret(getenv, "GATEHOUSE_ADMIN_PASSWORD")
+	if err != nil {
+		return err
 	}
-	return hosts
+	_, s.AdminPassword, err = s.auth.EnsureAdmin(ctx, s.cfg.Data, given)
+	return err
 }
 
 // URL is the base of the registry and the API.
@@ -207,73 +187,90 @@ func (s *Server) AdmissionURL() (url string, ca []byte) {
 	return "https://" + s.webhook.Addr().String(), s.admission.CAPEM
 }
 
-// Run serves until ctx ends, then drains and closes everything.
+// metricsURL is the base of the listener for monitoring, empty where that is off.
+func (s *Server) metricsURL() string {
+	if s.monitor == nil {
+		return ""
+	}
+	return "http://" + s.monitor.Addr().String()
+}
+
+// Run serves until ctx ends, then drains and closes everything: requests first,
+// then the jobs that they may wait for, then what both stand on.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
-	g, ctx := errgroup.WithContext(ctx)
-	s.serve(ctx, g, s.main, s.mainHandler())
-	if s.webhook != nil {
-		mux := http.NewServeMux()
-		admit.New(s.decider, nil).Register(mux)
-		mux.HandleFunc("GET /healthz", s.health)
-		mux.HandleFunc("GET /readyz", s.readiness)
-		s.serve(ctx, g, s.webhook, mux)
+	// What requests lean on outlives them.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	front, ctx := errgroup.WithContext(ctx)
+	back, work := errgroup.WithContext(work)
+	s.serve(ctx, front, "main", s.main, s.mainHandler())
+	s.serve(ctx, front, "admission", s.webhook, s.webhookHandler())
+	s.serve(ctx, front, "metrics", s.monitor, s.monitorHandler())
+	back.Go(func() error { return stopped(work, s.jobs.Run(work, s.jobHandlers())) })
+	back.Go(func() error { return s.decider.keep(work) })
+	back.Go(func() error { return s.housekeeping(work) })
+	if s.cfg.ScrubPeriod > 0 {
+		back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
 	}
-	g.Go(func() error { return stopped(ctx, s.jobs.Run(ctx, s.pipeline.Handlers())) })
-	g.Go(func() error { return s.decider.keep(ctx) })
-	g.Go(func() error { return s.housekeeping(ctx) })
-	g.Go(func() error { return s.content.RunScrub(ctx, s.scrubOptions()) })
+	for _, c := range s.certs {
+		back.Go(func() error { return c.watch(work) })
+	}
+	// If something behind fails, the front must not go on alone.
+	front.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-work.Done():
+		}
+		return context.Cause(work)
+	})
 	s.ready.Store(true)
 	if s.cfg.ReadyFile != "" {
 		if err := writeReady(s.cfg.ReadyFile, s.URL()); err != nil {
-			return errors.Join(err, g.Wait())
+			front.Go(func() error { return err })
 		}
 	}
 	admission, _ := s.AdmissionURL()
-	s.log.InfoContext(ctx, "serve start", "url", s.URL(), "admission", admission, "data", s.cfg.Data)
-	err := g.Wait()
+	s.log.InfoContext(ctx, "serve start", "url", s.URL(), "admission", admission, "metrics", s.metricsURL(), "data", s.cfg.Data)
+	err := front.Wait()
+	stopWork()
+	if behind := back.Wait(); err == nil {
+		err = behind
+	}
 	s.log.Info("serve done")
 	return err
 }
 
-// serve runs one HTTP server until ctx ends and its requests are done.
-func (s *Server) serve(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler) {
-	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
-		ConnState:   (&crowd{max: connectionsMax}).state,
-		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-	}
-	g.Go(func() error {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+// jobHandlers are the pipeline's, counted and traced.
+func (s *Server) jobHandlers() map[string]job.Handler {
+	out := map[string]job.Handler{}
+	for kind, handle := range s.pipeline.Handlers() {
+		out[kind] = func(ctx context.Context, j *job.Job) error {
+			start := time.Now()
+			ctx, end := s.trace.job(ctx, kind, j.Attempts)
+			err := handle(ctx, j)
+			s.metrics.jobs.WithLabelValues(kind, result(err)).Observe(time.Since(start).Seconds())
+			end(err)
 			return err
 		}
-		return nil
-	})
-	g.Go(func() error {
-		<-ctx.Done()
-		s.ready.Store(false)
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-		defer cancel()
-		if err := srv.Shutdown(drain); err != nil {
-			return srv.Close()
-		}
-		return nil
-	})
+	}
+	return out
 }
 
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{
-		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
+		Access: s.access, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 	}))
-	mux.HandleFunc("GET /healthz", s.health)
-	mux.HandleFunc("GET /readyz", s.readiness)
+	s.probesOn(mux)
+	mux.Handle("GET /metrics", s.metricsForAccounts())
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "Gatehouse\n\nregistry  /v2/\nAPI       /api/v1/\nhealth    /healthz /readyz\n")
 	})
-	return protocolFirst(registry.New(registry.Options{Content: s.content, Auth: s.auth, Log: s.log}), mux)
+	return s.observe("main", protocolFirst(registry.New(registry.Options{
+		Content: s.content, Auth: s.access, Log: s.log, Observe: s.metrics.registryRequest,
+	}), mux))
 }
 
 // protocolFirst hands /v2 to the registry before mux sees it: mux would send a
@@ -288,18 +285,23 @@ func protocolFirst(reg, mux http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) health(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+func (s *Server) webhookHandler() http.Handler {
+	mux := http.NewServeMux()
+	admit.New(s.decider, nil).Register(mux)
+	s.probesOn(mux)
+	return s.observe("admission", mux)
+}
 
-func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
-	if !s.ready.Load() {
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
-		return
-	}
-	if err := s.db.Read(r.Context(), func(*db.Tx) error { return nil }); err != nil {
-		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ok")
+func (s *Server) monitorHandler() http.Handler {
+	mux := http.NewServeMux()
+	s.probesOn(mux)
+	mux.Handle("GET /metrics", s.metrics.handler())
+	return s.observe("metrics", mux)
+}
+
+func (s *Server) probesOn(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", s.health)
+	mux.HandleFunc("GET /readyz", s.readiness)
 }
 
 // housekeeping removes what nobody needs any more: upload sessions that were
@@ -323,6 +325,7 @@ func (s *Server) housekeeping(ctx context.Context) error {
 	}
 }
 
+// close closes everything in reverse order.
 func (s *Server) close() {
 	for i := len(s.stop) - 1; i >= 0; i-- {
 		if err := s.stop[i](); err != nil {
@@ -363,6 +366,14 @@ func lower(hosts []string) map[string]bool {
 	out := map[string]bool{}
 	for _, h := range hosts {
 		out[strings.ToLower(h)] = true
+	}
+	return out
+}
+
+func lowered(hosts []string) []string {
+	var out []string
+	for _, h := range hosts {
+		out = append(out, strings.ToLower(h))
 	}
 	return out
 }

@@ -37,11 +37,19 @@ type running struct {
 	t       *testing.T
 	url     string
 	webhook string
-	https   *http.Client // trusts the webhook's CA
-	stop    func() error
+	metrics string
+	*server.Server
+	https *http.Client // trusts the webhook's CA
+	stop  func() error
 }
 
 func start(t *testing.T, dir string, change func(*config.Config)) *running {
+	t.Helper()
+	return startAt(t, dir, change, slog.New(slog.DiscardHandler), time.Now)
+}
+
+// startAt is start with a log and a clock.
+func startAt(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time) *running {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Data, cfg.Listen, cfg.AdmissionListen = dir, "127.0.0.1:0", "127.0.0.1:0"
@@ -55,18 +63,25 @@ func start(t *testing.T, dir string, change func(*config.Config)) *running {
 		}
 		return ""
 	}
-	srv, err := server.New(t.Context(), cfg, env, slog.New(slog.DiscardHandler))
+	srv, err := server.NewAt(t.Context(), cfg, env, log, now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if srv.AdminPassword != "" {
 		t.Error("a given password was shown")
 	}
-	r := &running{t: t, url: srv.URL()}
+	r := &running{t: t, url: srv.URL(), metrics: srv.MetricsURL(), Server: srv}
 	var ca []byte
 	r.webhook, ca = srv.AdmissionURL()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
+	if cfg.TLSCert != "" {
+		chain, err := os.ReadFile(cfg.TLSCert)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots.AppendCertsFromPEM(chain)
+	}
 	r.https = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableKeepAlives: true}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -166,6 +181,8 @@ func (r *running) pushImage(repo string, img v1.Image) string {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	// Spare connections would be waited for when the server stops.
+	defer remote.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	if err := remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: "admin", Password: password})); err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,0 +1,19 @@
+package server
+
+// NewAt is New with a clock.
+var NewAt = newServer
+
+// MetricsURL is the base of the listener for monitoring.
+func (s *Server) MetricsURL() string { return s.metricsURL() }
+
+// CloseDatabase breaks the database below a server that runs.
+func (s *Server) CloseDatabase() error { return s.db.Close() }
+
+// RouteOf is how requests are labelled.
+var RouteOf = routeOf
+
+// Times of certificates.
+const (
+	ReloadEvery = reloadEvery
+	CertLife    = certLife
+)

@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
+)
+
+const (
+	stateTimeout = 5 * time.Second
+	stateAge     = 5 * time.Second // scrapes in between get the same answer
+)
+
+// state are the figures that the database and other parts know. They are asked
+// for by scrapes, and not more often than every few seconds.
+type state struct {
+	*Server
+	mu      sync.Mutex
+	at      time.Time
+	figures []prometheus.Metric
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(namespace+"_"+name, help, labels, nil)
+}
+
+var (
+	descUp         = desc("database_up", "1 if the database answered the last scrape.")
+	descStatements = desc("db_statements_total", "Statements run.")
+	descJobs       = desc("jobs", "Jobs that are kept, by what they do and where they stand.", "kind", "state")
+	descGeneration = desc("advisory_generation", "Number of the advisory generation in force, 0 for none.")
+	descImported   = desc("advisory_imported_seconds", "When the advisories in force were imported, seconds since 1970.")
+	descUpdated    = desc("advisory_updated_seconds", "When the newest advisory in force was changed, seconds since 1970.")
+	descRecords    = desc("advisory_records", "Advisories in force.")
+	descPolicies   = desc("policies", "Policies in force.")
+	descComplete   = desc("policies_complete", "1 if every policy could be read; otherwise everything is denied.")
+	descWaiting    = desc("decisions_waiting", "Decisions that are not written yet.")
+	descReady      = desc("ready", "1 while /readyz answers 200.")
+)
+
+// Describe implements prometheus.Collector.
+func (s *state) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descUp, descStatements, descJobs, descGeneration, descImported, descUpdated, descRecords, descPolicies, descComplete, descWaiting, descReady,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *state) Collect(ch chan<- prometheus.Metric) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.now(); now.Sub(s.at) >= stateAge || now.Before(s.at) {
+		s.figures, s.at = s.collect(), now
+	}
+	for _, m := range s.figures {
+		ch <- m
+	}
+}
+
+func (s *state) collect() []prometheus.Metric {
+	var out []prometheus.Metric
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out = append(out, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...))
+	}
+	out = append(out, prometheus.MustNewConstMetric(descStatements, prometheus.CounterValue, float64(s.db.Statements())))
+	s.decider.mu.Lock()
+	waiting := len(s.decider.waiting)
+	s.decider.mu.Unlock()
+	gauge(descWaiting, float64(waiting))
+	gauge(descReady, truth(s.ready.Load()))
+
+	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
+	defer cancel()
+	var jobs []db.JobCount
+	var gen db.Generation
+	err := s.db.Read(ctx, func(tx *db.Tx) (err error) {
+		if jobs, err = tx.JobCounts(ctx); err != nil {
+			return err
+		}
+		gen, _, err = tx.CurrentGeneration(ctx)
+		return err
+	})
+	gauge(descUp, truth(err == nil))
+	if err != nil {
+		s.log.Warn("read figures failed", "error", err)
+		return out
+	}
+	for _, j := range jobs {
+		gauge(descJobs, float64(j.Count), j.Kind, j.State.String())
+	}
+	gauge(descGeneration, float64(gen.ID))
+	var meta advisory.Meta
+	if gen.ID != 0 && json.Unmarshal(gen.Meta, &meta) == nil {
+		gauge(descImported, float64(gen.CreatedAt.Unix()))
+		gauge(descUpdated, float64(meta.UpdatedAt.Unix()))
+		gauge(descRecords, float64(meta.Records))
+	}
+	if set, err := s.policies.Set(ctx); err == nil {
+		gauge(descPolicies, float64(len(set.Policies)))
+		gauge(descComplete, truth(set.Complete))
+	}
+	return out
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
