@@ -32,9 +32,8 @@ type Options struct {
 	// UploadAgeMax is how long an upload session that nobody writes to is kept;
 	// 24 h by default.
 	UploadAgeMax time.Duration
-	// PinTime is how long a blob that no manifest refers to yet stays linked;
-	// 24 h by default.
-	PinTime time.Duration
+	// GC says how long what nobody needs is kept.
+	GC GCOptions
 	// LeaseTime is how long a session stays taken after the request that wrote
 	// to it died; 30 s by default.
 	LeaseTime time.Duration
@@ -62,7 +61,7 @@ func New(d *db.DB, store blob.Store, opts Options) *Content {
 		opts.UploadSizeMax = 64 << 30
 	}
 	set(&opts.UploadAgeMax, 24*time.Hour)
-	set(&opts.PinTime, 24*time.Hour)
+	opts.GC.set()
 	set(&opts.LeaseTime, 30*time.Second)
 	return &Content{db: d, store: store, opts: opts, buffers: sync.Pool{New: func() any { return new([copyBufferSize]byte) }}}
 }

@@ -41,7 +41,7 @@ func (c *Content) MountBlob(ctx context.Context, _ gatehouse.Actor, repo, from g
 		if err != nil {
 			return err
 		}
-		return tx.LinkBlob(ctx, id, b.ID, tx.Now().Add(c.opts.PinTime))
+		return tx.LinkBlob(ctx, id, b.ID, tx.Now().Add(c.opts.GC.Grace))
 	})
 	if err != nil {
 		return gatehouse.Descriptor{}, err
@@ -128,9 +128,12 @@ func (c *Content) putManifest(ctx context.Context, tx *db.Tx, actor gatehouse.Ac
 	}
 	target := db.TagTarget{Repo: put.Repo, RepoID: repoID, ManifestID: id, Digest: m.Digest}
 	for _, tag := range put.Tags {
-		if _, err := tx.MoveTag(ctx, actor, target, tag); err != nil {
+		if _, err := tx.MoveTag(ctx, actor, target, tag, c.opts.GC.TagRestore); err != nil {
 			return err
 		}
+	}
+	if len(put.Tags) == 0 {
+		return tx.ReviewManifest(ctx, id, "pushed", tx.Now().Add(c.opts.GC.Grace))
 	}
 	return nil
 }

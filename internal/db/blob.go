@@ -71,8 +71,8 @@ func (t *Tx) Blob(ctx context.Context, digest gatehouse.Digest) (b Blob, ok bool
 
 // AddBlob adds a blob whose bytes are durable already. won is false where a
 // live blob of that digest exists: its row stays, and the caller drops the key
-// that it brought. A row that garbage collection has taken is taken back: keys
-// are never used twice, so that the old key can still be deleted.
+// that it brought. The row of a corrupt blob is taken over: what lies under its
+// old key, which is never used again, is doomed.
 func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
 	// A nil and an empty body are the same empty blob.
 	if b.StorageKey == "" && b.Inline == nil {
@@ -83,13 +83,43 @@ func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error
 		return live.ID, false, err
 	}
 	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (digest) DO UPDATE SET storage_key = excluded.storage_key, inline = excluded.inline, created_at = excluded.created_at, state = 0
-		WHERE blob.state <> 0 RETURNING id`,
-		dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
-	if none(err) { // another transaction added it since
-		live, _, err := t.Blob(ctx, b.Digest)
-		return live.ID, false, err
+		ON CONFLICT (digest) DO NOTHING RETURNING id`, dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
+	if err == nil {
+		return id, true, nil
 	}
+	if !none(err) {
+		return 0, false, unavailable(err)
+	}
+	id, won, err = t.takeOver(ctx, b)
+	if err != nil || won {
+		return id, won, err
+	}
+	live, ok, err = t.Blob(ctx, b.Digest) // another transaction added it since
+	if err == nil && !ok {
+		err = gatehouse.Errorf(gatehouse.CodeUnavailable, "blob %s comes and goes", b.Digest)
+	}
+	return live.ID, false, err
+}
+
+// takeOver gives the row of a corrupt blob new bytes and dooms the old ones. ok
+// is false where there is no such row.
+func (t *Tx) takeOver(ctx context.Context, b Blob) (id int64, ok bool, err error) {
+	old := Doomed{Digest: b.Digest}
+	err = t.tx.QueryRowContext(ctx, `SELECT id, storage_key, size FROM blob WHERE digest = $1 AND state <> 0`+t.dialect.own, dbDigest(b.Digest)).
+		Scan(&id, &old.StorageKey, &old.Size)
+	if none(err) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, unavailable(err)
+	}
+	if old.StorageKey != "" { // nobody reads them
+		if err := t.Doom(ctx, t.now, old); err != nil {
+			return 0, false, err
+		}
+	}
+	_, err = t.tx.ExecContext(ctx, `UPDATE blob SET size = $2, storage_key = $3, inline = $4, created_at = $5, state = 0 WHERE id = $1`,
+		id, b.Size, b.StorageKey, b.Inline, micros(t.now))
 	if err != nil {
 		return 0, false, unavailable(err)
 	}
@@ -97,15 +127,16 @@ func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error
 }
 
 // LinkBlob lets repo read a blob. pin keeps the link alive until then although
-// no manifest needs it; a link that a manifest holds already stays held.
+// no manifest needs it, and the blob is reviewed then; a link that a manifest
+// holds already stays held.
 func (t *Tx) LinkBlob(ctx context.Context, repoID, blobID int64, pin time.Time) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO repo_blob (repo_id, blob_id, expires_at) VALUES ($1, $2, $3)
+	n, err := affected(t.tx.ExecContext(ctx, `INSERT INTO repo_blob (repo_id, blob_id, expires_at) VALUES ($1, $2, $3)
 		ON CONFLICT (repo_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at
-		WHERE repo_blob.expires_at IS NOT NULL AND repo_blob.expires_at < excluded.expires_at`, repoID, blobID, micros(pin))
-	if err != nil {
-		return unavailable(err)
+		WHERE repo_blob.expires_at IS NOT NULL AND repo_blob.expires_at < excluded.expires_at`, repoID, blobID, micros(pin)))
+	if err != nil || n == 0 {
+		return err
 	}
-	return nil
+	return t.addTasks(ctx, BlobTask, "linked", pin, blobID)
 }
 
 // HeldBlob is a blob that a repository holds.
@@ -145,7 +176,7 @@ func (t *Tx) HeldBlobs(ctx context.Context, repoID int64, digests []gatehouse.Di
 // false where none does.
 func (t *Tx) BlobNeeded(ctx context.Context, repoID, blobID int64) (by gatehouse.Digest, ok bool, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT m.digest FROM manifest_blob mb JOIN manifest m ON m.id = mb.manifest_id
-		WHERE mb.blob_id = $2 AND m.repo_id = $1 LIMIT 1`, repoID, blobID).Scan((*dbDigest)(&by))
+		WHERE mb.blob_id = $2 AND mb.repo_id = $1 LIMIT 1`, repoID, blobID).Scan((*dbDigest)(&by))
 	if none(err) {
 		return "", false, nil
 	}
@@ -155,12 +186,12 @@ func (t *Tx) BlobNeeded(ctx context.Context, repoID, blobID int64) (by gatehouse
 	return by, true, nil
 }
 
-// UnlinkBlob removes the repository's right to read a blob.
+// UnlinkBlob removes the repository's right to read a blob, which is reviewed.
 func (t *Tx) UnlinkBlob(ctx context.Context, repoID, blobID int64) error {
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM repo_blob WHERE repo_id = $1 AND blob_id = $2`, repoID, blobID); err != nil {
 		return unavailable(err)
 	}
-	return nil
+	return t.addTasks(ctx, BlobTask, "unlinked", t.now, blobID)
 }
 
 // Blobs lists live blobs by row id after the given one, at most n, for checks.
@@ -187,11 +218,12 @@ func (t *Tx) Blobs(ctx context.Context, after int64, n int) ([]Blob, error) {
 	return out, nil
 }
 
-// KeyNamed reports whether any row, of a blob or of an upload, names a storage
-// key. A stored key that no row names is garbage.
+// KeyNamed reports whether any row, of a blob, of an upload or of what is to be
+// deleted, names a storage key. A stored key that no row names is garbage.
 func (t *Tx) KeyNamed(ctx context.Context, key string) (bool, error) {
 	var n int
-	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)`, key).Scan(&n)
+	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)
+		+ (SELECT COUNT(*) FROM doomed WHERE storage_key = $1)`, key).Scan(&n)
 	if err != nil {
 		return false, unavailable(err)
 	}

@@ -78,6 +78,14 @@ var contradictions = []string{
 		AND h.new_digest = m.digest AND h.id = (SELECT MAX(l.id) FROM tag_history l WHERE l.repo_id = t.repo_id AND l.name = t.name))`,
 	`SELECT 'manifest in ' || r.path || ' has no pushed event' FROM manifest m JOIN repository r ON r.id = m.repo_id
 		WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.type = 'manifest.pushed' AND e.repo = r.path AND e.digest = m.digest)`,
+	`SELECT 'repository ' || r.path || ' needs a blob in a manifest of another repository' FROM manifest_blob e JOIN manifest m ON m.id = e.manifest_id
+		JOIN repository r ON r.id = m.repo_id WHERE e.repo_id <> m.repo_id`,
+	`SELECT 'a manifest in ' || r.path || ' is held, but gone' FROM hold h JOIN repository r ON r.id = h.repo_id
+		WHERE NOT EXISTS (SELECT 1 FROM manifest m WHERE m.repo_id = h.repo_id AND m.digest = h.digest)`,
+	`SELECT 'a link in ' || r.path || ' expires and nobody will look' FROM repo_blob l JOIN repository r ON r.id = l.repo_id
+		WHERE l.expires_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM gc_task g WHERE g.kind = 2 AND g.key = l.blob_id)`,
+	`SELECT 'storage key ' || d.storage_key || ' is to be deleted and in use' FROM doomed d WHERE EXISTS (SELECT 1 FROM blob b WHERE b.storage_key = d.storage_key)
+		OR EXISTS (SELECT 1 FROM upload u WHERE u.storage_key = d.storage_key)`,
 	`SELECT 'two blobs share the storage key ' || storage_key FROM blob WHERE storage_key <> '' GROUP BY storage_key HAVING COUNT(*) > 1`,
 	`SELECT 'storage key ' || u.storage_key || ' is named by a blob and an upload' FROM upload u JOIN blob b ON b.storage_key = u.storage_key WHERE u.storage_key <> ''`,
 }

@@ -35,6 +35,17 @@ type dialect struct {
 	// ends; claim ends one that picks a row no other worker is picking. SQLite
 	// has one writer and needs neither.
 	share, claim string
+	// own ends a SELECT whose rows nobody else may change or count on before
+	// the transaction ends.
+	own string
+}
+
+// ownOf is own for one table of a join.
+func (d *dialect) ownOf(table string) string {
+	if d.own == "" {
+		return ""
+	}
+	return d.own + " OF " + table
 }
 
 var sqliteDialect = dialect{
@@ -167,6 +178,9 @@ func (d *DB) tx(tx querier) *Tx { return &Tx{tx: tx, now: d.now().UTC(), dialect
 
 // Now is the time of the transaction.
 func (t *Tx) Now() time.Time { return t.now }
+
+// Alone reports whether no other transaction can write while this one does.
+func (t *Tx) Alone() bool { return t.dialect.claim == "" }
 
 // Write runs f in one write transaction, which commits when f returns nil. On
 // SQLite writers take turns; readers never wait for them.

@@ -84,11 +84,21 @@ func oneManifest(row *sql.Row, repo gatehouse.Repo, ref string) (*gatehouse.Mani
 	return &m, nil
 }
 
-// ManifestID finds a manifest's row.
+// ManifestID finds a manifest's row, which nobody else can change or refer to
+// until the transaction ends.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) ManifestID(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (id int64, err error) {
+	return t.manifestID(ctx, repo, digest, t.dialect.ownOf("m"))
+}
+
+// ManifestAt is [Tx.ManifestID] for those who only read.
+func (t *Tx) ManifestAt(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (id int64, err error) {
+	return t.manifestID(ctx, repo, digest, "")
+}
+
+func (t *Tx) manifestID(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, lock string) (id int64, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT m.id FROM repository r JOIN manifest m ON m.repo_id = r.id
-		WHERE r.path = $1 AND m.digest = $2`, string(repo), dbDigest(digest)).Scan(&id)
+		WHERE r.path = $1 AND m.digest = $2`+lock, string(repo), dbDigest(digest)).Scan(&id)
 	if none(err) {
 		return 0, notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", repo, digest)
 	}
@@ -137,25 +147,15 @@ func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created 
 			annotations = string(text)
 		}
 	}
-	err = t.tx.QueryRowContext(ctx, `INSERT INTO manifest
-		(repo_id, digest, media_type, artifact_type, subject, annotations, size, body, pushed_by, pushed_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (repo_id, digest) DO NOTHING RETURNING id`,
-		m.RepoID, dbDigest(m.Digest), m.MediaType, m.ArtifactType, dbDigest(m.Subject), annotations, m.Size, m.Body, m.PushedBy, micros(t.now)).Scan(&id)
-	if none(err) {
-		err := t.tx.QueryRowContext(ctx, `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`, m.RepoID, dbDigest(m.Digest)).Scan(&id)
-		if err != nil {
-			return 0, false, unavailable(err)
-		}
-		return id, false, nil
-	}
-	if err != nil {
-		return 0, false, unavailable(err)
+	id, created, err = t.insertManifest(ctx, m, annotations)
+	if err != nil || !created {
+		return id, false, err
 	}
 	blobs := make([][]any, len(m.Blobs))
 	for i, b := range m.Blobs {
-		blobs[i] = []any{id, i, b.BlobID, b.Kind}
+		blobs[i] = []any{id, i, b.BlobID, b.Kind, m.RepoID}
 	}
-	if err := t.insertRows(ctx, `INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind) VALUES `, blobs); err != nil {
+	if err := t.insertRows(ctx, `INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind, repo_id) VALUES `, blobs); err != nil {
 		return 0, false, err
 	}
 	children := make([][]any, len(m.Children))
@@ -165,7 +165,15 @@ func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created 
 	if err := t.insertRows(ctx, `INSERT INTO manifest_child (parent_id, ordinal, child_id) VALUES `, children); err != nil {
 		return 0, false, err
 	}
-	// A held link does not expire.
+	// A held link does not expire. Whoever lets it expire, because the last
+	// manifest that needs it goes, takes it first too and looks again.
+	if t.dialect.own != "" {
+		_, err := t.ids(ctx, `SELECT blob_id FROM repo_blob WHERE repo_id = $1 AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)
+			ORDER BY blob_id`+t.dialect.own, m.RepoID, id)
+		if err != nil {
+			return 0, false, err
+		}
+	}
 	_, err = t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL WHERE repo_id = $1 AND expires_at IS NOT NULL
 		AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`, m.RepoID, id)
 	if err != nil {
@@ -174,9 +182,42 @@ func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created 
 	return id, true, nil
 }
 
+// addAttempts bounds how often a manifest is found to be there and then gone.
+const addAttempts = 5
+
+// insertManifest adds the row, or finds the one that is there and keeps it there
+// until the transaction ends.
+func (t *Tx) insertManifest(ctx context.Context, m NewManifest, annotations string) (id int64, created bool, err error) {
+	for range addAttempts {
+		err = t.tx.QueryRowContext(ctx, `INSERT INTO manifest
+			(repo_id, digest, media_type, artifact_type, subject, annotations, size, body, pushed_by, pushed_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (repo_id, digest) DO NOTHING RETURNING id`,
+			m.RepoID, dbDigest(m.Digest), m.MediaType, m.ArtifactType, dbDigest(m.Subject), annotations, m.Size, m.Body, m.PushedBy, micros(t.now)).Scan(&id)
+		if err == nil {
+			return id, true, nil
+		}
+		if !none(err) {
+			return 0, false, unavailable(err)
+		}
+		err = t.tx.QueryRowContext(ctx, `SELECT id FROM manifest WHERE repo_id = $1 AND digest = $2`+t.dialect.share, m.RepoID, dbDigest(m.Digest)).Scan(&id)
+		if err == nil {
+			return id, false, nil
+		}
+		if !none(err) {
+			return 0, false, unavailable(err)
+		}
+	}
+	return 0, false, gatehouse.Errorf(gatehouse.CodeUnavailable, "manifest %s comes and goes", m.Digest)
+}
+
 // insertRows inserts rows of equal width in few statements: batches of 64, 32,
 // … 1 rows, so that few distinct statements are prepared.
 func (t *Tx) insertRows(ctx context.Context, insert string, rows [][]any) error {
+	return t.insertRowsThen(ctx, insert, "", rows)
+}
+
+// insertRowsThen is insertRows with an end of the statement behind the values.
+func (t *Tx) insertRowsThen(ctx context.Context, insert, end string, rows [][]any) error {
 	for size := 64; size >= 1; size /= 2 {
 		for len(rows) >= size {
 			var values strings.Builder
@@ -189,7 +230,7 @@ func (t *Tx) insertRows(ctx context.Context, insert string, rows [][]any) error 
 				}
 				values.WriteString(")")
 			}
-			if _, err := t.tx.ExecContext(ctx, insert+values.String(), args...); err != nil {
+			if _, err := t.tx.ExecContext(ctx, insert+values.String()+end, args...); err != nil {
 				return unavailable(err)
 			}
 			rows = rows[size:]
@@ -210,21 +251,6 @@ func (t *Tx) Parent(ctx context.Context, manifestID int64) (digest gatehouse.Dig
 		return "", false, unavailable(err)
 	}
 	return digest, true, nil
-}
-
-// DeleteManifest removes a manifest and its edges. Its tags are gone and nothing
-// lists it as a child when this is called. The links to its blobs stay.
-func (t *Tx) DeleteManifest(ctx context.Context, manifestID int64) error {
-	for _, q := range []string{
-		`DELETE FROM manifest_blob WHERE manifest_id = $1`,
-		`DELETE FROM manifest_child WHERE parent_id = $1`,
-		`DELETE FROM manifest WHERE id = $1`,
-	} {
-		if _, err := t.tx.ExecContext(ctx, q, manifestID); err != nil {
-			return unavailable(err)
-		}
-	}
-	return nil
 }
 
 // Referrers lists the manifests of repo whose subject is digest, oldest first,
