@@ -35,6 +35,8 @@ type GCOptions struct {
 	Tombstone time.Duration
 	// KeepUntagged keeps manifests without a tag for ever. Their reviews wait.
 	KeepUntagged bool
+	// closureMax and sliceMax, where they are set, stand for the constants.
+	closureMax, sliceMax int
 	// OnPass, where it is set, hears of [Content.RunGC]: what was collected since
 	// it last was idle, or why it cannot go on now.
 	OnPass func(ctx context.Context, done Collected, err error)
@@ -44,6 +46,9 @@ type GCOptions struct {
 const NoTime time.Duration = -1
 
 func (o *GCOptions) set() {
+	if o.closureMax == 0 {
+		o.closureMax, o.sliceMax = closureMax, sliceMax
+	}
 	for _, v := range []struct {
 		of       *time.Duration
 		default_ time.Duration

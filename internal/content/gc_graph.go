@@ -31,8 +31,10 @@ type node struct {
 	until   time.Time // until when it is kept; zero: it is dead
 }
 
-// errClosure says that too much hangs together.
-var errClosure = gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d manifests hang together", closureMax)
+// closureError says that too much hangs together.
+func (c *Content) closureError() error {
+	return gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d manifests hang together", c.opts.GC.closureMax)
+}
 
 // loadGraph reads the manifests ids with everything that keeps them. Behind a
 // root nothing is read.
@@ -47,8 +49,8 @@ func (c *Content) loadGraph(ctx context.Context, tx *db.Tx, now time.Time, ids [
 		}
 	}
 	for len(front) > 0 {
-		if len(met) > closureMax {
-			return nil, errClosure
+		if len(met) > c.opts.GC.closureMax {
+			return nil, c.closureError()
 		}
 		list, err := tx.Keepables(ctx, front)
 		if err != nil {
@@ -65,12 +67,12 @@ func (c *Content) loadGraph(ctx context.Context, tx *db.Tx, now time.Time, ids [
 				open = append(open, k.ID)
 			}
 		}
-		keepers, more, err := tx.Keepers(ctx, open, closureMax-edges)
+		keepers, more, err := tx.Keepers(ctx, open, c.opts.GC.closureMax-edges)
 		if err != nil {
 			return nil, err
 		}
 		if more {
-			return nil, errClosure
+			return nil, c.closureError()
 		}
 		edges += len(keepers)
 		for _, k := range keepers {

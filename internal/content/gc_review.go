@@ -100,7 +100,7 @@ func (r *review) manifests(ctx context.Context) error {
 	}
 	dead := g.dead()
 	// What is too much for one transaction goes on with the next batch.
-	going := dead[:min(len(dead), sliceMax)]
+	going := dead[:min(len(dead), r.opts.GC.sliceMax)]
 	gone := make(map[int64]bool, len(going))
 	for _, n := range going {
 		gone[n.ID] = true
