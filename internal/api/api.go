@@ -75,6 +75,8 @@ type Options struct {
 	Images     Images
 	Advisories Advisories
 	Policies   Policies
+	Garbage    Garbage
+	Tags       Tags
 	Log        *slog.Logger
 }
 
@@ -94,6 +96,16 @@ func New(o Options) http.Handler {
 		"PUT /api/v1/policies/{name}":    h.policyPut,
 		"DELETE /api/v1/policies/{name}": h.policyDelete,
 		"GET /api/v1/decisions/{id}":     h.decision,
+
+		"GET /api/v1/gc":                        h.gcStatus,
+		"POST /api/v1/gc/run":                   h.gcRun,
+		"GET /api/v1/gc/explain":                h.gcExplain,
+		"GET /api/v1/holds":                     h.holdList,
+		"POST /api/v1/holds":                    h.holdAdd,
+		"DELETE /api/v1/holds":                  h.holdRelease,
+		"GET /api/v1/repositories/{path...}":    h.tagGet,
+		"POST /api/v1/repositories/{path...}":   h.tagPost,
+		"DELETE /api/v1/repositories/{path...}": h.tagDelete,
 	} {
 		mux.Handle(pattern, h.wrap(f))
 	}

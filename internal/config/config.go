@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -61,6 +62,16 @@ type Config struct {
 	// Addresses (CIDR) in private ranges that the server may contact when an
 	// image reference, a redirect or a feed names them.
 	AllowPrivate []string `yaml:"allow-private"`
+	// Age from which a blob or manifest that nothing refers to may be collected.
+	GCGrace time.Duration `yaml:"gc-grace"`
+	// How long after its collection the bytes of a blob stay in storage, for
+	// pulls that have begun.
+	GCTombstone time.Duration `yaml:"gc-tombstone"`
+	// Collect manifests that no tag leads to. false keeps them for ever.
+	GCUntagged bool `yaml:"gc-untagged"`
+	// How long the manifest of a deleted or moved tag is kept, so that the tag
+	// can be restored.
+	TagRestore time.Duration `yaml:"tag-restore"`
 	// File that gets the base URL once the server answers.
 	ReadyFile string `yaml:"ready-file"`
 	// debug, info, warn or error.
@@ -72,6 +83,7 @@ func Default() Config {
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		NoMatch: "deny", LogLevel: "info",
+		GCGrace: 24 * time.Hour, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * 24 * time.Hour,
 	}
 }
 

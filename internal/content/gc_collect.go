@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -23,6 +24,8 @@ type CollectOptions struct {
 	// IgnoreWindows takes every waiting time as over: grace, restore, tombstone.
 	// Pushes and downloads that are under way may fail.
 	IgnoreWindows bool
+	// Actor is who asked for it, for the audit record; nobody: none is written.
+	Actor gatehouse.Actor
 	// Progress, where it is set, hears of each step.
 	Progress func(Collected)
 }
@@ -52,6 +55,14 @@ func (c *Content) Collect(ctx context.Context, o CollectOptions) (report Collect
 	defer func() { report.Seconds = time.Since(start).Seconds() }()
 	if o.DryRun {
 		return c.dryRun(ctx, now)
+	}
+	if !o.Actor.Anonymous() {
+		err := c.db.Write(ctx, func(tx *db.Tx) error {
+			return tx.AddAudit(ctx, o.Actor, "gc.run", "registry", fmt.Sprintf(`{"ignoreWindows":%t}`, o.IgnoreWindows))
+		})
+		if err != nil {
+			return report, err
+		}
 	}
 	if err := c.Sweep(ctx); err != nil {
 		return report, err

@@ -122,7 +122,9 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("the dry run changed something: %v\n%s", err, diff)
 	}
 	dry.Seconds = 0
-	slices.SortFunc(dry.Items, func(a, b content.GarbageItem) int { return strings.Compare(a.Kind+string(a.Digest), b.Kind+string(b.Digest)) })
+	slices.SortFunc(dry.Items, func(a, b content.GarbageItem) int {
+		return strings.Compare(a.Kind+string(a.Digest), b.Kind+string(b.Digest))
+	})
 	want := []content.GarbageItem{
 		{Kind: "blob", Digest: gatehouse.DigestOf([]byte(big)), Bytes: int64(len(big)), Reason: "manifest collected"},
 		{Kind: "manifest", Repo: "a", Digest: child.Digest, Bytes: child.Size, Reason: "pushed"},

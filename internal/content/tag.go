@@ -72,7 +72,7 @@ func (c *Content) RestoreTag(ctx context.Context, actor gatehouse.Actor, repo ga
 				return err
 			}
 			return gatehouse.Errorf(gatehouse.CodeNotFound, "tag %s cannot be restored: its manifest %s is gone", clip(name), to).WithDetail("MANIFEST_UNKNOWN").
-				WithHint("a manifest that lost its last tag is kept for %s (gc-tag-restore) unless it is deleted itself; push it again", c.opts.GC.TagRestore)
+				WithHint("a manifest that lost its last tag is kept for %s (tag-restore) unless it is deleted itself; push it again", c.opts.GC.TagRestore)
 		}
 		if target.RepoID, err = tx.EnsureRepo(ctx, repo); err != nil {
 			return err

@@ -55,7 +55,7 @@ func TestTagRestore(t *testing.T) {
 	}
 	_, err = c.RestoreTag(ctx, contenttest.Pusher, "a", "v1", "")
 	s.WantError(err, gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
-	if !strings.Contains(err.Error(), "is gone") || !strings.Contains(gatehouse.HintOf(err), "gc-tag-restore") {
+	if !strings.Contains(err.Error(), "is gone") || !strings.Contains(gatehouse.HintOf(err), "tag-restore") {
 		t.Errorf("the refusal does not help: %v, %s", err, gatehouse.HintOf(err))
 	}
 	restore(one.Digest, one.Digest)

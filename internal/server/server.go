@@ -113,7 +113,7 @@ func (s *Server) openData(ctx context.Context) error {
 		return err
 	}
 	s.stop = append(s.stop, s.advisories.Close)
-	s.content = content.New(s.db, store, content.Options{OnPush: pipeline.Pushed})
+	s.content = content.New(s.db, store, content.Options{OnPush: pipeline.Pushed, GC: gcOptions(s.cfg, s.log)})
 	s.pipeline = pipeline.New(pipeline.Options{
 		DB: s.db, Content: s.content, Advisories: s.advisories, Extractors: index.Extractors(), Log: s.log,
 	})
@@ -222,6 +222,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return stopped(ctx, s.jobs.Run(ctx, s.pipeline.Handlers())) })
 	g.Go(func() error { return s.decider.keep(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
+	g.Go(func() error { return s.content.RunGC(ctx) })
 	s.ready.Store(true)
 	if s.cfg.ReadyFile != "" {
 		if err := writeReady(s.cfg.ReadyFile, s.URL()); err != nil {
@@ -265,6 +266,7 @@ func (s *Server) mainHandler() http.Handler {
 	mux.Handle("/v2/", registry.New(registry.Options{Content: s.content, Auth: s.auth, Log: s.log}))
 	mux.Handle("/api/", api.New(api.Options{
 		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider), Log: s.log,
+		Garbage: garbage{s.content}, Tags: tags{s.content},
 	}))
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.readiness)
@@ -288,13 +290,10 @@ func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// housekeeping removes what nobody needs any more: upload sessions that were
-// given up, advisory files of past generations, and old decisions.
+// housekeeping removes what nobody needs any more besides content: advisory files
+// of past generations, and old decisions.
 func (s *Server) housekeeping(ctx context.Context) error {
 	for {
-		if err := s.content.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "sweep uploads failed", "error", err)
-		}
 		if err := s.advisories.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep advisories failed", "error", err)
 		}
