@@ -65,7 +65,7 @@ func (o *GCOptions) set() {
 // Limits of one step. Reviews are cheap, but they hold the one right to write
 // that SQLite has: a step must be short beside a push.
 const (
-	gcBatch     = 200  // tasks of one transaction
+	gcBatch     = 256  // tasks of one transaction
 	doomedBatch = 1000 // objects deleted at once, the most that S3 takes
 	// closureMax bounds the manifests that one review reads. What hangs together
 	// with more is kept, and counted as a failure.
@@ -79,7 +79,7 @@ const (
 const (
 	gcPoll     = time.Minute            // other replicas make garbage too
 	gcSettle   = 250 * time.Millisecond // a burst of changes is looked at once
-	gcPauseMax = 250 * time.Millisecond
+	gcPauseMax = 100 * time.Millisecond
 	gcBusy     = 2 * time.Second // until what somebody is using is looked at again
 	gcRetryMin = 30 * time.Second
 	gcRetryMax = 6 * time.Hour
@@ -123,7 +123,7 @@ func (d *Collected) add(more Collected) {
 }
 
 // RunGC collects garbage until ctx ends: whatever is due, in small steps with
-// pauses as long as they, and upload sessions that were given up. Run it on every
+// pauses between them, and upload sessions that were given up. Run it on every
 // replica.
 func (c *Content) RunGC(ctx context.Context) error {
 	var done Collected
@@ -154,7 +154,7 @@ func (c *Content) RunGC(ctx context.Context) error {
 			wait(ctx, min(time.Second<<min(failures, 8), gcPoll), nil)
 		case step.worked():
 			failures = 0
-			wait(ctx, min(max(time.Since(start), 5*time.Millisecond), gcPauseMax), nil)
+			wait(ctx, min(max(time.Since(start)/2, 5*time.Millisecond), gcPauseMax), nil)
 		default:
 			failures = 0
 			if done != (Collected{}) {
