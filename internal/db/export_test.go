@@ -3,7 +3,11 @@ package db
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
 )
 
 // Schema lists the statements that made the database.
@@ -90,4 +94,41 @@ func SelectNested(ctx context.Context, d *DB, query string) (out []int, err erro
 		return outer.Err()
 	})
 	return out, err
+}
+
+// Exec runs a statement on the write connection.
+func Exec(ctx context.Context, d *DB, statement string, args ...any) error {
+	_, err := d.write.ExecContext(ctx, statement, args...)
+	return err
+}
+
+// OpenOld opens a new SQLite database with the schema of an older version.
+func OpenOld(ctx context.Context, path string, version int64) (*DB, error) {
+	d := &DB{dialect: sqliteDialect, now: time.Now}
+	var err error
+	if d.write, err = d.pool("file:"+path+"?_pragma=foreign_keys(1)&_txlock=immediate", 1); err != nil {
+		return nil, err
+	}
+	d.read = d.write
+	p, err := goose.NewProvider(d.dialect.goose, d.write, migrationFS{d.dialect.words})
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.UpTo(ctx, version)
+	return d, err
+}
+
+// PlanDelete has the deletion of manifests planned, with what a rolled back or
+// read-only transaction would make of it.
+func PlanDelete(ctx context.Context, t *Tx) {
+	_ = t.DeleteManifests(ctx, 1, []int64{1, 2}, Leaving{})
+	_ = t.letExpire(ctx, 1, []int64{1, 2}, Leaving{})
+	_ = t.ExpireLinks(ctx, []int64{1, 2}, time.Time{})
+	_ = t.EndTasks(ctx, BlobTask, []int64{1, 2})
+	_ = t.DeleteBlobs(ctx, []Garbage{{ID: 1}, {ID: 2}}, time.Time{})
+}
+
+func (p *planner) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	p.plan(ctx, query, args)
+	return driver.RowsAffected(0), nil
 }

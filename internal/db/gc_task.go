@@ -97,16 +97,18 @@ func (t *Tx) NextTask(ctx context.Context, manifests bool) (at time.Time, ok boo
 	if !manifests {
 		first = BlobTask
 	}
-	var next *int64
-	err = t.tx.QueryRowContext(ctx, `SELECT MIN(due) FROM (SELECT MIN(review_after) AS due FROM gc_task WHERE kind = $1
-		UNION ALL SELECT MIN(review_after) FROM gc_task WHERE kind = $2 UNION ALL SELECT MIN(due_at) FROM doomed) AS n`, int(first), int(BlobTask)).Scan(&next)
+	var next [3]*int64
+	err = t.tx.QueryRowContext(ctx, `SELECT (SELECT MIN(review_after) FROM gc_task WHERE kind = $1), (SELECT MIN(review_after) FROM gc_task WHERE kind = $2),
+		(SELECT MIN(due_at) FROM doomed)`, int(first), int(BlobTask)).Scan(&next[0], &next[1], &next[2])
 	if err != nil {
 		return time.Time{}, false, unavailable(err)
 	}
-	if next == nil {
-		return time.Time{}, false, nil
+	for _, n := range next {
+		if n != nil && (!ok || *n < at.UnixMicro()) {
+			at, ok = time.UnixMicro(*n).UTC(), true
+		}
 	}
-	return time.UnixMicro(*next).UTC(), true, nil
+	return at, ok, nil
 }
 
 // GCState is how garbage collection stands.
