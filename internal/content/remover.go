@@ -81,7 +81,7 @@ func (c *Content) dropTags(ctx context.Context, tx *db.Tx, actor gatehouse.Actor
 		return 0, err
 	}
 	for _, tag := range tags {
-		if err := tx.DeleteTag(ctx, actor, repo, tag.Name, keep); err != nil {
+		if err := tx.DeleteTag(ctx, actor, repo, tag, keep); err != nil {
 			return 0, err
 		}
 	}

@@ -26,16 +26,16 @@ type Garbage struct {
 // until the transaction ends no link and no manifest can be added to them. gone
 // are those that do not exist.
 func (t *Tx) OwnBlobs(ctx context.Context, ids []int64) (own, gone []int64, err error) {
-	return t.take(ctx, "blob", ids)
+	return t.takeRows(ctx, "blob", ids)
 }
 
 // OwnManifests is [Tx.OwnBlobs] for manifests: no tag, hold, parent or referrer
 // can be added to what is taken.
 func (t *Tx) OwnManifests(ctx context.Context, ids []int64) (own, gone []int64, err error) {
-	return t.take(ctx, "manifest", ids)
+	return t.takeRows(ctx, "manifest", ids)
 }
 
-func (t *Tx) take(ctx context.Context, table string, ids []int64) (own, gone []int64, err error) {
+func (t *Tx) takeRows(ctx context.Context, table string, ids []int64) (own, gone []int64, err error) {
 	taken := make(map[int64]bool, len(ids))
 	err = inIDs(ids, 1, func(batch []any, list string) error {
 		got, err := t.ids(ctx, `SELECT id FROM `+table+` WHERE id IN (`+list+`) ORDER BY id`+t.dialect.claim, batch...)

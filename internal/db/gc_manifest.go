@@ -2,7 +2,9 @@ package db
 
 import (
 	"context"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,46 +176,32 @@ func (t *Tx) RepoPath(ctx context.Context, id int64) (repo gatehouse.Repo, err e
 }
 
 // TagsToDrop lists the tags that must go with manifests of one repository: those
-// that point at them, and those that are named after them. They come with the
-// manifest that they point at.
-func (t *Tx) TagsToDrop(ctx context.Context, repoID int64, list []Keepable) ([]Tag, error) {
+// that point at them, and those that are named after them. The transaction owns
+// them.
+func (t *Tx) TagsToDrop(ctx context.Context, repoID int64, list []Keepable) ([]string, error) {
 	var names []string
 	ids := make([]int64, len(list))
 	for i, k := range list {
 		ids[i], names = k.ID, append(names, attachedTags(k.Digest)...)
 	}
-	seen, out := map[string]bool{}, []Tag(nil)
-	read := func(query string, args []any) error {
-		rows, err := t.tx.QueryContext(ctx, query, args...)
-		if err != nil {
-			return unavailable(err)
+	seen := map[string]bool{}
+	add := func(query string, args []any) error {
+		tags, err := t.strings(ctx, query+t.dialect.own, args...)
+		for _, tag := range tags {
+			seen[tag] = true
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var tag Tag
-			if err := rows.Scan(&tag.Name, (*dbDigest)(&tag.Digest)); err != nil {
-				return unavailable(err)
-			}
-			if !seen[tag.Name] {
-				seen[tag.Name], out = true, append(out, tag)
-			}
-		}
-		if err := rows.Err(); err != nil {
-			return unavailable(err)
-		}
-		return nil
+		return err
 	}
 	err := inIDs(ids, 1, func(batch []any, marks string) error {
-		return read(`SELECT t.name, m.digest FROM tag t JOIN manifest m ON m.id = t.manifest_id WHERE t.manifest_id IN (`+marks+`) ORDER BY t.name`, batch)
+		return add(`SELECT name FROM tag WHERE manifest_id IN (`+marks+`) ORDER BY name`, batch)
 	})
 	for len(names) > 0 && err == nil {
 		take := min(len(names), idsMax)
 		args, _ := placeholders(names[:take], func(s string) any { return s })
-		err = read(`SELECT t.name, m.digest FROM tag t JOIN manifest m ON m.id = t.manifest_id
-			WHERE t.repo_id = $1 AND t.name IN (`+placeholdersFrom(2, len(args))+`) ORDER BY t.name`, append([]any{repoID}, args...))
+		err = add(`SELECT name FROM tag WHERE repo_id = $1 AND name IN (`+placeholdersFrom(2, len(args))+`) ORDER BY name`, append([]any{repoID}, args...))
 		names = names[take:]
 	}
-	return out, err
+	return slices.Sorted(maps.Keys(seen)), err
 }
 
 // Leaving says what becomes of what deleted manifests needed.

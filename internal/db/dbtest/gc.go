@@ -214,7 +214,7 @@ func gcDelete(s *suite) {
 		s.must(err)
 		tags, err := tx.TagsToDrop(s.Context(), repo, []db.Keepable{{ID: index.ManifestID, Digest: index.Digest}})
 		s.must(err)
-		want(s, "tags to drop", []db.Tag{{Name: "sha256-" + index.Digest.Hex(), Digest: sig.Digest}}, tags)
+		want(s, "tags to drop", []string{"sha256-" + index.Digest.Hex()}, tags)
 		at := tx.Now().Add(time.Minute).Truncate(time.Microsecond)
 		s.must(tx.DeleteManifests(s.Context(), repo, []int64{index.ManifestID}, db.Leaving{Event: "gone", Review: at, Links: at}))
 		for what, id := range map[string]int64{"child": child.ManifestID, "signature": sig.ManifestID} {
