@@ -43,6 +43,7 @@ type ContentReader interface {
 type ContentWriter interface {
 	// StartUpload opens an upload session. algorithm is "sha256" or "sha512",
 	// the one that the final digest will use; empty means sha256.
+	// CodeTooMany: actor has too many sessions open already.
 	StartUpload(ctx context.Context, actor Actor, repo Repo, algorithm string) (Upload, error)
 	// ResumeUpload finds a session that StartUpload opened, here or on another
 	// replica, in the same repository.
@@ -67,7 +68,12 @@ type ContentLister interface {
 	// Referrers lists the manifests whose subject is digest, oldest first,
 	// filtered by artifactType unless that is empty. An unknown digest or
 	// repository has none. Pages go by the digest of the last one seen.
+	// The children of an index that is tagged with digest's [Digest.FallbackTag]
+	// count as well, also those that name no subject.
 	Referrers(ctx context.Context, repo Repo, digest Digest, artifactType string, after Digest, n int) ([]Descriptor, error)
+	// BlobRepos names repositories that hold a link to a blob, in no order and
+	// at most n: not all who ask may read them all.
+	BlobRepos(ctx context.Context, digest Digest, n int) ([]Repo, error)
 }
 
 // ContentRemover removes names and links; the bytes go when nothing holds them.
@@ -84,6 +90,15 @@ type Blob struct {
 	Descriptor
 	// Body is an *os.File where the bytes are local, so that sendfile works.
 	Body io.ReadSeekCloser
+}
+
+// BlobLinker is a ContentReader whose clients may fetch large blobs from storage
+// by themselves. Only the protocol edge asks it; whoever needs the bytes here
+// calls OpenBlob.
+type BlobLinker interface {
+	// LinkBlob returns an address from which the blob can be read for some
+	// minutes without credentials, by whoever has it. Empty: use OpenBlob.
+	LinkBlob(ctx context.Context, repo Repo, digest Digest) (url string, err error)
 }
 
 // Upload is one session of a blob upload. Its methods are not safe for
@@ -124,4 +139,7 @@ type Manifest struct {
 	Subject    Digest `json:"-"`
 	PushedAt   time.Time
 	PushedBy   string
+	// Broken: a blob or child that it needs has been found damaged and is not
+	// served. Its own bytes are right.
+	Broken bool `json:"-"`
 }

@@ -17,6 +17,7 @@ const (
 	CodeTooLarge    Code = "too-large"   // a named limit was exceeded
 	CodeTooMany     Code = "too-many"    // slow down
 	CodeUnavailable Code = "unavailable" // something we depend on does not answer; try again later
+	CodeDamaged     Code = "damaged"     // stored bytes are missing or changed; only other bytes can help
 	CodeInternal    Code = "internal"    // our own fault; the text goes to the log only
 )
 

@@ -12,7 +12,11 @@ const (
 	EventTagMoved        EventType = "tag.moved"    // created or moved
 	EventTagRestored     EventType = "tag.restored" // moved, or created, back to what it had been
 	EventTagDeleted      EventType = "tag.deleted"
-	EventReferrerAdded   EventType = "referrer.added" // signature, attestation, SBOM …
+	EventReferrerAdded   EventType = "referrer.added"   // signature, attestation, SBOM …
+	EventBlobCorrupt     EventType = "blob.corrupt"     // found damaged or missing, and withheld
+	EventBlobHealed      EventType = "blob.healed"      // whole again, without a push
+	EventManifestCorrupt EventType = "manifest.corrupt" // found damaged
+	EventManifestHealed  EventType = "manifest.healed"
 	EventIndexed         EventType = "image.indexed"
 	EventFeedChanged     EventType = "feed.changed"
 	EventVulnNew         EventType = "vulnerability.new"

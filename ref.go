@@ -64,6 +64,15 @@ func (d Digest) Short() string {
 	return h[:min(12, len(h))]
 }
 
+// FallbackTag is the tag under which clients keep the referrers of d in a
+// registry that has no referrers API (distribution-spec, "Referrers Tag
+// Schema"): of a long hash the first 64 digits.
+func (d Digest) FallbackTag() string {
+	const refLengthMax = 64
+	h := d.Hex()
+	return d.Algorithm() + "-" + h[:min(refLengthMax, len(h))]
+}
+
 // Hash returns a new hash of d's algorithm, nil for an unknown one.
 func (d Digest) Hash() hash.Hash { return NewHash(d.Algorithm()) }
 
@@ -148,7 +157,12 @@ func ParseRef(s string) (Ref, error) {
 		if !hostPattern.MatchString(host) {
 			return Ref{}, Errorf(CodeInvalid, "image reference %q: registry host %q is invalid", clip(s), clip(host))
 		}
-		r.Registry, rest = strings.ToLower(host), path
+		r.Registry, rest = host, path
+		// A host is the same in any case, but a name that only its capitals make
+		// a host would be a repository of docker.io without them.
+		if lower := strings.ToLower(host); isHost(lower) {
+			r.Registry = lower
+		}
 	}
 	if r.Registry == "index.docker.io" {
 		r.Registry = "docker.io"

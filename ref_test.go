@@ -1,6 +1,9 @@
 package gatehouse_test
 
 import (
+	"encoding/hex"
+	"net/url"
+	"path"
 	"strings"
 	"testing"
 
@@ -17,6 +20,9 @@ func TestParseRef(t *testing.T) {
 		{"index.docker.io/library/alpine", "docker.io/library/alpine:latest"},
 		{"docker.io/alpine", "docker.io/library/alpine:latest"},
 		{"localhost/a", "localhost/a:latest"},
+		{"LOCALHOST/a", "localhost/a:latest"},
+		{"Registry.Example/a", "registry.example/a:latest"},
+		{"Registry/a", "Registry/a:latest"},
 		{"localhost:5000/a/b:c", "localhost:5000/a/b:c"},
 		{"127.0.0.1:5000/a", "127.0.0.1:5000/a:latest"},
 		{"[::1]:5000/a", "[::1]:5000/a:latest"},
@@ -67,6 +73,50 @@ func FuzzParseRef(f *testing.F) {
 		again, err := gatehouse.ParseRef(r.String())
 		if err != nil || again != r {
 			t.Errorf("%q parses to %q, which parses to %q, %v", s, r, again, err)
+		}
+	})
+}
+
+// FuzzParseDigest: what is accepted is made of its parts, names an algorithm that
+// hashes, and has a fallback tag that is a tag.
+func FuzzParseDigest(f *testing.F) {
+	for _, s := range []string{"sha256:" + hex64, "sha512:" + hex64 + hex64, "sha256:" + hex64 + "0", "sha256:" + strings.ToUpper(hex64) + "A",
+		"md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:", ":", "", "sha256:" + hex64 + "\n", "SHA256:" + hex64} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := gatehouse.ParseDigest(s)
+		if err != nil {
+			if gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+				t.Errorf("%q: code %s", s, gatehouse.CodeOf(err))
+			}
+			return
+		}
+		raw, err := hex.DecodeString(d.Hex())
+		if err != nil || string(d) != s || gatehouse.NewDigest(d.Algorithm(), raw) != d || d.Hash().Size() != len(raw) {
+			t.Errorf("%q: %s, %v", s, d, err)
+		}
+		if !gatehouse.ValidTag(d.FallbackTag()) || !strings.HasPrefix(s, strings.Replace(d.FallbackTag(), "-", ":", 1)) {
+			t.Errorf("%q: fallback tag %q", s, d.FallbackTag())
+		}
+	})
+}
+
+// FuzzParseRepo: names and tags that are accepted need no escape anywhere.
+func FuzzParseRepo(f *testing.F) {
+	for _, s := range []string{"a", "a/b_c__d-e.f", "A", "a//b", "..", "a/../b", "a\x00", "\u00e9", "a%2fb", "a:b", "-a", strings.Repeat("a", 201)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := gatehouse.ParseRepo(s)
+		if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+			t.Errorf("%q: code %s", s, gatehouse.CodeOf(err))
+		}
+		if err == nil && (string(r) != s || (&url.URL{Path: s}).EscapedPath() != s || path.Clean("/"+s) != "/"+s || len(s) > gatehouse.RepoLengthMax) {
+			t.Errorf("%q is no path of its own", s)
+		}
+		if gatehouse.ValidTag(s) && (url.PathEscape(s) != s || len(s) > 128 || s[0] == '.' || s[0] == '-') {
+			t.Errorf("%q is no tag", s)
 		}
 	})
 }

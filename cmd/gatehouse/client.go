@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -64,21 +65,30 @@ func schemeOf(server string) string {
 	return "https://"
 }
 
-// do sends one request and decodes the JSON answer into out, unless that is nil.
-func (c *client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) error {
+// send sends one request. The caller closes the answer's body.
+func (c *client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
 	u := *c.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + path
 	u.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if c.user != "" {
 		req.SetBasicAuth(c.user, c.password)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err).WithHint("is gatehouse serve running at %s?", c.base)
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err).WithHint("is gatehouse serve running at %s?", c.base)
+	}
+	return res, nil
+}
+
+// do sends one request and decodes the JSON answer into out, unless that is nil.
+func (c *client) do(ctx context.Context, method, path string, query url.Values, body io.Reader, out any) error {
+	res, err := c.send(ctx, method, path, query, body)
+	if err != nil {
+		return err
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, answerMax))
@@ -93,6 +103,36 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("the server's answer is not what this version expects: %w", err)
+	}
+	return nil
+}
+
+// lineMax bounds one line of an answer that comes in lines, in bytes.
+const lineMax = 4 << 20
+
+// lines sends one request and hands over the answer line by line, as it comes.
+func (c *client) lines(ctx context.Context, method, path string, query url.Values, each func([]byte) error) error {
+	res, err := c.send(ctx, method, path, query, nil)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 300 {
+		answer, err := io.ReadAll(io.LimitReader(res.Body, lineMax))
+		if err != nil {
+			return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
+		}
+		return problem(res, answer)
+	}
+	in := bufio.NewScanner(res.Body)
+	in.Buffer(nil, lineMax)
+	for in.Scan() {
+		if err := each(in.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := in.Err(); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -42,7 +43,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush,
 			"signedpolicy": scriptSignedPolicy, "pod": scriptPod, "until": scriptUntil,
-			"hostof": scriptHostof, "terminate": scriptTerminate, "login": scriptLogin,
+			"damage": scriptDamage, "hostof": scriptHostof, "terminate": scriptTerminate, "login": scriptLogin,
 		},
 	})
 }
@@ -182,6 +183,29 @@ func scriptLogin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(doc), 0o600))
 }
 
+// scriptDamage damages every stored blob of a data directory: damage DIR flip
+// changes a byte, damage DIR delete removes the file.
+func scriptDamage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage DIR flip|delete")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "blobs", "*", "*"))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("%s holds no blobs", args[0])
+	}
+	for _, name := range files {
+		if args[1] == "delete" {
+			ts.Check(os.Remove(name))
+			continue
+		}
+		b, err := os.ReadFile(name)
+		ts.Check(err)
+		b[len(b)/2] ^= 1
+		ts.Check(os.WriteFile(name, b, 0o600))
+	}
+}
+
 // scriptMode checks the permissions of a file: mode 0600 FILE.
 func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
 	info, err := os.Stat(ts.MkAbs(args[1]))
@@ -192,8 +216,9 @@ func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptMkimage writes a docker-save archive of an Alpine image: mkimage FILE
-// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package. The
-// release "none" makes an image without a distribution.
+// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package and big=N
+// a file of N bytes that do not compress. The release "none" makes an image
+// without a distribution.
 func scriptMkimage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: mkimage FILE RELEASE PACKAGE=VERSION...")
@@ -204,6 +229,14 @@ func scriptMkimage(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for _, p := range args[2:] {
 		name, version, _ := strings.Cut(p, "=")
+		if name == "big" {
+			n, err := strconv.Atoi(version)
+			ts.Check(err)
+			big := make([]byte, n)
+			rand.NewChaCha8([32]byte{}).Read(big)
+			files["big"] = string(big)
+			continue
+		}
 		if npm, ok := strings.CutPrefix(name, "npm:"); ok {
 			files["app/node_modules/"+npm+"/package.json"] = fmt.Sprintf(`{"name":%q,"version":%q}`, npm, version)
 			continue

@@ -77,6 +77,7 @@ type Options struct {
 	Policies   Policies
 	Garbage    Garbage
 	Tags       Tags
+	Storage    Storage
 	Log        *slog.Logger
 }
 
@@ -96,6 +97,8 @@ func New(o Options) http.Handler {
 		"PUT /api/v1/policies/{name}":    h.policyPut,
 		"DELETE /api/v1/policies/{name}": h.policyDelete,
 		"GET /api/v1/decisions/{id}":     h.decision,
+		"POST /api/v1/fsck":              h.fsck,
+		"GET /api/v1/scrub":              h.scrub,
 
 		"GET /api/v1/gc":                        h.gcStatus,
 		"POST /api/v1/gc/run":                   h.gcRun,
@@ -138,6 +141,7 @@ var statuses = map[gatehouse.Code]int{
 	gatehouse.CodeTooLarge:    http.StatusRequestEntityTooLarge,
 	gatehouse.CodeTooMany:     http.StatusTooManyRequests,
 	gatehouse.CodeUnavailable: http.StatusServiceUnavailable,
+	gatehouse.CodeDamaged:     http.StatusInternalServerError,
 }
 
 // Problem is the body of every error (RFC 9457).

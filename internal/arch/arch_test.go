@@ -26,7 +26,7 @@ var rooms = map[string][]string{
 	"tlog": {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
 	// Joins.
 	"content": {"db", "blob"}, "gather": {}, "retention": {"db"}, "quota": {"db"},
-	"pipeline": {"content", "db", "feed", "index", "match", "verify", "gather", "decide", "job"},
+	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job"},
 	// Edges: what they need they ask for in a small interface of their own.
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
 	"mirror": {}, "backup": {}, "report": {},
@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 // cmdMay is what the command line may import besides server and config, for
 // commands that work without a server.
 var cmdMay = []string{
-	"server", "config", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "db", "blob",
+	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "db", "blob",
 	"egress", "feed", "sign", "fetch", "gather", "report", "admit",
 }
 

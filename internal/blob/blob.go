@@ -25,6 +25,13 @@ import (
 // or more sittings, here or in another process, and then published, from when
 // on it can be read and never changes.
 //
+// A store in a file system has locks, and says CodeConflict to a second writer.
+// One in an object storage has none: there the caller sees to it that one writer
+// counts, with a lease. What such a store promises is that a writer whose state is
+// not kept harms nothing: what is published, or can be from a state that was
+// kept, has the bytes of that state or fails. It may also show an object before
+// it is published, and a reader may fail once the object is deleted.
+//
 // All methods may be called concurrently. Errors are *[gatehouse.Error]:
 // CodeNotFound: no such object; CodeConflict: it is being written elsewhere,
 // or is published already; CodeUnavailable: the storage is full or does not
@@ -143,4 +150,13 @@ func Put(ctx context.Context, s Store, key string, r io.Reader) (size int64, err
 		return 0, err
 	}
 	return size, s.Publish(ctx, key, size, state)
+}
+
+// Linker is a [Store] from which clients may fetch objects by themselves.
+type Linker interface {
+	// Links reports whether they shall: it is the operator's choice.
+	Links() bool
+	// Link returns an address of a published object that works for some minutes
+	// without credentials. Whether the object is there is not asked.
+	Link(ctx context.Context, key string) (url string, err error)
 }

@@ -85,7 +85,7 @@ func (u *upload) commitStored(ctx context.Context, digest gatehouse.Digest) erro
 	defer l.release()
 	known := digest.Algorithm() == u.row.Algorithm
 	if known {
-		sum, err := restoreHash(u.row.Algorithm, u.row.HashState)
+		sum, err := restoreHash(u.row.Algorithm, u.row.HashState, u.row.Size)
 		if err != nil {
 			return err
 		}

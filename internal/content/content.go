@@ -32,6 +32,10 @@ type Options struct {
 	// UploadAgeMax is how long an upload session that nobody writes to is kept;
 	// 24 h by default.
 	UploadAgeMax time.Duration
+	// UploadsMax is how many upload sessions one actor may have open at a time:
+	// 10,000 by default, which a client that opens sessions and abandons them
+	// reaches, and a company's build farm under one account does not.
+	UploadsMax int
 	// GC says how long what nobody needs is kept.
 	GC GCOptions
 	// LeaseTime is how long a session stays taken after the request that wrote
@@ -46,6 +50,8 @@ type Content struct {
 	store   blob.Store
 	opts    Options
 	buffers sync.Pool // of *[copyBufferSize]byte
+
+	scrubbed scrubCounts
 }
 
 const copyBufferSize = 256 << 10
@@ -59,6 +65,9 @@ func New(d *db.DB, store blob.Store, opts Options) *Content {
 	}
 	if opts.UploadSizeMax == 0 {
 		opts.UploadSizeMax = 64 << 30
+	}
+	if opts.UploadsMax == 0 {
+		opts.UploadsMax = 10_000
 	}
 	set(&opts.UploadAgeMax, 24*time.Hour)
 	opts.GC.set()

@@ -37,11 +37,15 @@ var template = sync.OnceValues(func() ([]byte, error) {
 
 func openDB(t *testing.T, opts db.Options) *db.DB {
 	t.Helper()
+	return openDBAt(t, filepath.Join(t.TempDir(), "gatehouse.db"), opts)
+}
+
+func openDBAt(t *testing.T, path string, opts db.Options) *db.DB {
+	t.Helper()
 	empty, err := template()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "gatehouse.db")
 	if err := os.WriteFile(path, empty, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func TestDiskFull(t *testing.T) {
 		t.Skipf("a small file system cannot be mounted here: %v", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, 0) })
-	c, d, err := openDir(t.Context(), dir)
+	c, d, err := openDir(t.Context(), place{dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

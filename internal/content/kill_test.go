@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,10 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
 	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/content/contenttest"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -27,7 +31,7 @@ const pusherDir = "GATEHOUSE_TEST_PUSHER_DIR"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(pusherDir); dir != "" {
-		if err := pushForEver(dir); err != nil {
+		if err := pushForEver(place{dir, os.Getenv(pusherDir + "_STORAGE")}); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -36,12 +40,25 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func openDir(ctx context.Context, dir string) (*content.Content, *db.DB, error) {
-	d, err := db.OpenSQLite(ctx, filepath.Join(dir, "gatehouse.db"), db.Options{})
+// place is where the rows lie, and the bytes.
+type place struct {
+	dir     string
+	storage string // URL of a bucket; empty: in dir too
+}
+
+func (p place) store(ctx context.Context) (blob.Store, error) {
+	if p.storage == "" {
+		return disk.Open(p.dir)
+	}
+	return s3.Open(ctx, p.storage, s3.Options{Getenv: os.Getenv, Transport: &http.Transport{}})
+}
+
+func openDir(ctx context.Context, p place) (*content.Content, *db.DB, error) {
+	d, err := db.OpenSQLite(ctx, filepath.Join(p.dir, "gatehouse.db"), db.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := disk.Open(dir)
+	store, err := p.store(ctx)
 	if err != nil {
 		d.Close()
 		return nil, nil, err
@@ -59,9 +76,9 @@ func killedImage(n int) contenttest.Image {
 
 // pushForEver pushes images in parallel and tells of each one that has been
 // acknowledged.
-func pushForEver(dir string) error {
+func pushForEver(p place) error {
 	ctx := context.Background()
-	c, _, err := openDir(ctx, dir)
+	c, _, err := openDir(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -105,13 +122,27 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	killRounds(t, place{dir: t.TempDir()}, rounds)
+}
+
+// TestKillOnS3: the same with the bytes on another machine, as it were.
+func TestKillOnS3(t *testing.T) {
+	b := s3test.Start(t)
+	for _, e := range b.Env {
+		name, value, _ := strings.Cut(e, "=")
+		t.Setenv(name, value)
+	}
+	killRounds(t, place{t.TempDir(), b.URL}, 4)
+}
+
+func killRounds(t *testing.T, p place, rounds int) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	dir, acknowledged := t.TempDir(), map[int]bool{}
+	acknowledged := map[int]bool{}
 	for round := range rounds {
-		killRound(t, dir, round*10_000, random.IntN(12), time.Duration(random.IntN(20_000))*time.Microsecond, acknowledged)
-		checkRound(t, dir, acknowledged)
+		killRound(t, p, round*10_000, random.IntN(12), time.Duration(random.IntN(20_000))*time.Microsecond, acknowledged)
+		checkRound(t, p, acknowledged)
 		if t.Failed() {
 			t.Fatalf("in round %d", round)
 		}
@@ -123,10 +154,10 @@ func TestKill(t *testing.T) {
 
 // killRound starts a pusher and kills it after so many acknowledgements and a
 // little work more.
-func killRound(t *testing.T, dir string, first, acks int, pause time.Duration, acknowledged map[int]bool) {
+func killRound(t *testing.T, p place, first, acks int, pause time.Duration, acknowledged map[int]bool) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), pusherDir+"="+dir, fmt.Sprintf("%s_FIRST=%d", pusherDir, first))
+	cmd.Env = append(os.Environ(), pusherDir+"="+p.dir, pusherDir+"_STORAGE="+p.storage, fmt.Sprintf("%s_FIRST=%d", pusherDir, first))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -156,9 +187,9 @@ func killRound(t *testing.T, dir string, first, acks int, pause time.Duration, a
 	}
 }
 
-func checkRound(t *testing.T, dir string, acknowledged map[int]bool) {
+func checkRound(t *testing.T, p place, acknowledged map[int]bool) {
 	t.Helper()
-	c, d, err := openDir(t.Context(), dir)
+	c, d, err := openDir(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,18 @@ func (c *Content) Tags(ctx context.Context, repo gatehouse.Repo, after string, n
 	return nil, err
 }
 
+// BlobRepos implements [gatehouse.ContentLister]: one query.
+func (c *Content) BlobRepos(ctx context.Context, digest gatehouse.Digest, n int) (out []gatehouse.Repo, err error) {
+	if _, err := gatehouse.ParseDigest(string(digest)); err != nil {
+		return nil, err
+	}
+	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
+		out, err = tx.BlobRepos(ctx, digest, n)
+		return err
+	})
+	return out, err
+}
+
 // Referrers implements [gatehouse.ContentLister]: one index range.
 func (c *Content) Referrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, artifactType string, after gatehouse.Digest, n int) (out []gatehouse.Descriptor, err error) {
 	for _, d := range []gatehouse.Digest{digest, after} {

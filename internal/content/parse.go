@@ -164,6 +164,9 @@ func (w *wireManifest) parsed() (*Parsed, error) {
 			p.ArtifactType = w.Config.MediaType
 		}
 	}
+	if !typeLike(w.ArtifactType) {
+		return nil, invalid("artifactType is no media type")
+	}
 	if len(p.Layers)+len(p.Manifests) > DescriptorsMax {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the manifest refers to %d things, %d are allowed", len(p.Layers)+len(p.Manifests), DescriptorsMax).WithDetail("MANIFEST_INVALID")
 	}
@@ -190,6 +193,9 @@ func checkDescriptor(d gatehouse.Descriptor) error {
 	if d.MediaType == "" {
 		return invalid("the descriptor of %s has no mediaType", d.Digest)
 	}
+	if !typeLike(d.MediaType) || !typeLike(d.ArtifactType) {
+		return invalid("the descriptor of %s has a type that is no media type", d.Digest)
+	}
 	if d.Size < 0 {
 		return invalid("the descriptor of %s has size %d", d.Digest, d.Size)
 	}
@@ -197,6 +203,21 @@ func checkDescriptor(d gatehouse.Descriptor) error {
 		return invalid("the data in the descriptor of %s has another digest or size", d.Digest)
 	}
 	return nil
+}
+
+// typeLengthMax is that of a media type (RFC 6838: 127/127).
+const typeLengthMax = 255
+
+// typeLike reports whether s may stand where a media type does. Any word will
+// do, because clients invent them; what no header, list or database could hold
+// will not.
+func typeLike(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return len(s) <= typeLengthMax
 }
 
 // foreign reports whether a layer may be missing: its media type says that it

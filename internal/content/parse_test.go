@@ -148,6 +148,9 @@ func FuzzParseManifest(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
+		if strings.ContainsFunc(p.ArtifactType, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+			t.Fatalf("the type %q has no place in a header or a database", p.ArtifactType)
+		}
 		if p.IsIndex() == (p.Config != nil) {
 			t.Fatalf("index %v with config %v", p.IsIndex(), p.Config)
 		}

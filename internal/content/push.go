@@ -120,6 +120,7 @@ func (c *Content) putManifest(ctx context.Context, tx *db.Tx, actor gatehouse.Ac
 	} else { // pushed before, perhaps by someone else
 		var old *gatehouse.Manifest
 		if old, err = tx.Manifest(ctx, put.Repo, m.Digest); err == nil {
+			err = c.mend(ctx, tx, actor, id, row, old)
 			*m = *old
 		}
 	}

@@ -3,9 +3,11 @@ package content
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 )
 
@@ -29,28 +31,88 @@ func (c *Content) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 }
 
 // OpenBlob implements [gatehouse.ContentReader]: one query and, unless the blob
-// is inline, one open.
+// is inline, one open. CodeDamaged: the bytes are missing or are not those that
+// were pushed; they are not handed out, and a push of the same digest replaces
+// them.
 func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Blob, error) {
 	b, err := c.repoBlob(ctx, repo, digest)
 	if err != nil {
 		return nil, err
 	}
+	if b.Withheld {
+		return nil, errDamaged("the stored bytes of blob %s have been damaged", digest)
+	}
+	at := stored{id: b.ID, digest: digest, key: b.StorageKey, size: b.Size}
 	if b.StorageKey == "" {
 		if !digest.Matches(b.Inline) {
-			return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the stored bytes of blob %s have been damaged", digest)
+			noted(ctx, func(ctx context.Context) error {
+				_, err := c.withhold(ctx, gatehouse.System("read"), at, inlineDamage)
+				return err
+			})
+			return nil, errDamaged("the stored bytes of blob %s have been damaged", digest)
 		}
 		return &gatehouse.Blob{Descriptor: describe(digest, b.Size), Body: inlineBody{bytes.NewReader(b.Inline)}}, nil
 	}
 	body, err := c.store.Open(ctx, b.StorageKey)
 	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-		// The row says that it exists: this is our fault, not the caller's.
-		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the bytes of blob %s are missing from storage: %w", digest, err)
+		// The row says that it exists: this is our fault, not the caller's. It is
+		// not withheld for that: a disk that is not mounted comes back.
+		return nil, errDamaged("the bytes of blob %s are missing from storage: %w", digest, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &gatehouse.Blob{Descriptor: describe(digest, b.Size), Body: body}, nil
+	if err := c.checkLength(ctx, at, body); err != nil {
+		body.Close()
+		return nil, err
+	}
+	return &gatehouse.Blob{Descriptor: describe(digest, b.Size), Body: c.verified(ctx, at, body)}, nil
 }
+
+// checkLength refuses an object that is not as long as its blob: one call of the
+// operating system that saves readers from half a blob with a good status.
+func (c *Content) checkLength(ctx context.Context, b stored, body io.Seeker) error {
+	size, err := body.Seek(0, io.SeekEnd)
+	if err == nil && size == b.size {
+		_, err = body.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return blob.Unavailable(err)
+	}
+	if size == b.size {
+		return nil
+	}
+	noted(ctx, func(ctx context.Context) error {
+		_, err := c.withhold(ctx, gatehouse.System("read"), b, wrongLength(size, b.size))
+		return err
+	})
+	return errDamaged("the stored bytes of blob %s have been damaged", b.digest)
+}
+
+func wrongLength(got, want int64) string {
+	return fmt.Sprintf("has %d bytes in storage instead of %d", got, want)
+}
+
+const inlineDamage = "has other bytes in its row than were pushed"
+
+// LinkBlob implements [gatehouse.BlobLinker]: one query, or none where storage
+// gives no addresses. A blob that lies in its row has none.
+func (c *Content) LinkBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (string, error) {
+	l, ok := c.store.(blob.Linker)
+	if !ok || !l.Links() {
+		return "", nil
+	}
+	b, err := c.repoBlob(ctx, repo, digest)
+	if err != nil || b.StorageKey == "" {
+		return "", err
+	}
+	if b.Withheld {
+		return "", errDamaged("the stored bytes of blob %s have been damaged", digest)
+	}
+	return l.Link(ctx, b.StorageKey)
+}
+
+var _ gatehouse.BlobLinker = (*Content)(nil)
 
 type inlineBody struct{ *bytes.Reader }
 
@@ -95,7 +157,8 @@ func (c *Content) manifest(ctx context.Context, repo gatehouse.Repo, find func(*
 		return nil, c.nameUnknown(ctx, repo, err)
 	}
 	if !m.Digest.Matches(m.Body) {
-		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the stored bytes of manifest %s have been damaged", m.Digest)
+		noted(ctx, func(ctx context.Context) error { return c.noteManifest(ctx, gatehouse.System("read"), repo, m.Digest) })
+		return nil, errDamaged("the stored bytes of manifest %s have been damaged", m.Digest)
 	}
 	return m, nil
 }

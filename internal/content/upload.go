@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -32,6 +33,14 @@ func (c *Content) StartUpload(ctx context.Context, actor gatehouse.Actor, repo g
 	}
 	row := db.Upload{ID: rand.Text(), Repo: repo, Algorithm: algorithm, Actor: actor.Name}
 	err := c.db.Write(ctx, func(tx *db.Tx) (err error) {
+		full, err := tx.UploadsReach(ctx, actor.Name, c.opts.UploadsMax)
+		if err != nil {
+			return err
+		}
+		if full {
+			return gatehouse.Errorf(gatehouse.CodeTooMany, "%s has %d upload sessions open, which is the limit", actor.Name, c.opts.UploadsMax).
+				WithDetail("TOOMANYREQUESTS").WithHint("finish or cancel some of them (DELETE of their location); abandoned ones end by themselves after %s", c.opts.UploadAgeMax)
+		}
 		if row.RepoID, err = tx.EnsureRepo(ctx, repo); err != nil {
 			return err
 		}
@@ -175,7 +184,7 @@ func (u *upload) appendStored(ctx context.Context, head []byte, r io.Reader) err
 	if u.row.HashState != nil {
 		offset = u.row.Size
 	}
-	sum, err := restoreHash(u.row.Algorithm, u.row.HashState)
+	sum, err := restoreHash(u.row.Algorithm, u.row.HashState, offset)
 	if err != nil {
 		return err
 	}
@@ -249,7 +258,10 @@ func (u *upload) save(l *lease, w blob.Writer, sum hash.Hash, size int64) error 
 	return nil
 }
 
-func restoreHash(algorithm string, state []byte) (hash.Hash, error) {
+// restoreHash goes on with a hash over the first size bytes of an upload; nil is
+// the state of a new one. A state over another number of bytes would give the
+// stored bytes a digest that is not theirs, so that it is refused.
+func restoreHash(algorithm string, state []byte, size int64) (hash.Hash, error) {
 	h := gatehouse.NewHash(algorithm)
 	if h == nil {
 		return nil, fmt.Errorf("an upload session has the unknown algorithm %q", algorithm)
@@ -257,6 +269,10 @@ func restoreHash(algorithm string, state []byte) (hash.Hash, error) {
 	if state != nil {
 		if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
 			return nil, fmt.Errorf("couldn't go on with a stored hash: %w", err)
+		}
+		// crypto/sha256 and crypto/sha512 end their states with the length.
+		if hashed := binary.BigEndian.Uint64(state[len(state)-8:]); hashed != uint64(size) {
+			return nil, fmt.Errorf("a stored hash is over %d bytes of an upload that has %d", hashed, size)
 		}
 	}
 	return h, nil

@@ -2,6 +2,7 @@ package content_test
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"io"
 	"strings"
@@ -206,7 +207,76 @@ func TestDamage(t *testing.T) {
 		}
 	}
 	_, err = content.New(d, mem.New(), content.Options{}).OpenBlob(t.Context(), "a/b", gatehouse.DigestOf([]byte(big)))
-	if gatehouse.CodeOf(err) != gatehouse.CodeInternal {
+	if gatehouse.CodeOf(err) != gatehouse.CodeDamaged {
 		t.Errorf("a blob whose bytes are gone: %v", err)
 	}
+}
+
+// TestUploadsMax: sessions that are opened and abandoned are bounded per actor,
+// and every way to end one makes room.
+func TestUploadsMax(t *testing.T) {
+	const uploadsMax = 3
+	c := content.New(openDB(t, db.Options{}), mem.New(), content.Options{UploadsMax: uploadsMax})
+	s := &contenttest.Suite{T: t, C: c}
+	var open []gatehouse.Upload
+	for range uploadsMax {
+		open = append(open, s.Start("a/b", ""))
+	}
+	refused := func() {
+		t.Helper()
+		_, err := c.StartUpload(t.Context(), contenttest.Pusher, "other", "")
+		s.WantError(err, gatehouse.CodeTooMany, "TOOMANYREQUESTS")
+	}
+	refused()
+	if _, err := c.StartUpload(t.Context(), gatehouse.Actor{Name: "somebody else"}, "a/b", ""); err != nil {
+		t.Errorf("another actor: %v", err)
+	}
+	if err := open[0].Cancel(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	open[0] = s.Start("a/b", "")
+	refused()
+	if _, err := open[1].Commit(t.Context(), gatehouse.DigestOf(nil)); err != nil {
+		t.Fatal(err)
+	}
+	s.Start("a/b", "")
+	refused()
+}
+
+// FuzzRestoreHash: whatever a row holds as the state of a hash, it is refused, or
+// it is one over exactly so many bytes that goes on as if it had never stopped.
+func FuzzRestoreHash(f *testing.F) {
+	for _, algorithm := range []string{gatehouse.SHA256, gatehouse.SHA512, "md5", ""} {
+		for _, data := range []string{"", "abc", strings.Repeat("x", 1000)} {
+			state := []byte{}
+			if h := gatehouse.NewHash(algorithm); h != nil {
+				h.Write([]byte(data))
+				state, _ = h.(encoding.BinaryMarshaler).MarshalBinary()
+			}
+			f.Add(algorithm, state, int64(len(data)))
+			f.Add(algorithm, state, int64(-1))
+		}
+	}
+	f.Fuzz(func(t *testing.T, algorithm string, state []byte, size int64) {
+		h, err := content.RestoreHash(algorithm, state, size)
+		if err != nil || state == nil {
+			return
+		}
+		again, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := content.RestoreHash(algorithm, again, size)
+		if err != nil {
+			t.Fatalf("stored again it is refused: %v", err)
+		}
+		if _, err := content.RestoreHash(algorithm, state, size+1); err == nil {
+			t.Error("taken for a hash over one byte more")
+		}
+		h.Write([]byte("more"))
+		other.Write([]byte("more"))
+		if !bytes.Equal(h.Sum(nil), other.Sum(nil)) {
+			t.Error("stored again it gives another digest")
+		}
+	})
 }

@@ -17,27 +17,37 @@ type Blob struct {
 	StorageKey string
 	Inline     []byte
 	CreatedAt  time.Time
+	// Withheld: the bytes have been found damaged and must not be served.
+	Withheld bool
 }
 
-// RepoBlob finds a live blob that repo holds a link to, in one query.
+// States of a blob's row.
+const (
+	blobLive     = 0
+	blobWithheld = 2
+)
+
+// RepoBlob finds a blob that repo holds a link to, live or withheld, in one query.
 // CodeNotFound with detail BLOB_UNKNOWN: there is none.
 func (t *Tx) RepoBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b Blob, err error) {
 	var created int64
-	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size, b.storage_key, b.inline, b.created_at
+	var state int
+	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size, b.storage_key, b.inline, b.created_at, b.state
 		FROM repository r JOIN blob b ON b.digest = $2 JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id
-		WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).
-		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created)
+		WHERE r.path = $1 AND b.state IN (0, 2)`, string(repo), dbDigest(digest)).
+		Scan(&b.ID, &b.Size, &b.StorageKey, &b.Inline, &created, &state)
 	if none(err) {
 		return Blob{}, blobUnknown(repo, digest)
 	}
 	if err != nil {
 		return Blob{}, unavailable(err)
 	}
-	b.Digest, b.CreatedAt = digest, fromMicros(created)
+	b.Digest, b.CreatedAt, b.Withheld = digest, fromMicros(created), state == blobWithheld
 	return b, nil
 }
 
-// StatBlob is [Tx.RepoBlob] without the bytes: it returns id and size.
+// StatBlob is [Tx.RepoBlob] of live blobs, without the bytes: it returns id and
+// size. A withheld blob is unknown to it, so that clients push it again.
 func (t *Tx) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (b HeldBlob, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT b.id, b.size FROM repository r JOIN blob b ON b.digest = $2
 		JOIN repo_blob rb ON rb.repo_id = r.id AND rb.blob_id = b.id WHERE r.path = $1 AND b.state = 0`, string(repo), dbDigest(digest)).Scan(&b.ID, &b.Size)
@@ -52,6 +62,20 @@ func (t *Tx) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse
 
 func blobUnknown(repo gatehouse.Repo, digest gatehouse.Digest) error {
 	return notFound("BLOB_UNKNOWN", "repository %s holds no blob %s", repo, digest)
+}
+
+// BlobRepos names repositories that hold a link to a live blob, at most n.
+func (t *Tx) BlobRepos(ctx context.Context, digest gatehouse.Digest, n int) ([]gatehouse.Repo, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	names, err := t.strings(ctx, `SELECT r.path FROM blob b JOIN repo_blob rb ON rb.blob_id = b.id JOIN repository r ON r.id = rb.repo_id
+		WHERE b.digest = $1 AND b.state = 0 LIMIT $2`, dbDigest(digest), n)
+	out := make([]gatehouse.Repo, len(names))
+	for i, name := range names {
+		out[i] = gatehouse.Repo(name)
+	}
+	return out, err
 }
 
 // Blob finds a live blob whatever repository holds it. ok is false for none.
@@ -71,8 +95,8 @@ func (t *Tx) Blob(ctx context.Context, digest gatehouse.Digest) (b Blob, ok bool
 
 // AddBlob adds a blob whose bytes are durable already. won is false where a
 // live blob of that digest exists: its row stays, and the caller drops the key
-// that it brought. The row of a corrupt blob is taken over: what lies under its
-// old key, which is never used again, is doomed.
+// that it brought. The row of a withheld blob is taken over with all links to
+// it: whatever needs the blob is whole again. Its old key is doomed.
 func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
 	// A nil and an empty body are the same empty blob.
 	if b.StorageKey == "" && b.Inline == nil {
@@ -82,48 +106,41 @@ func (t *Tx) AddBlob(ctx context.Context, b Blob) (id int64, won bool, err error
 	if err != nil || ok {
 		return live.ID, false, err
 	}
-	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at) VALUES ($1, $2, $3, $4, $5)
+	err = t.tx.QueryRowContext(ctx, `INSERT INTO blob (digest, size, storage_key, inline, created_at, checked_at) VALUES ($1, $2, $3, $4, $5, $5)
 		ON CONFLICT (digest) DO NOTHING RETURNING id`, dbDigest(b.Digest), b.Size, b.StorageKey, b.Inline, micros(t.now)).Scan(&id)
-	if err == nil {
-		return id, true, nil
-	}
-	if !none(err) {
-		return 0, false, unavailable(err)
-	}
-	id, won, err = t.takeOver(ctx, b)
-	if err != nil || won {
-		return id, won, err
-	}
-	live, ok, err = t.Blob(ctx, b.Digest) // another transaction added it since
-	if err == nil && !ok {
-		err = gatehouse.Errorf(gatehouse.CodeUnavailable, "blob %s comes and goes", b.Digest)
-	}
-	return live.ID, false, err
-}
-
-// takeOver gives the row of a corrupt blob new bytes and dooms the old ones. ok
-// is false where there is no such row.
-func (t *Tx) takeOver(ctx context.Context, b Blob) (id int64, ok bool, err error) {
-	old := Doomed{Digest: b.Digest}
-	err = t.tx.QueryRowContext(ctx, `SELECT id, storage_key, size FROM blob WHERE digest = $1 AND state <> 0`+t.dialect.own, dbDigest(b.Digest)).
-		Scan(&id, &old.StorageKey, &old.Size)
 	if none(err) {
-		return 0, false, nil
+		return t.takeBlob(ctx, b)
 	}
-	if err != nil {
-		return 0, false, unavailable(err)
-	}
-	if old.StorageKey != "" { // nobody reads them
-		if err := t.Doom(ctx, t.now, old); err != nil {
-			return 0, false, err
-		}
-	}
-	_, err = t.tx.ExecContext(ctx, `UPDATE blob SET size = $2, storage_key = $3, inline = $4, created_at = $5, state = 0 WHERE id = $1`,
-		id, b.Size, b.StorageKey, b.Inline, micros(t.now))
 	if err != nil {
 		return 0, false, unavailable(err)
 	}
 	return id, true, nil
+}
+
+// takeBlob gives the row of a withheld blob new bytes. won is false where the
+// row is live: another transaction added or took it since.
+func (t *Tx) takeBlob(ctx context.Context, b Blob) (id int64, won bool, err error) {
+	var old string
+	err = t.tx.QueryRowContext(ctx, `SELECT id, storage_key FROM blob WHERE digest = $1 AND state <> 0`+t.dialect.own, dbDigest(b.Digest)).Scan(&id, &old)
+	if none(err) {
+		live, ok, err := t.Blob(ctx, b.Digest)
+		if err == nil && !ok {
+			err = gatehouse.Errorf(gatehouse.CodeUnavailable, "blob %s was deleted by another request this very moment", b.Digest)
+		}
+		return live.ID, false, err
+	}
+	if err != nil {
+		return 0, false, unavailable(err)
+	}
+	_, err = t.tx.ExecContext(ctx, `UPDATE blob SET size = $2, storage_key = $3, inline = $4, created_at = $5, checked_at = $5, damaged_at = 0, state = 0
+		WHERE id = $1`, id, b.Size, b.StorageKey, b.Inline, micros(t.now))
+	if err != nil {
+		return 0, false, unavailable(err)
+	}
+	if err := t.breakBy(ctx, id); err != nil {
+		return 0, false, err
+	}
+	return id, true, t.doomKey(ctx, old)
 }
 
 // LinkBlob lets repo read a blob. pin keeps the link alive until then although
@@ -218,11 +235,13 @@ func (t *Tx) Blobs(ctx context.Context, after int64, n int) ([]Blob, error) {
 	return out, nil
 }
 
-// KeyNamed reports whether any row, of a blob, of an upload or of what is to be
-// deleted, names a storage key. A stored key that no row names is garbage.
+// KeyNamed reports whether any row, of a blob, an upload, an advisory file or of
+// what is to be deleted, names a storage key. A stored key that no row names is
+// garbage.
 func (t *Tx) KeyNamed(ctx context.Context, key string) (bool, error) {
 	var n int
 	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)
+		+ (SELECT COUNT(*) FROM advisory_file WHERE storage_key = $1)
 		+ (SELECT COUNT(*) FROM doomed WHERE storage_key = $1)`, key).Scan(&n)
 	if err != nil {
 		return false, unavailable(err)

@@ -38,10 +38,14 @@ func (d *dbDigest) Scan(src any) error {
 		return fmt.Errorf("a stored digest is %T", src)
 	}
 	for name, b := range algorithmByte {
-		if raw[0] == b {
-			*d = dbDigest(gatehouse.NewDigest(name, raw[1:]))
-			return nil
+		if raw[0] != b {
+			continue
 		}
+		if want := gatehouse.NewHash(name).Size(); len(raw) != 1+want {
+			return fmt.Errorf("a stored %s digest has %d bytes, not %d", name, len(raw)-1, want)
+		}
+		*d = dbDigest(gatehouse.NewDigest(name, raw[1:]))
+		return nil
 	}
 	return fmt.Errorf("a stored digest has the unknown algorithm %d", raw[0])
 }

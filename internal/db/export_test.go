@@ -10,6 +10,17 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
+// StoredDigest reads a digest as it is stored, and stores it again.
+func StoredDigest(raw []byte) (digest string, again []byte, err error) {
+	var d dbDigest
+	if err := d.Scan(raw); err != nil {
+		return "", nil, err
+	}
+	value, err := d.Value()
+	again, _ = value.([]byte)
+	return string(d), again, err
+}
+
 // Schema lists the statements that made the database.
 func Schema(ctx context.Context, d *DB) ([]string, error) {
 	return d.tx(d.read).strings(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL`)
@@ -94,6 +105,11 @@ func SelectNested(ctx context.Context, d *DB, query string) (out []int, err erro
 		return outer.Err()
 	})
 	return out, err
+}
+
+// DueBlobs lists what ClaimScrub would claim.
+func (t *Tx) DueBlobs(ctx context.Context, due time.Time, n int) ([]ScrubBlob, error) {
+	return t.dueBlobs(ctx, due, n)
 }
 
 // Exec runs a statement on the write connection.

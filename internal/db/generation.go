@@ -18,19 +18,36 @@ type Generation struct {
 	Meta      []byte           // JSON: counts, sources, ages
 	CreatedAt time.Time
 	MatchedAt time.Time // zero: not in force yet
+	// StorageKey is where the file lies in the blob store. Empty: it was never
+	// stored (a server of an older version made it), or nobody needs it any more.
+	StorageKey string
 }
 
 // AddGeneration records a new advisory file. It comes into force with
-// [Tx.MatchGeneration]. Adding a digest again returns the row that exists.
+// [Tx.MatchGeneration]. Adding a digest again returns the row that exists. The
+// key is one that [Tx.AddAdvisoryFile] noted. CodeConflict: that was too long ago.
 func (t *Tx) AddGeneration(ctx context.Context, g Generation) (Generation, error) {
-	g.CreatedAt, g.MatchedAt = t.now, time.Time{}
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO generation (digest, parent, size, meta, created_at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (digest) DO NOTHING`, dbDigest(g.Digest), dbDigest(g.Parent), g.Size, string(g.Meta), micros(t.now))
+	if err := t.takeAdvisoryFile(ctx, g.StorageKey); err != nil {
+		return Generation{}, err
+	}
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO generation (digest, parent, size, meta, created_at, storage_key) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (digest) DO UPDATE SET storage_key = excluded.storage_key WHERE generation.storage_key = ''`,
+		dbDigest(g.Digest), dbDigest(g.Parent), g.Size, string(g.Meta), micros(t.now), g.StorageKey)
 	if err != nil {
 		return Generation{}, unavailable(err)
 	}
 	got, _, err := t.generation(ctx, `WHERE digest = $1`, dbDigest(g.Digest))
 	return got, err
+}
+
+// StoreGeneration notes the key of a generation that has none. stored is false
+// where another replica was faster.
+func (t *Tx) StoreGeneration(ctx context.Context, digest gatehouse.Digest, key string) (stored bool, err error) {
+	if err := t.takeAdvisoryFile(ctx, key); err != nil {
+		return false, err
+	}
+	n, err := affected(t.tx.ExecContext(ctx, `UPDATE generation SET storage_key = $2 WHERE digest = $1 AND storage_key = ''`, dbDigest(digest), key))
+	return n > 0, err
 }
 
 // CurrentGeneration is the newest one that every verdict is true for. ok is
@@ -44,6 +61,16 @@ func (t *Tx) NewestGeneration(ctx context.Context) (g Generation, ok bool, err e
 	return t.generation(ctx, `ORDER BY id DESC LIMIT 1`)
 }
 
+// LockNewestGeneration returns the last one added and keeps others from adding
+// one upon the generation id until the transaction ends.
+func (t *Tx) LockNewestGeneration(ctx context.Context, id int64) (Generation, error) {
+	if _, err := t.tx.ExecContext(ctx, `UPDATE generation SET size = size WHERE id = $1`, id); err != nil {
+		return Generation{}, unavailable(err)
+	}
+	newest, _, err := t.NewestGeneration(ctx) // a statement of its own: it sees what was committed while we waited
+	return newest, err
+}
+
 // MatchGeneration puts a generation into force.
 func (t *Tx) MatchGeneration(ctx context.Context, id int64) error {
 	_, err := t.tx.ExecContext(ctx, `UPDATE generation SET matched_at = $2 WHERE id = $1`, id, micros(t.now))
@@ -54,10 +81,10 @@ func (t *Tx) MatchGeneration(ctx context.Context, id int64) error {
 }
 
 func (t *Tx) generation(ctx context.Context, where string, args ...any) (g Generation, ok bool, err error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT id, digest, parent, size, meta, created_at, matched_at FROM generation `+where, args...)
+	row := t.tx.QueryRowContext(ctx, `SELECT id, digest, parent, size, meta, created_at, matched_at, storage_key FROM generation `+where, args...)
 	var created, matched int64
 	var meta string
-	err = row.Scan(&g.ID, (*dbDigest)(&g.Digest), (*dbDigest)(&g.Parent), &g.Size, &meta, &created, &matched)
+	err = row.Scan(&g.ID, (*dbDigest)(&g.Digest), (*dbDigest)(&g.Parent), &g.Size, &meta, &created, &matched, &g.StorageKey)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Generation{}, false, nil
 	}
@@ -74,7 +101,7 @@ func (t *Tx) GenerationsFrom(ctx context.Context) ([]Generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := t.tx.QueryContext(ctx, `SELECT id, digest, parent FROM generation WHERE id >= $1 ORDER BY id`, current.ID)
+	rows, err := t.tx.QueryContext(ctx, `SELECT id, digest, parent, storage_key FROM generation WHERE id >= $1 ORDER BY id`, current.ID)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -82,7 +109,7 @@ func (t *Tx) GenerationsFrom(ctx context.Context) ([]Generation, error) {
 	var out []Generation
 	for rows.Next() {
 		var g Generation
-		if err := rows.Scan(&g.ID, (*dbDigest)(&g.Digest), (*dbDigest)(&g.Parent)); err != nil {
+		if err := rows.Scan(&g.ID, (*dbDigest)(&g.Digest), (*dbDigest)(&g.Parent), &g.StorageKey); err != nil {
 			return nil, unavailable(err)
 		}
 		out = append(out, g)

@@ -58,7 +58,7 @@ func scanManifest(row interface{ Scan(...any) error }, m *gatehouse.Manifest, mo
 // Manifest finds a manifest by digest, in one query.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) Manifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Manifest, error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body FROM repository r JOIN manifest m ON m.repo_id = r.id
+	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body, m.broken FROM repository r JOIN manifest m ON m.repo_id = r.id
 		WHERE r.path = $1 AND m.digest = $2`, string(repo), dbDigest(digest))
 	return oneManifest(row, repo, string(digest))
 }
@@ -66,7 +66,7 @@ func (t *Tx) Manifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse
 // ManifestByTag finds the manifest that a tag points at, in one query.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) ManifestByTag(ctx context.Context, repo gatehouse.Repo, tag string) (*gatehouse.Manifest, error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body FROM repository r
+	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+`, m.body, m.broken FROM repository r
 		JOIN tag t ON t.repo_id = r.id AND t.name = $2 JOIN manifest m ON m.id = t.manifest_id
 		WHERE r.path = $1`, string(repo), tag)
 	return oneManifest(row, repo, tag)
@@ -74,13 +74,15 @@ func (t *Tx) ManifestByTag(ctx context.Context, repo gatehouse.Repo, tag string)
 
 func oneManifest(row *sql.Row, repo gatehouse.Repo, ref string) (*gatehouse.Manifest, error) {
 	m := gatehouse.Manifest{Repo: repo}
-	err := scanManifest(row, &m, &m.Body)
+	var broken int
+	err := scanManifest(row, &m, &m.Body, &broken)
 	if none(err) {
 		return nil, notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", repo, ref)
 	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
+	m.Broken = broken != 0
 	return &m, nil
 }
 
@@ -137,33 +139,44 @@ func (t *Tx) ManifestIDs(ctx context.Context, repoID int64, digests []gatehouse.
 // AddManifest adds a manifest with its edges and holds the blobs that it needs.
 // created is false where the repository has it already; then nothing changes.
 func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created bool, err error) {
-	annotations := ""
-	if len(m.Annotations) > 0 {
-		text, err := json.Marshal(m.Annotations)
-		if err != nil {
-			return 0, false, err
-		}
-		if len(text) <= annotationsMax {
-			annotations = string(text)
-		}
+	annotations, err := annotationsText(m.Annotations)
+	if err != nil {
+		return 0, false, err
 	}
 	id, created, err = t.insertManifest(ctx, m, annotations)
 	if err != nil || !created {
 		return id, false, err
 	}
+	return id, true, t.addEdges(ctx, id, m)
+}
+
+// annotationsText is what is stored of annotations.
+func annotationsText(annotations map[string]string) (string, error) {
+	if len(annotations) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(annotations)
+	if err != nil || len(text) > annotationsMax {
+		return "", err
+	}
+	return string(text), nil
+}
+
+// addEdges adds what the manifest in row id needs, and holds it.
+func (t *Tx) addEdges(ctx context.Context, id int64, m NewManifest) error {
 	blobs := make([][]any, len(m.Blobs))
 	for i, b := range m.Blobs {
 		blobs[i] = []any{id, i, b.BlobID, b.Kind, m.RepoID}
 	}
 	if err := t.insertRows(ctx, `INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind, repo_id) VALUES `, blobs); err != nil {
-		return 0, false, err
+		return err
 	}
 	children := make([][]any, len(m.Children))
 	for i, child := range m.Children {
 		children[i] = []any{id, i, child}
 	}
 	if err := t.insertRows(ctx, `INSERT INTO manifest_child (parent_id, ordinal, child_id) VALUES `, children); err != nil {
-		return 0, false, err
+		return err
 	}
 	// A held link does not expire. Whoever lets it expire, because the last
 	// manifest that needs it goes, takes it first too and looks again.
@@ -171,15 +184,15 @@ func (t *Tx) AddManifest(ctx context.Context, m NewManifest) (id int64, created 
 		_, err := t.ids(ctx, `SELECT blob_id FROM repo_blob WHERE repo_id = $1 AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)
 			ORDER BY blob_id`+t.dialect.own, m.RepoID, id)
 		if err != nil {
-			return 0, false, err
+			return err
 		}
 	}
-	_, err = t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL WHERE repo_id = $1 AND expires_at IS NOT NULL
+	_, err := t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL WHERE repo_id = $1 AND expires_at IS NOT NULL
 		AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`, m.RepoID, id)
 	if err != nil {
-		return 0, false, unavailable(err)
+		return unavailable(err)
 	}
-	return id, true, nil
+	return nil
 }
 
 // addAttempts bounds how often a manifest is found to be there and then gone.
@@ -251,37 +264,6 @@ func (t *Tx) Parent(ctx context.Context, manifestID int64) (digest gatehouse.Dig
 		return "", false, unavailable(err)
 	}
 	return digest, true, nil
-}
-
-// Referrers lists the manifests of repo whose subject is digest, oldest first,
-// as descriptors: one index range. artifactType filters unless it is empty.
-// after is the digest of the last one seen; where that has been deleted since,
-// the list starts anew, so that none is ever missed.
-func (t *Tx) Referrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, artifactType string, after gatehouse.Digest, n int) ([]gatehouse.Descriptor, error) {
-	if n <= 0 {
-		return nil, nil
-	}
-	rows, err := t.tx.QueryContext(ctx, `SELECT `+manifestColumns+` FROM repository r JOIN manifest m ON m.repo_id = r.id
-		WHERE r.path = $1 AND m.subject = $2
-		AND m.id > COALESCE((SELECT a.id FROM manifest a WHERE a.repo_id = r.id AND a.digest = $3), 0)
-		AND (CAST($4 AS TEXT) = '' OR m.artifact_type = $4) ORDER BY m.id LIMIT $5`,
-		string(repo), dbDigest(digest), dbDigest(after), artifactType, n)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	defer rows.Close()
-	var out []gatehouse.Descriptor
-	for rows.Next() {
-		var m gatehouse.Manifest
-		if err := scanManifest(rows, &m); err != nil {
-			return nil, unavailable(err)
-		}
-		out = append(out, m.Descriptor)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unavailable(err)
-	}
-	return out, nil
 }
 
 // Place is where a manifest is stored.

@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,6 +84,8 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 		tx.StatBlob(ctx, "a", x)
 		tx.Tags(ctx, "a", "", 10)
 		tx.Referrers(ctx, "a", x, "t", x, 10)
+		tx.BlobRepos(ctx, x, 10)
+		tx.UploadsReach(ctx, "actor", 10)
 		tx.Repos(ctx, "", 10)
 		tx.RepoKnown(ctx, "a")
 		tx.HeldBlobs(ctx, 1, []gatehouse.Digest{x, x})
@@ -107,6 +110,15 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 		tx.TagHad(ctx, "a", "v1", x)
 		tx.TagsFrom(ctx, "a", "v1", 10)
 		db.PlanDelete(ctx, tx)
+		tx.NamedKeys(ctx, "k", 10)
+		tx.ImagesOfBlob(ctx, 1, 10)
+		tx.ImagesOfManifest(ctx, 1, 10)
+		tx.ReposOfBlob(ctx, 1, 10)
+		tx.ManifestCopies(ctx, x, 1, 1)
+		tx.ManifestDamaged(ctx, "a", x)
+		tx.ManifestWhole(ctx, 1, 1, 1)
+		tx.DueBlobs(ctx, time.Now(), 10)
+		tx.ScrubTotals(ctx, time.Now())
 		tx.Upload(ctx, "a", "u")
 		tx.NextJobAt(ctx, []string{"index"})
 		tx.ClaimJob(ctx, []string{"index"}, "lease", time.Time{}) // planned, not done: the connection only reads
@@ -184,4 +196,26 @@ func TestErrors(t *testing.T) {
 		d.Close()
 		t.Error("a file that is no database was opened")
 	}
+}
+
+// FuzzStoredDigest: what is read as a digest is one, and is stored as it was.
+func FuzzStoredDigest(f *testing.F) {
+	for _, n := range []int{0, 1, 32, 33, 34, 64, 65, 66} {
+		for first := range byte(4) {
+			raw := bytes.Repeat([]byte{0xa7}, n)
+			if n > 0 {
+				raw[0] = first
+			}
+			f.Add(raw)
+		}
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		digest, again, err := db.StoredDigest(raw)
+		if err != nil {
+			return
+		}
+		if _, err := gatehouse.ParseDigest(digest); err != nil || !bytes.Equal(raw, again) {
+			t.Errorf("%x is read as %q (%v) and stored as %x", raw, digest, err, again)
+		}
+	})
 }

@@ -41,6 +41,20 @@ func (t *Tx) AddUpload(ctx context.Context, u Upload) error {
 	return nil
 }
 
+// UploadsReach reports whether an actor has n or more sessions open. It looks
+// at n of them at most.
+func (t *Tx) UploadsReach(ctx context.Context, actor string, n int) (bool, error) {
+	var one int
+	err := t.tx.QueryRowContext(ctx, `SELECT 1 FROM upload WHERE actor = $1 AND state = 0 LIMIT 1 OFFSET $2`, actor, max(0, n-1)).Scan(&one)
+	if none(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, unavailable(err)
+	}
+	return true, nil
+}
+
 // Upload finds an open session of repo.
 // CodeNotFound with detail BLOB_UPLOAD_UNKNOWN: there is none.
 func (t *Tx) Upload(ctx context.Context, repo gatehouse.Repo, id string) (Upload, error) {
@@ -53,6 +67,19 @@ func (t *Tx) Upload(ctx context.Context, repo gatehouse.Repo, id string) (Upload
 		return Upload{}, unavailable(err)
 	}
 	return u, nil
+}
+
+// OpenUpload finds an open session by its id alone. ok is false for none.
+func (t *Tx) OpenUpload(ctx context.Context, id string) (u Upload, ok bool, err error) {
+	u, err = scanUpload(t.tx.QueryRowContext(ctx, `SELECT `+uploadColumns+` FROM upload u JOIN repository r ON r.id = u.repo_id
+		WHERE u.id = $1 AND u.state = 0`, id))
+	if none(err) {
+		return Upload{}, false, nil
+	}
+	if err != nil {
+		return Upload{}, false, unavailable(err)
+	}
+	return u, true, nil
 }
 
 func uploadUnknown() error {

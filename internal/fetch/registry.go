@@ -219,7 +219,7 @@ func noReferrersAPI(resp *http.Response, err error) bool {
 
 // FallbackTag is the tag under which clients keep the referrers of digest in a
 // registry without the API (distribution-spec, referrers tag schema).
-func FallbackTag(digest gatehouse.Digest) string { return digest.Algorithm() + "-" + digest.Hex() }
+func FallbackTag(digest gatehouse.Digest) string { return digest.FallbackTag() }
 
 func (r *Registry) fallbackReferrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) ([]gatehouse.Descriptor, error) {
 	m, err := r.ManifestByTag(ctx, repo, FallbackTag(digest))

@@ -2,29 +2,30 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 )
 
-// Advisories keeps the advisory generations: immutable files in one directory,
-// named by digest, and the rows that say which is in force.
+// Advisories keeps the advisory generations: immutable files in the blob store,
+// the rows that say which is in force, and copies in one directory of this
+// process, named by digest, of those that it needs.
 type Advisories struct {
 	db     *db.DB
+	store  blob.Store
 	dir    string
 	build  sync.Mutex // one import at a time builds upon the newest
+	fetch  sync.Mutex // one copy at a time is made
 	mu     sync.Mutex
 	open   map[gatehouse.Digest]*openFile
 	closed bool
@@ -40,8 +41,9 @@ type openFile struct {
 // one in force and the one before or after.
 const openFilesMax = 2
 
-// OpenAdvisories keeps its files in dir, which it makes if need be.
-func OpenAdvisories(d *db.DB, dir string) (*Advisories, error) {
+// OpenAdvisories keeps its files in store and copies of them in dir, which it
+// makes if need be and which no other process has.
+func OpenAdvisories(d *db.DB, store blob.Store, dir string) (*Advisories, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("couldn't make the advisory directory: %w", err)
 	}
@@ -55,7 +57,7 @@ func OpenAdvisories(d *db.DB, dir string) (*Advisories, error) {
 	if err != nil {
 		return nil, fmt.Errorf("couldn't clean the advisory directory: %w", err)
 	}
-	return &Advisories{db: d, dir: dir, open: map[gatehouse.Digest]*openFile{}}, nil
+	return &Advisories{db: d, store: store, dir: dir, open: map[gatehouse.Digest]*openFile{}}, nil
 }
 
 // Close closes all files; readers must have released them.
@@ -78,7 +80,7 @@ func (a *Advisories) Acquire(ctx context.Context) (gen db.Generation, file *advi
 		gen, _, err = tx.CurrentGeneration(ctx)
 		return err
 	})
-	return a.acquire(gen, err)
+	return a.acquire(ctx, gen, err)
 }
 
 func (a *Advisories) acquireNewest(ctx context.Context) (gen db.Generation, file *advisory.File, release func(), err error) {
@@ -86,12 +88,15 @@ func (a *Advisories) acquireNewest(ctx context.Context) (gen db.Generation, file
 		gen, _, err = tx.NewestGeneration(ctx)
 		return err
 	})
-	return a.acquire(gen, err)
+	return a.acquire(ctx, gen, err)
 }
 
-func (a *Advisories) acquire(gen db.Generation, err error) (db.Generation, *advisory.File, func(), error) {
+func (a *Advisories) acquire(ctx context.Context, gen db.Generation, err error) (db.Generation, *advisory.File, func(), error) {
 	nothing := func() {}
 	if err != nil || gen.ID == 0 {
+		return gen, nil, nothing, err
+	}
+	if err := a.copyHere(ctx, gen); err != nil {
 		return gen, nil, nothing, err
 	}
 	a.mu.Lock()
@@ -174,12 +179,23 @@ func (a *Advisories) Import(ctx context.Context, actor gatehouse.Actor, info adv
 	if err := os.Rename(tmp.Name(), a.path(digest)); err != nil {
 		return gen, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the advisories: %w", err)
 	}
+	key, err := a.upload(ctx, digest)
+	if err != nil {
+		return gen, err
+	}
 	doc, err := json.Marshal(meta)
 	if err != nil {
 		return gen, err
 	}
 	err = a.db.Write(ctx, func(tx *db.Tx) error {
-		gen, err = tx.AddGeneration(ctx, db.Generation{Digest: digest, Parent: parent.Digest, Size: size, Meta: doc})
+		newest, err := tx.LockNewestGeneration(ctx, parent.ID)
+		if err != nil {
+			return err
+		}
+		if newest.ID != parent.ID { // by another replica: without its records ours would be wrong
+			return gatehouse.Errorf(gatehouse.CodeConflict, "other advisories were imported meanwhile").WithHint("import these again")
+		}
+		gen, err = tx.AddGeneration(ctx, db.Generation{Digest: digest, Parent: parent.Digest, Size: size, Meta: doc, StorageKey: key})
 		if err != nil {
 			return err
 		}
@@ -213,45 +229,4 @@ func (a *Advisories) InForce(ctx context.Context, gen db.Generation) (db.Generat
 			return now, ctx.Err()
 		}
 	}
-}
-
-// Sweep removes advisory files that no row needs any more: all but the one in
-// force, its parent and newer ones.
-func (a *Advisories) Sweep(ctx context.Context) error {
-	keep := []string{}
-	err := a.db.Read(ctx, func(tx *db.Tx) error {
-		gens, err := tx.GenerationsFrom(ctx)
-		for _, g := range gens {
-			keep = append(keep, filepath.Base(a.path(g.Digest)), filepath.Base(a.path(g.Parent)))
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	a.build.Lock() // an import renames its file before it adds the row
-	defer a.build.Unlock()
-	files, err := os.ReadDir(a.dir)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if filepath.Ext(f.Name()) == ".db" && !slices.Contains(keep, f.Name()) {
-			if err := os.Remove(filepath.Join(a.dir, f.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func digestFile(path string) (gatehouse.Digest, int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	return gatehouse.NewDigest(gatehouse.SHA256, h.Sum(nil)), n, err
 }

@@ -69,7 +69,7 @@ func open(t *testing.T, dir string) *house {
 		t.Fatal(err)
 	}
 	h.store = &counting{Store: plain}
-	if h.advisories, err = pipeline.OpenAdvisories(h.db, filepath.Join(dir, "advisories")); err != nil {
+	if h.advisories, err = pipeline.OpenAdvisories(h.db, plain, filepath.Join(dir, "advisories")); err != nil {
 		t.Fatal(err)
 	}
 	h.content = content.New(h.db, h.store, content.Options{OnPush: pipeline.Pushed})
@@ -570,7 +570,7 @@ func TestKilledImportsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := pipeline.OpenAdvisories(nil, dir); err != nil {
+	if _, err := pipeline.OpenAdvisories(nil, nil, dir); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {

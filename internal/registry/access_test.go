@@ -67,6 +67,33 @@ func TestMountWithoutReadAccess(t *testing.T) {
 	}
 }
 
+// A mount that names no place finds the blob where the actor may read it, and
+// nowhere else; that it lies somewhere is not told.
+func TestMountFromAnywhere(t *testing.T) {
+	h := newHouse(t, setup{})
+	secret := putBlob(t, h.content, "private/a", []byte("secret"))
+	handler := registry.New(registry.Options{Content: h.content, Auth: fenced{h.auth}})
+	mount := func(digest gatehouse.Digest, user string) *httptest.ResponseRecorder {
+		return ask(handler, "POST", "/v2/mine/b/blobs/uploads/?mount="+string(digest), user, "")
+	}
+	if w := mount(secret, "reader"); w.Code != 202 || w.Header().Get("Location") == "" {
+		t.Errorf("of what lies in a closed repository alone: %d, want a session", w.Code)
+	}
+	if w := ask(handler, "HEAD", "/v2/mine/b/blobs/"+string(secret), "reader", ""); w.Code != 404 {
+		t.Errorf("the secret was mounted: %d", w.Code)
+	}
+	putBlob(t, h.content, "public/a", []byte("secret"))
+	if w := mount(secret, "reader"); w.Code != 201 {
+		t.Errorf("of what lies in an open repository as well: %d", w.Code)
+	}
+	if w := ask(handler, "HEAD", "/v2/mine/b/blobs/"+string(secret), "reader", ""); w.Code != 200 {
+		t.Errorf("after the mount: %d", w.Code)
+	}
+	if w := mount(secret, ""); w.Code != 401 {
+		t.Errorf("without a name: %d", w.Code)
+	}
+}
+
 func TestCatalogShowsWhatMayBeRead(t *testing.T) {
 	h := newHouse(t, setup{})
 	for i := range 5 {

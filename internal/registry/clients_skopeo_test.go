@@ -144,3 +144,17 @@ func wantChildren(t *testing.T, want v1.ImageIndex, raw string) {
 		t.Errorf("children (-pushed +stored):\n%s", diff)
 	}
 }
+
+// Layers in zstd, which OCI has and Docker's schema 2 has not.
+func TestSkopeoZstd(t *testing.T) {
+	c := newSkopeo(t)
+	h := newHouse(t, setup{})
+	c.login(h.host(), "admin", adminPassword)
+	ref := "docker://" + h.host() + "/team/zstd:v1"
+	c.run("--insecure-policy", "copy", "--dest-compress-format", "zstd", "--dest-compress", "--dest-tls-verify=false",
+		"--authfile", filepath.Join(c.home, "config.json"), "oci:"+writeLayout(t, image(t, 2, 100_000))+":v1", ref)
+	if raw := c.run(c.skopeoInspect(ref)...); strings.Count(raw, "application/vnd.oci.image.layer.v1.tar+zstd") != 2 {
+		t.Errorf("layers that are not in zstd:\n%s", raw)
+	}
+	c.skopeoCopy(ref, "oci:"+t.TempDir()+":v1")
+}

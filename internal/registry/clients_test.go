@@ -76,9 +76,17 @@ func findTool(name, version, env string) string {
 // login writes the auth file that docker login would.
 func (c *client) login(host, user, password string) {
 	c.t.Helper()
-	doc, err := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]any{
-		"username": user, "password": password, "auth": []byte(user + ":" + password),
-	}}})
+	c.loginTo(user, password, host)
+}
+
+// loginTo is login to several registries.
+func (c *client) loginTo(user, password string, hosts ...string) {
+	c.t.Helper()
+	auths := map[string]any{}
+	for _, host := range hosts {
+		auths[host] = map[string]any{"username": user, "password": password, "auth": []byte(user + ":" + password)}
+	}
+	doc, err := json.Marshal(map[string]any{"auths": auths})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -24,15 +24,29 @@ var statuses = map[gatehouse.Code]struct {
 	gatehouse.CodeTooLarge:    {http.StatusRequestEntityTooLarge, "SIZE_INVALID"},
 	gatehouse.CodeTooMany:     {http.StatusTooManyRequests, "TOOMANYREQUESTS"},
 	gatehouse.CodeUnavailable: {http.StatusServiceUnavailable, "UNAVAILABLE"},
+	gatehouse.CodeDamaged:     {http.StatusInternalServerError, "UNKNOWN"},
 	gatehouse.CodeInternal:    {http.StatusInternalServerError, "UNKNOWN"},
 }
 
-// refined are the spec's codes that have a status of their own.
+// refined are the details that have a status of their own.
 var refined = map[string]int{
-	"UNAUTHORIZED":    http.StatusUnauthorized,
-	"RANGE_INVALID":   http.StatusRequestedRangeNotSatisfiable,
-	"URI_TOO_LONG":    http.StatusRequestURITooLong,
-	"REQUEST_TIMEOUT": http.StatusRequestTimeout,
+	"UNAUTHORIZED":        http.StatusUnauthorized,
+	"RANGE_INVALID":       http.StatusRequestedRangeNotSatisfiable,
+	"RANGE_UNSATISFIABLE": http.StatusRequestedRangeNotSatisfiable,
+	"URI_TOO_LONG":        http.StatusRequestURITooLong,
+	"REQUEST_TIMEOUT":     http.StatusRequestTimeout,
+}
+
+// spoken maps details that the spec has no code for to the one that is nearest:
+// an answer with a status of 4xx names one of its fourteen ("Error Codes"). The
+// status and the message say the rest.
+var spoken = map[string]string{
+	"RANGE_INVALID":             "BLOB_UPLOAD_INVALID",
+	"RANGE_UNSATISFIABLE":       "SIZE_INVALID",
+	"REQUEST_TIMEOUT":           "SIZE_INVALID",
+	"URI_TOO_LONG":              "UNSUPPORTED",
+	"PAGINATION_NUMBER_INVALID": "UNSUPPORTED",
+	"TAG_INVALID":               "MANIFEST_INVALID",
 }
 
 // statusOf finds the HTTP status and the spec's code of err. What is not a
@@ -56,6 +70,9 @@ func statusOf(err error) (status int, code string) {
 	var method methodError
 	if errors.As(err, &method) {
 		status = http.StatusMethodNotAllowed
+	}
+	if said, ok := spoken[code]; ok {
+		code = said
 	}
 	return status, code
 }

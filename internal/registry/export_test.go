@@ -2,11 +2,14 @@ package registry
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 )
 
 const (
 	TagsPerPutMax     = tagsPerPutMax
+	PageSizeMax       = pageSizeMax
 	UploadIDLengthMax = uploadIDLengthMax
 	LastLengthMax     = lastLengthMax
 	RangesMax         = rangesMax
@@ -15,14 +18,6 @@ const (
 	PaceOut           = paceOut
 	CatalogScanMax    = catalogScanMax
 )
-
-var kindNames = map[kind]string{
-	kindPing: "ping", kindBlobGet: "blob-get", kindManifestGet: "manifest-get", kindUploadStart: "upload-start",
-	kindUploadWhole: "upload-whole", kindUploadPatch: "upload-patch", kindUploadPut: "upload-put",
-	kindManifestPut: "manifest-put", kindTags: "tags", kindManifestDelete: "manifest-delete",
-	kindBlobDelete: "blob-delete", kindBlobMount: "blob-mount", kindReferrers: "referrers",
-	kindUploadGet: "upload-get", kindUploadDelete: "upload-delete", kindCatalog: "catalog",
-}
 
 // Parse prints the request that method and target make, in one line.
 func Parse(method, target string) (string, *url.URL, error) {
@@ -47,6 +42,9 @@ func Parse(method, target string) (string, *url.URL, error) {
 	add("upload", r.upload)
 	add("mount", r.mount)
 	add("from", r.from)
+	if r.anywhere {
+		add("from", "anywhere")
+	}
 	add("algorithm", r.algorithm)
 	if r.paged {
 		add("n", r.n)
@@ -64,6 +62,15 @@ func Complete() bool {
 		}
 	}
 	return endpoints[kindNone].serve == nil
+}
+
+// NextLink is the target of the Link header to the page of n after last.
+func NextLink(path, last string, n int, query url.Values) string {
+	w := httptest.NewRecorder()
+	c := &call{request: &request{paged: n >= 0, n: n}, w: &pacedWriter{ResponseWriter: w}}
+	c.next(path, last, query)
+	target, _, _ := strings.Cut(strings.TrimPrefix(w.Header().Get("Link"), "<"), ">")
+	return target
 }
 
 // ParseContentRange returns the first and last byte of a chunk.

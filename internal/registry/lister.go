@@ -161,6 +161,11 @@ func (c *call) document(mediaType string, v any) error {
 	if err != nil {
 		return err
 	}
+	release, err := c.held.hold(int64(len(body)))
+	if err != nil {
+		return err
+	}
+	defer release()
 	c.w.json(http.StatusOK, mediaType, append(body, '\n'))
 	return nil
 }

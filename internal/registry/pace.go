@@ -39,6 +39,7 @@ type pacedBody struct {
 	stall   time.Duration
 	renewed time.Time
 	moved   int64 // since renewed
+	total   int64
 	err     error // of the client, so that it is not blamed on the store
 }
 
@@ -56,6 +57,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	b.moved += int64(n)
+	b.total += int64(n)
 	switch {
 	case err == io.EOF:
 		// From here on the server watches the connection for a client that
@@ -99,6 +101,16 @@ type pacedWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+	status  int   // 0 while there is none
+	total   int64 // bytes of the body
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *pacedWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // Unwrap serves http.ResponseController.
@@ -108,10 +120,14 @@ func (w *pacedWriter) renew() { w.control.SetWriteDeadline(time.Now().Add(w.stal
 
 // Write implements io.Writer.
 func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
 	for first := true; first || n < len(p); first = false {
 		w.renew()
 		m, err := w.ResponseWriter.Write(p[n:min(len(p), n+paceOut)])
 		n += m
+		w.total += int64(m)
 		if err != nil {
 			return n, err
 		}
@@ -135,6 +151,7 @@ func (w *pacedWriter) ReadFrom(src io.Reader) (int64, error) {
 		piece := &io.LimitedReader{R: limited.R, N: min(limited.N, paceOut)}
 		n, err := to.ReadFrom(piece)
 		total, limited.N = total+n, limited.N-n
+		w.total += n
 		if err != nil || n == 0 {
 			return total, err
 		}

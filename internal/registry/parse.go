@@ -34,6 +34,15 @@ const (
 	kindCount
 )
 
+// kindNames are the kinds in metrics and tests.
+var kindNames = [kindCount]string{
+	kindNone: "invalid", kindPing: "ping", kindBlobGet: "blob-get", kindManifestGet: "manifest-get", kindUploadStart: "upload-start",
+	kindUploadWhole: "upload-whole", kindUploadPatch: "upload-patch", kindUploadPut: "upload-put",
+	kindManifestPut: "manifest-put", kindTags: "tags", kindManifestDelete: "manifest-delete",
+	kindBlobDelete: "blob-delete", kindBlobMount: "blob-mount", kindReferrers: "referrers",
+	kindUploadGet: "upload-get", kindUploadDelete: "upload-delete", kindCatalog: "catalog",
+}
+
 const (
 	// tagsPerPutMax bounds ?tag=… of one manifest PUT; the spec asks for ten at
 	// least and for 414 beyond a registry's limit.
@@ -57,7 +66,8 @@ type request struct {
 	upload string           // id of a session
 
 	mount     gatehouse.Digest // the blob to mount
-	from      gatehouse.Repo   // where from; empty = not told
+	from      gatehouse.Repo   // where from
+	anywhere  bool             // no place was named: wherever the actor may read
 	algorithm string           // of the digest that will end an upload
 
 	paged        bool   // ?n= was given
@@ -83,6 +93,9 @@ func parse(method string, u *url.URL) (*request, error) {
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the query is malformed").WithDetail("UNSUPPORTED")
 	}
+	if err := once(query); err != nil {
+		return nil, err
+	}
 	switch path = strings.TrimPrefix(path, "/"); path {
 	case "":
 		return only(method, &request{kind: kindPing})
@@ -94,6 +107,25 @@ func parse(method string, u *url.URL) (*request, error) {
 		return only(method, req)
 	}
 	return parseNamed(method, strings.Split(path, "/"), query)
+}
+
+// parameters are those of a query that mean something here, with the spec's
+// code for a value that is wrong. Others are nobody's business: mirrors' clients
+// add ns, proxies add their own.
+var parameters = map[string]string{
+	"digest": "DIGEST_INVALID", "mount": "DIGEST_INVALID", "digest-algorithm": "DIGEST_INVALID", "from": "NAME_INVALID",
+	"n": "PAGINATION_NUMBER_INVALID", "last": "PAGINATION_NUMBER_INVALID", "artifactType": "UNSUPPORTED",
+}
+
+// once refuses a parameter that is there twice: two readers of the request, a
+// proxy with rules of its own and we, could each see another one.
+func once(query url.Values) error {
+	for name, values := range query {
+		if code, ours := parameters[name]; ours && len(values) > 1 {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "the query names %s %d times", name, len(values)).WithDetail(code)
+		}
+	}
+	return nil
 }
 
 // parseNamed parses what is inside a repository. The keyword is looked for from
@@ -169,6 +201,7 @@ func parseUploadStart(method string, req *request, query url.Values) (_ *request
 		req.algorithm = req.mount.Algorithm()
 		// A source that cannot exist is a source without the blob: the client
 		// gets a session, as for any other that it cannot mount from.
+		req.anywhere = query.Get("from") == ""
 		if from, err := gatehouse.ParseRepo(query.Get("from")); err == nil {
 			req.from = from
 		}

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,6 +107,44 @@ func TestEveryKindHasAHandler(t *testing.T) {
 	}
 }
 
+// specCodes are all that an answer of 4xx may name.
+var specCodes = []string{
+	"BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID",
+	"MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED", "DENIED", "UNSUPPORTED", "TOOMANYREQUESTS",
+}
+
+// Every error code of ours, with every detail that the source knows, is one of
+// the specification's where the client is at fault.
+func TestErrorCodesAreTheSpecs(t *testing.T) {
+	details := map[string]bool{"": true}
+	for _, dir := range []string{".", "../content", "../db", "../auth", "../.."} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?:WithDetail\(|notFound\(|Detail: +)"([A-Z_]+)"`).FindAllStringSubmatch(string(text), -1) {
+				details[m[1]] = true
+			}
+		}
+	}
+	if len(details) < 15 {
+		t.Fatalf("found only %d details in the source", len(details))
+	}
+	for detail := range details {
+		for _, code := range []gatehouse.Code{gatehouse.CodeNotFound, gatehouse.CodeInvalid, gatehouse.CodeDenied, gatehouse.CodeConflict, gatehouse.CodeTooLarge, gatehouse.CodeTooMany} {
+			status, said := registry.StatusOf(gatehouse.Errorf(code, "x").WithDetail(detail))
+			if status < 500 && !slices.Contains(specCodes, said) {
+				t.Errorf("%s with detail %q is %d %s", code, detail, status, said)
+			}
+		}
+	}
+}
+
 // FuzzParse: whatever comes, the parser answers with a request whose parts
 // follow the grammar, or with an error that has a status of the client's.
 func FuzzParse(f *testing.F) {
@@ -115,7 +157,7 @@ func FuzzParse(f *testing.F) {
 			return // no URL: net/http answers that
 		}
 		if err != nil {
-			if status, code := registry.StatusOf(err); status < 400 || status >= 500 || code == "" {
+			if status, code := registry.StatusOf(err); status < 400 || status >= 500 || !slices.Contains(specCodes, code) {
 				t.Errorf("%q %q: status %d %s (%v)", method, target, status, code, err)
 			}
 			return
@@ -139,6 +181,48 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				t.Errorf("%q %q: %s: %v", method, target, word, err)
 			}
+		}
+	})
+}
+
+// FuzzPaging: what the Link of a page says is what the next request asks for.
+func FuzzPaging(f *testing.F) {
+	for _, last := range []string{"v1", "", "a/b", "x&n=5", "%00", "a b", "\x00", "\u00e9", strings.Repeat("x", 256), "sha256:1", "a;b", "a+b>"} {
+		f.Add(last, 5, "application/vnd.x+json")
+		f.Add(last, -1, "")
+	}
+	f.Fuzz(func(t *testing.T, last string, n int, artifactType string) {
+		query := url.Values{}
+		if artifactType != "" {
+			query.Set("artifactType", artifactType)
+		}
+		target := registry.NextLink("/v2/a/tags/list", last, n, query)
+		if n == 0 {
+			if target != "" {
+				t.Fatalf("a page of none has the next one %q", target)
+			}
+			return
+		}
+		got, _, err := registry.Parse("GET", target)
+		want := "tags repo=a"
+		if n > 0 {
+			want += fmt.Sprint(" n=", min(n, registry.PageSizeMax))
+		}
+		if last != "" {
+			want += " last=" + last
+		}
+		if err != nil {
+			if _, code := registry.StatusOf(err); code != "UNSUPPORTED" {
+				t.Errorf("%q: %v", target, err)
+			}
+			for _, c := range []byte(last) {
+				if c < 0x20 || c > 0x7e || len(last) > registry.LastLengthMax {
+					return // no name that was ever listed
+				}
+			}
+		}
+		if err != nil || got != want {
+			t.Errorf("%q asks for %q (%v), want %q", target, got, err, want)
 		}
 	})
 }

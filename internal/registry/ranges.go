@@ -58,7 +58,7 @@ type byteRanges int
 const (
 	rangeIgnore        byteRanges = iota // none, unknown unit, malformed, too many: serve the whole
 	rangeServe                           // one part at least lies inside
-	rangeUnsatisfiable                   // well formed, and beyond the end
+	rangeUnsatisfiable                   // beyond the end, or its end before its beginning
 )
 
 // classifyRange judges a Range header (RFC 9110 section 14.1.1), so that only
@@ -75,11 +75,18 @@ func classifyRange(header string, size int64) byteRanges {
 			continue
 		}
 		first, last, ok := strings.Cut(spec, "-")
-		if !ok || !validRange(first, last) {
+		if !ok || spec == "-" || !digitsOnly(first) || !digitsOnly(last) {
 			return rangeIgnore
 		}
 		parts++
-		inside = inside || overlaps(first, last, size)
+		switch possible, overlaps := placeRange(first, last, size); {
+		case !possible:
+			// RFC 9110 section 14.2 leaves it to us; a client whose arithmetic
+			// went wrong is better told than sent the whole of a large layer.
+			return rangeUnsatisfiable
+		case overlaps:
+			inside = true
+		}
 	}
 	switch {
 	case parts == 0 || size == 0:
@@ -90,29 +97,25 @@ func classifyRange(header string, size int64) byteRanges {
 	return rangeServe
 }
 
-func validRange(first, last string) bool {
-	if first == "" {
-		_, err := parseOffset(last)
-		return err == nil
-	}
-	a, err := parseOffset(first)
-	if err != nil {
-		return false
-	}
-	if last == "" {
-		return true
-	}
-	b, err := parseOffset(last)
-	return err == nil && a <= b
+// digitsOnly reports whether s is a number that a position may be, or nothing.
+func digitsOnly(s string) bool {
+	_, err := parseOffset(s)
+	return s == "" || err == nil
 }
 
-func overlaps(first, last string, size int64) bool {
-	if first == "" {
-		n, _ := parseOffset(last)
-		return n > 0
+// placeRange says whether first-last names bytes of anything (RFC 9110 section
+// 14.1.1), and whether it names some of size. An empty first counts from the
+// end.
+func placeRange(first, last string, size int64) (possible, overlaps bool) {
+	a, errA := parseOffset(first)
+	b, errB := parseOffset(last)
+	switch {
+	case errA != nil:
+		return true, b > 0
+	case errB != nil:
+		return true, a < size
 	}
-	a, _ := parseOffset(first)
-	return a < size
+	return a <= b, a < size
 }
 
 // filterRange drops a Range header that cannot be served, and refuses one that
@@ -120,6 +123,10 @@ func overlaps(first, last string, size int64) bool {
 func filterRange(w http.ResponseWriter, r *http.Request, size int64) error {
 	header := r.Header.Get("Range")
 	if header == "" {
+		return nil
+	}
+	if len(r.Header.Values("Range")) > 1 { // no list: which of them is meant?
+		r.Header.Del("Range")
 		return nil
 	}
 	if r.Method == http.MethodHead { // RFC 9110 section 14.2: ranges are of GET
@@ -137,7 +144,7 @@ func filterRange(w http.ResponseWriter, r *http.Request, size int64) error {
 			break // preconditions come first; ServeContent answers
 		}
 		w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(size, 10))
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "the range lies beyond the end, at %d bytes", size).WithDetail("RANGE_INVALID")
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the range names none of the %d bytes that there are", size).WithDetail("RANGE_UNSATISFIABLE")
 	}
 	r.Header.Del("Range")
 	return nil

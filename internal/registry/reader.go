@@ -31,7 +31,10 @@ func (s *server) getBlob(c *call) error {
 		}
 		blob = &gatehouse.Blob{Descriptor: d, Body: &unread{size: d.Size}}
 	} else {
-		var err error
+		sent, err := s.redirectBlob(c)
+		if err != nil || sent {
+			return err
+		}
 		if blob, err = s.content.OpenBlob(c.ctx, c.repo, c.digest); err != nil {
 			return err
 		}
@@ -49,6 +52,26 @@ func (s *server) getBlob(c *call) error {
 	return nil
 }
 
+// redirectBlob sends the client to storage, where that gives addresses. The
+// client asks there with its Range header, and without our credentials. The
+// address works for some minutes, so that nobody may keep the answer.
+func (s *server) redirectBlob(c *call) (sent bool, err error) {
+	l, ok := s.content.(gatehouse.BlobLinker)
+	if !ok {
+		return false, nil
+	}
+	url, err := l.LinkBlob(c.ctx, c.repo, c.digest)
+	if err != nil || url == "" {
+		return false, err
+	}
+	h := c.header()
+	h.Set("Location", url)
+	h.Set("Docker-Content-Digest", string(c.digest))
+	h.Set("Cache-Control", "no-store")
+	c.w.empty(http.StatusTemporaryRedirect)
+	return true, nil
+}
+
 // getManifest serves end-3, GET and HEAD. The stored bytes are served as they
 // are, whatever the Accept header says: another form would have another digest,
 // and "not found" for what is there has cost users days elsewhere. The
@@ -61,9 +84,19 @@ func (s *server) getManifest(c *call) error {
 	} else {
 		m, err = s.content.Manifest(c.ctx, c.repo, c.digest)
 	}
+	// Clients that push ask first, and leave out what is there. Of an image that
+	// has been damaged nothing may be left out.
+	if c.r.Method == http.MethodHead && (gatehouse.CodeOf(err) == gatehouse.CodeDamaged || err == nil && m.Broken) {
+		return gatehouse.Errorf(gatehouse.CodeNotFound, "the manifest, or something that it needs, has been damaged").WithDetail("MANIFEST_UNKNOWN")
+	}
 	if err != nil {
 		return err
 	}
+	release, err := c.held.hold(int64(len(m.Body)))
+	if err != nil {
+		return err
+	}
+	defer release()
 	h := c.header()
 	h.Set("Content-Type", m.MediaType)
 	h.Set("Docker-Content-Digest", string(m.Digest))

@@ -31,6 +31,18 @@ type Options struct {
 	// its length where the client does not ask for less. Zero means 10,000,
 	// which is also the most; a list of that many tags has 1.3 MB at most.
 	PageSize int
+	// ClientRequestsMax is how many requests from one address (IPv4, or /64 of
+	// IPv6) are served at a time; more are answered with 429. Zero means 8,192:
+	// enough for a proxy that stands for a whole cluster.
+	ClientRequestsMax int
+	// HeldMax bounds the bytes of manifests and lists above 64 KiB that are in
+	// memory at a time while clients send or take them; more are answered with
+	// 429. Zero means 512 MiB.
+	HeldMax int64
+	// Observe is told of every request when it has been answered. kind is the
+	// endpoint ("manifest-get", …; "invalid" for what is none), bytesIn and
+	// bytesOut count bodies. It is called concurrently and must not block.
+	Observe func(kind string, status int, seconds float64, bytesIn, bytesOut int64)
 }
 
 // stallDefault makes a pushing client move 2 KiB/s and a pulling one 34 KiB/s.
@@ -42,12 +54,19 @@ type server struct {
 	log     *slog.Logger
 	stall   time.Duration
 	page    int
+	crowd   crowd
+	held    held
+	observe func(kind string, status int, seconds float64, bytesIn, bytesOut int64)
 }
 
 // New returns the handler of everything under /v2/. It is safe for concurrent
 // use.
 func New(opts Options) http.Handler {
-	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall, page: opts.PageSize}
+	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall, page: opts.PageSize,
+		crowd: crowd{max: opts.ClientRequestsMax}, observe: opts.Observe}
+	if s.held.max = opts.HeldMax; s.held.max <= 0 {
+		s.held.max = heldMax
+	}
 	if s.auth == nil {
 		s.auth = nobody{}
 	}
@@ -60,12 +79,16 @@ func New(opts Options) http.Handler {
 	if s.page <= 0 || s.page > pageSizeMax {
 		s.page = pageSizeMax
 	}
+	if s.crowd.max <= 0 {
+		s.crowd.max = clientRequestsMax
+	}
 	return s
 }
 
 // call is one request on its way through a handler.
 type call struct {
 	*request
+	held  *held
 	ctx   context.Context
 	w     *pacedWriter
 	r     *http.Request
@@ -104,32 +127,46 @@ var endpoints = [kindCount]endpoint{
 
 // ServeHTTP implements http.Handler.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
 	h := w.Header()
 	h.Set("Docker-Distribution-API-Version", "registry/2.0")
 	h.Set("X-Content-Type-Options", "nosniff") // the console may live on the same origin
 	out, body := pace(w, r, s.stall)
-	if err := s.serve(out, r, body); err != nil {
+	kind, err := s.serve(out, r, body)
+	if err != nil {
 		s.writeError(out, r, err)
 	}
 	out.finish() // not deferred: a panic must not flush a 200
+	if s.observe != nil {
+		if r.Method == http.MethodHead {
+			out.total = 0 // net/http took the body and dropped it
+		}
+		s.observe(kindNames[kind], out.status, time.Since(start).Seconds(), body.total, out.total)
+	}
 }
 
-func (s *server) serve(w *pacedWriter, r *http.Request, body *pacedBody) error {
+func (s *server) serve(w *pacedWriter, r *http.Request, body *pacedBody) (kind, error) {
+	client := clientOf(r)
+	if !s.crowd.enter(client) {
+		w.Header().Set("Connection", "close")
+		return kindNone, tooCrowded()
+	}
+	defer s.crowd.leave(client)
 	req, err := parse(r.Method, r.URL)
 	if err != nil {
-		return err
+		return kindNone, err
 	}
 	e := endpoints[req.kind]
 	if e.serve == nil {
-		return unknownEndpoint()
+		return kindNone, unknownEndpoint()
 	}
 	actor, err := s.auth.Authenticate(r)
 	if err != nil {
-		return s.challenge(w, r, err, e.action, req.repo)
+		return req.kind, s.challenge(w, r, err, e.action, req.repo)
 	}
-	c := &call{request: req, ctx: r.Context(), w: w, r: r, body: body, actor: actor}
+	c := &call{request: req, held: &s.held, ctx: r.Context(), w: w, r: r, body: body, actor: actor}
 	if err := s.allow(c, e.action, req.repo); err != nil {
-		return s.challenge(w, r, err, e.action, req.repo)
+		return req.kind, s.challenge(w, r, err, e.action, req.repo)
 	}
-	return e.serve(s, c)
+	return req.kind, e.serve(s, c)
 }

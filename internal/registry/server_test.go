@@ -11,7 +11,9 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/auth"
+	"github.com/gatehouse-dev/gatehouse/internal/blob"
 	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/mem"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/registry"
@@ -24,7 +26,6 @@ type house struct {
 	content gatehouse.Content
 	auth    *auth.Auth
 	server  *httptest.Server
-	dir     string
 }
 
 const (
@@ -34,25 +35,42 @@ const (
 
 // setup changes the parts before they are put together.
 type setup struct {
-	auth  auth.Options
-	stall time.Duration
-	page  int
-	wrap  func(gatehouse.Content) gatehouse.Content
+	auth     auth.Options
+	stall    time.Duration
+	page     int
+	content  content.Options
+	database func(t testing.TB) *db.DB     // SQLite by default
+	store    func(t testing.TB) blob.Store // a directory by default
+	wrap     func(gatehouse.Content) gatehouse.Content
 }
 
-func newHouse(t testing.TB, s setup) *house {
-	t.Helper()
-	dir := t.TempDir()
-	d, err := db.OpenSQLite(t.Context(), filepath.Join(dir, "meta.db"), db.Options{})
+func sqlite(t testing.TB) *db.DB {
+	d, err := db.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "meta.db"), db.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	store, err := disk.Open(dir)
+	return d
+}
+
+func directory(t testing.TB) blob.Store {
+	store, err := disk.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{content: content.New(d, store, content.Options{}), dir: dir}
+	return store
+}
+
+func newHouse(t testing.TB, s setup) *house {
+	t.Helper()
+	if s.database == nil {
+		s.database = sqlite
+	}
+	if s.store == nil {
+		s.store = directory
+	}
+	dir, d, store := t.TempDir(), s.database(t), s.store(t)
+	h := &house{content: content.New(d, store, s.content)}
 	s.auth.Cost = bcrypt.MinCost
 	h.auth = auth.New(d, s.auth)
 	if _, _, err := h.auth.EnsureAdmin(t.Context(), dir, adminPassword); err != nil {
@@ -90,6 +108,10 @@ func addReader(t testing.TB, d *db.DB) {
 // host is where clients find the registry.
 func (h *house) host() string { return h.server.Listener.Addr().String() }
 
+// Each line is one database and one store of blobs.
 func TestConformance(t *testing.T) {
-	registrytest.Run(t, newHouse(t, setup{}).Target)
+	t.Run("sqlite, directory", func(t *testing.T) { registrytest.Run(t, newHouse(t, setup{}).Target) })
+	t.Run("sqlite, memory", func(t *testing.T) {
+		registrytest.Run(t, newHouse(t, setup{store: func(testing.TB) blob.Store { return mem.New() }}).Target)
+	})
 }

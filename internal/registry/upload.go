@@ -45,22 +45,36 @@ func (s *server) uploadWhole(c *call) error {
 	return nil
 }
 
+// mountSourcesMax bounds the repositories that are looked at for a blob whose
+// place was not named.
+const mountSourcesMax = 64
+
 // mountBlob serves end-11. Whatever stands in the way, a right that is missing
 // above all, the answer is a session to upload into: a 401 or 403 here breaks
-// whole builds, and would tell what the actor may not know.
+// whole builds, and would tell what the actor may not know. Without ?from= any
+// repository that the actor may read will do (automatic content discovery).
 func (s *server) mountBlob(c *call) error {
-	if c.from == "" || !s.auth.Allow(c.ctx, c.actor, ActionPull, c.from) {
-		return s.startUpload(c)
+	sources := []gatehouse.Repo{c.from}
+	if c.anywhere {
+		var err error
+		if sources, err = s.content.BlobRepos(c.ctx, c.mount, mountSourcesMax); err != nil {
+			return err
+		}
 	}
-	d, err := s.content.MountBlob(c.lasting(), c.actor, c.repo, c.from, c.mount)
-	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-		return s.startUpload(c)
+	for _, from := range sources {
+		if from == "" || !s.auth.Allow(c.ctx, c.actor, ActionPull, from) {
+			continue
+		}
+		d, err := s.content.MountBlob(c.lasting(), c.actor, c.repo, from, c.mount)
+		switch {
+		case err == nil:
+			c.created(d)
+			return nil
+		case gatehouse.CodeOf(err) != gatehouse.CodeNotFound:
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	c.created(d)
-	return nil
+	return s.startUpload(c)
 }
 
 // uploadStatus serves end-13.
@@ -143,7 +157,7 @@ func (s *server) appendAndCommit(ctx context.Context, c *call, up gatehouse.Uplo
 // chunk returns where the body belongs and the body itself, which fails unless
 // it has the length that Content-Range promises.
 func (c *call) chunk(up gatehouse.Upload) (offset int64, body io.Reader, err error) {
-	header := strings.TrimSpace(c.r.Header.Get("Content-Range"))
+	header := strings.TrimSpace(strings.Join(c.r.Header.Values("Content-Range"), ", ")) // two of them are no range
 	if header == "" {
 		return -1, c.body, nil
 	}

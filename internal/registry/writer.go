@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -16,9 +17,18 @@ func (s *server) putManifest(c *call) error {
 		put.Tags = append([]string{c.tag}, c.tags...)
 	}
 	var err error
-	if put.MediaType, err = mediaType(c.r.Header.Get("Content-Type")); err != nil {
+	if put.MediaType, err = mediaType(c.r.Header.Values("Content-Type")); err != nil {
 		return err
 	}
+	size := c.r.ContentLength
+	if size < 0 || size > gatehouse.ManifestSizeMax { // not told, or refused before it is read
+		size = gatehouse.ManifestSizeMax
+	}
+	release, err := c.held.hold(size)
+	if err != nil {
+		return err
+	}
+	defer release()
 	if put.Body, err = c.manifestBody(); err != nil {
 		return err
 	}
@@ -61,12 +71,13 @@ func manifestTooLarge() *gatehouse.Error {
 
 // mediaType is the type of a Content-Type header without its parameters. A
 // request without one leaves the word to the manifest.
-func mediaType(header string) (string, error) {
+func mediaType(headers []string) (string, error) {
+	header := strings.Join(headers, ", ") // two of them are no media type
 	if header == "" {
 		return "", nil
 	}
 	t, _, err := mime.ParseMediaType(header)
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
+	if len(headers) > 1 || err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) {
 		return "", gatehouse.Errorf(gatehouse.CodeInvalid, "Content-Type %q is no media type", clip(header)).WithDetail("MANIFEST_INVALID")
 	}
 	return t, nil

@@ -93,3 +93,17 @@ func TestOtherSitesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryPathsAreNotCleaned: what the protocol has an error for is not
+// redirected to where it might have been meant.
+func TestRegistryPathsAreNotCleaned(t *testing.T) {
+	r := start(t, t.TempDir(), nil)
+	for path, want := range map[string]int{
+		"/v2": 200, "/v2/": 200, "/v2//a/tags/list": 400, "/v2/a/../b/tags/list": 400, "/v2/a/./b/manifests/x": 400, "/v2/../v2/": 404,
+	} {
+		status, answer := r.call("GET", path, "")
+		if status != want || want >= 400 && !strings.Contains(answer, `"errors":[{"code":`) {
+			t.Errorf("%s: %d %.200s, want %d in the words of the protocol", path, status, answer, want)
+		}
+	}
+}

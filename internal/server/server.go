@@ -109,7 +109,7 @@ func (s *Server) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.advisories, err = pipeline.OpenAdvisories(s.db, filepath.Join(dir, "advisories")); err != nil {
+	if s.advisories, err = pipeline.OpenAdvisories(s.db, store, filepath.Join(dir, "advisories")); err != nil {
 		return err
 	}
 	s.stop = append(s.stop, s.advisories.Close)
@@ -223,6 +223,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.decider.keep(ctx) })
 	g.Go(func() error { return s.housekeeping(ctx) })
 	g.Go(func() error { return s.content.RunGC(ctx) })
+	g.Go(func() error { return s.content.RunScrub(ctx, s.scrubOptions()) })
 	s.ready.Store(true)
 	if s.cfg.ReadyFile != "" {
 		if err := writeReady(s.cfg.ReadyFile, s.URL()); err != nil {
@@ -240,6 +241,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) serve(ctx context.Context, g *errgroup.Group, l net.Listener, h http.Handler) {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
+		ConnState:   (&crowd{max: connectionsMax}).state,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
@@ -263,9 +265,9 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, l net.Listener, h
 
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v2/", registry.New(registry.Options{Content: s.content, Auth: s.auth, Log: s.log}))
 	mux.Handle("/api/", api.New(api.Options{
-		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider), Log: s.log,
+		Access: s.auth, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
+		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content},
 	}))
 	mux.HandleFunc("GET /healthz", s.health)
@@ -273,7 +275,19 @@ func (s *Server) mainHandler() http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "Gatehouse\n\nregistry  /v2/\nAPI       /api/v1/\nhealth    /healthz /readyz\n")
 	})
-	return mux
+	return protocolFirst(registry.New(registry.Options{Content: s.content, Auth: s.auth, Log: s.log}), mux)
+}
+
+// protocolFirst hands /v2 to the registry before mux sees it: mux would send a
+// path like /v2/a//b on to another one, where the protocol has an error code.
+func protocolFirst(reg, mux http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+			reg.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }

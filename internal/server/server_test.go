@@ -389,6 +389,10 @@ func TestTLSAndAdmissionNames(t *testing.T) {
 		c.TLSCert, c.TLSKey = filepath.Join(dir, "keys", "admission-tls.crt"), filepath.Join(dir, "keys", "admission-tls.key")
 		c.AdmissionNames = []string{"other.svc"}
 	})
+	if !strings.HasPrefix(r.url, "https://") {
+		t.Errorf("the registry with a certificate is at %s", r.url)
+	}
+	r.must("GET", "/v2/", "")
 }
 
 func TestPortInUse(t *testing.T) {

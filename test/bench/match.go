@@ -57,12 +57,16 @@ func oneAdvisory(ctx context.Context, b *bench, images, packages int, limit time
 		return nil, err
 	}
 	fmt.Fprintf(b.log, "    filled %d images in %.0f s\n", images, time.Since(start).Seconds())
-	adv, err := pipeline.OpenAdvisories(d, filepath.Join(dir, "advisories"))
+	store, err := disk.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	adv, err := pipeline.OpenAdvisories(d, store, filepath.Join(dir, "advisories"))
 	if err != nil {
 		return nil, err
 	}
 	defer adv.Close()
-	stop, err := workers(ctx, d, adv, dir)
+	stop, err := workers(ctx, d, adv, store)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +98,7 @@ func oneAdvisory(ctx context.Context, b *bench, images, packages int, limit time
 	}}, nil
 }
 
-func workers(ctx context.Context, d *db.DB, adv *pipeline.Advisories, dir string) (stop func(), err error) {
-	store, err := disk.Open(dir)
-	if err != nil {
-		return nil, err
-	}
+func workers(ctx context.Context, d *db.DB, adv *pipeline.Advisories, store *disk.Store) (stop func(), err error) {
 	p := pipeline.New(pipeline.Options{
 		DB: d, Content: content.New(d, store, content.Options{}), Advisories: adv, Extractors: index.Extractors(),
 		Log: slog.New(slog.DiscardHandler),

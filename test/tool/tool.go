@@ -43,6 +43,8 @@ func Tools() []Tool {
 			Package: "github.com/google/go-containerregistry/cmd/crane", Stages: []string{"test", "e2e"}},
 		{Name: "regctl", Dir: "regctl", Module: "github.com/regclient/regclient",
 			Package: "github.com/regclient/regclient/cmd/regctl", Stages: []string{"test", "e2e"}},
+		{Name: "versitygw", Dir: "versitygw", Module: "github.com/versity/versitygw",
+			Package: "github.com/versity/versitygw/cmd/versitygw", Stages: []string{"test", "e2e"}},
 		{Name: "etcd", Dir: "etcd", Module: "go.etcd.io/etcd/server/v3",
 			Package: "go.etcd.io/etcd/server/v3", Stages: []string{"e2e"}},
 		{Name: "cosign", Dir: "cosign", Module: "github.com/sigstore/cosign/v3",

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -201,19 +202,20 @@ func (s *Store) Delete(ctx context.Context, keys ...string) (err error) {
 	return nil
 }
 
-// List implements [blob.Store]. It reads the folders of the whole store.
+// List implements [blob.Store]. It reads the folders that the page lies in.
 func (s *Store) List(ctx context.Context, after string, n int) (_ []blob.Object, err error) {
 	defer func() { err = blob.Unavailable(err) }()
 	found := map[string]blob.Object{}
 	// Uploads first: one that is published meanwhile is seen twice, not never.
-	if err := scan(filepath.Join(s.dir, "uploads"), found, false, func(name string) string { return name[:min(2, len(name))] + "/" + name[min(2, len(name)):] }); err != nil {
+	if _, err := scan(filepath.Join(s.dir, "uploads"), found, false, after, n, func(name string) string { return name[:min(2, len(name))] + "/" + name[min(2, len(name)):] }); err != nil {
 		return nil, err
 	}
 	folders, err := os.ReadDir(filepath.Join(s.dir, "blobs"))
 	if err != nil {
 		return nil, err
 	}
-	for _, folder := range folders {
+	for published := 0; len(folders) > 0 && published < n; folders = folders[1:] {
+		folder := folders[0]
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -221,41 +223,42 @@ func (s *Store) List(ctx context.Context, after string, n int) (_ []blob.Object,
 		if !folder.IsDir() || folder.Name() < after[:min(2, len(after))] {
 			continue
 		}
-		err := scan(filepath.Join(s.dir, "blobs", folder.Name()), found, true, func(name string) string { return folder.Name() + "/" + name })
+		more, err := scan(filepath.Join(s.dir, "blobs", folder.Name()), found, true, after, n, func(name string) string { return folder.Name() + "/" + name })
 		if err != nil {
 			return nil, err
 		}
+		published += more
 	}
-	var out []blob.Object
-	for key, o := range found {
-		if key > after {
-			out = append(out, o)
-		}
-	}
-	slices.SortFunc(out, func(a, b blob.Object) int { return strings.Compare(a.Key, b.Key) })
+	out := slices.SortedFunc(maps.Values(found), func(a, b blob.Object) int { return strings.Compare(a.Key, b.Key) })
 	return out[:min(max(n, 0), len(out))], nil
 }
 
-func scan(dir string, found map[string]blob.Object, published bool, key func(name string) string) error {
+// scan adds the first n objects after the given key that lie in dir, whose order
+// is that of their keys, and returns how many there were.
+func scan(dir string, found map[string]blob.Object, published bool, after string, n int, key func(name string) string) (count int, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, e := range entries {
 		k := key(e.Name())
-		if blob.CheckKeys(k) != nil || !e.Type().IsRegular() {
-			continue // lost+found and the like
+		if k <= after || blob.CheckKeys(k) != nil || !e.Type().IsRegular() {
+			continue // an earlier page's; lost+found and the like
+		}
+		if count >= n {
+			break
 		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // gone since
 		}
 		if err != nil {
-			return err
+			return count, err
 		}
 		found[k] = blob.Object{Key: k, Size: info.Size(), Published: published, ChangedAt: info.ModTime()}
+		count++
 	}
-	return nil
+	return count, nil
 }
 
 // writer is one sitting. It holds the lock of its file until it is closed.

@@ -3,6 +3,7 @@ package contenttest
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -14,7 +15,9 @@ var listTests = []test{
 	{"repositories by pages in byte order", listRepos},
 	{"referrers", listReferrers},
 	{"referrers by pages", listReferrerPages},
-	{"a fallback tag is an index like any other", listFallback},
+	{"a fallback tag tells of referrers", listFallback},
+	{"a fallback tag of a sha512 subject", listFallbackSHA512},
+	{"the repositories of a blob", listBlobRepos},
 }
 
 // pages collects a list in pages of n.
@@ -149,19 +152,85 @@ func listReferrerPages(s *Suite) {
 }
 
 // listFallback pushes what a client does that does not trust the registry to
-// keep the list of referrers (distribution-spec, referrers tag schema).
+// keep the list of referrers, or what a tool does that moves images from a
+// registry that did not (distribution-spec, "Referrers Tag Schema").
 func listFallback(s *Suite) {
 	subject := s.Push("a/b", app, "v1")
 	sig := Image{Config: "{}", ArtifactType: sigType, Subject: &subject}
-	d := s.Push("a/b", sig)
-	tag := subject.Digest.Algorithm() + "-" + subject.Digest.Hex()
-	body := IndexBody(OCIIndex, d)
+	named := s.Push("a/b", sig)
+	loose := s.Push("a/b", Image{Config: "{}", ConfigType: sbomType}) // names no subject
+	other := s.Push("a/b", Image{Config: "{}", ConfigType: sbomType, Annotations: map[string]string{"n": "2"}})
+	tag := subject.Digest.FallbackTag()
+	want := func(when string, artifactType string, want ...gatehouse.Descriptor) {
+		s.Helper()
+		for n := 1; n <= len(want)+1; n++ {
+			list := pages(s, n, func(d gatehouse.Descriptor) string { return string(d.Digest) }, func(after string, n int) ([]gatehouse.Descriptor, error) {
+				return s.C.Referrers(s.Context(), "a/b", subject.Digest, artifactType, gatehouse.Digest(after), n)
+			})
+			var got, digests []gatehouse.Digest
+			for _, d := range list {
+				got = append(got, d.Digest)
+			}
+			for _, d := range want {
+				digests = append(digests, d.Digest)
+			}
+			if diff := cmp.Diff(digests, got); diff != "" {
+				s.Errorf("referrers %s in pages of %d (-want +got):\n%s", when, n, diff)
+			}
+		}
+	}
+	want("before the tag", "", named)
+	// Each once, however often it is told of, and never the subject itself.
+	body := IndexBody(OCIIndex, loose, named, subject, loose)
 	m, err := s.Put("a/b", OCIIndex, body, tag)
 	s.must(err)
 	s.WantManifest("a/b", tag, m.Descriptor, body)
-	got, err := s.C.Referrers(s.Context(), "a/b", subject.Digest, "", "", 10)
+	want("told by the tag", "", named, loose)
+	want("of one type", sbomType, loose)
+	_, err = s.Put("a/b", OCIIndex, IndexBody(OCIIndex, other), tag)
 	s.must(err)
-	if len(got) != 1 || got[0].Digest != d.Digest {
-		s.Errorf("referrers beside a fallback tag: %v", got)
+	want("when the tag has moved", "", named, other)
+	_, err = s.Put("a/c", OCIIndex, IndexBody(OCIIndex), tag)
+	s.must(err)
+	want("when it moved in another repository", "", named, other)
+	s.must(s.C.DeleteTag(s.Context(), Pusher, "a/b", tag))
+	want("when the tag has gone", "", named)
+	// An image under the tag tells of nothing.
+	s.Push("a/b", app, tag)
+	want("when the tag names an image", "", named)
+}
+
+// listFallbackSHA512: tags have no room for a whole sha512 (distribution-spec:
+// the first 64 digits).
+func listFallbackSHA512(s *Suite) {
+	subject := gatehouse.Digest("sha512:" + strings.Repeat("0123456789abcdef", 8))
+	sbom := s.Push("a/b", Image{Config: "{}", ConfigType: sbomType})
+	_, err := s.Put("a/b", OCIIndex, IndexBody(OCIIndex, sbom), "sha512-"+strings.Repeat("0123456789abcdef", 4))
+	s.must(err)
+	got, err := s.C.Referrers(s.Context(), "a/b", subject, "", "", 10)
+	s.must(err)
+	if len(got) != 1 || got[0].Digest != sbom.Digest {
+		s.Errorf("referrers of a sha512 subject by its fallback tag: %v", got)
 	}
+}
+
+func listBlobRepos(s *Suite) {
+	d := s.PushBlob("a/b", "shared")
+	s.PushBlob("a/c", "shared")
+	s.PushBlob("a/d", "alone")
+	for n, want := range []int{0, 1, 2, 2} {
+		got, err := s.C.BlobRepos(s.Context(), d.Digest, n)
+		s.must(err)
+		slices.Sort(got)
+		if len(got) != want || len(got) == 2 && (got[0] != "a/b" || got[1] != "a/c") {
+			s.Errorf("at most %d repositories of a blob in two: %v", n, got)
+		}
+	}
+	got, err := s.C.BlobRepos(s.Context(), gatehouse.DigestOf([]byte("never")), 10)
+	s.must(err)
+	if len(got) != 0 {
+		s.Errorf("repositories of an unknown blob: %v", got)
+	}
+	_, err = s.C.BlobRepos(s.Context(), "sha256:1", 10)
+	s.WantError(err, gatehouse.CodeInvalid, "DIGEST_INVALID")
 }

@@ -16,7 +16,7 @@ CREATE TABLE blob (
   id          {{id}},
   digest      {{bytes}} NOT NULL UNIQUE,
   size        BIGINT    NOT NULL,
-  storage_key TEXT      NOT NULL DEFAULT '',
+  storage_key {{name}}  NOT NULL DEFAULT '',
   inline      {{bytes}},
   state       SMALLINT  NOT NULL DEFAULT 0,
   created_at  BIGINT    NOT NULL
@@ -103,7 +103,7 @@ CREATE TABLE upload (
   size          BIGINT    NOT NULL DEFAULT 0,
   head          {{bytes}},
   hash_state    {{bytes}},
-  storage_key   TEXT      NOT NULL DEFAULT '',
+  storage_key   {{name}}  NOT NULL DEFAULT '',
   storage_state {{bytes}},
   state         SMALLINT  NOT NULL DEFAULT 0,
   actor         TEXT      NOT NULL,

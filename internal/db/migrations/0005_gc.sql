@@ -26,6 +26,7 @@ CREATE TABLE doomed (
   due_at      BIGINT    NOT NULL
 );
 CREATE INDEX doomed_due ON doomed (due_at);
+CREATE INDEX doomed_by_digest ON doomed (digest);
 
 -- A manifest that nobody may delete until the hold is released.
 CREATE TABLE hold (

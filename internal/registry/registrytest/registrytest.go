@@ -46,7 +46,8 @@ type Target struct {
 	Passwords map[string]string // by user: "admin" may do everything, "reader" may read
 }
 
-// Run puts target under all scripts.
+// Run puts target under all scripts and all lifecycles. For another database or
+// another store of blobs that is one line: Run(t, target of it).
 func Run(t *testing.T, target Target) {
 	names, err := fs.Glob(scripts, "testdata/*.txt")
 	if err != nil || len(names) == 0 {
@@ -61,6 +62,7 @@ func Run(t *testing.T, target Target) {
 			RunScript(t, target, name, string(text))
 		})
 	}
+	t.Run("lifecycle", func(t *testing.T) { runLifecycles(t, target) })
 }
 
 // RunScript runs the cases of one script.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -316,6 +317,12 @@ func (s *state) expectJSON(text string) {
 	}
 }
 
+// specCodes are those of the distribution-spec, "Error Codes".
+var specCodes = []string{
+	"BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID",
+	"MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED", "DENIED", "UNSUPPORTED", "TOOMANYREQUESTS",
+}
+
 // expectError wants the spec's error document: JSON, a code, a message that says
 // something.
 func (s *state) expectError(code string) {
@@ -332,6 +339,9 @@ func (s *state) expectError(code string) {
 	}
 	if err := json.Unmarshal(s.body, &doc); err != nil || len(doc.Errors) == 0 {
 		s.fatalf("no error document (%v): %s", err, clip(s.body))
+	}
+	if !slices.Contains(specCodes, doc.Errors[0].Code) {
+		s.errorf("error code %s is none of the specification", doc.Errors[0].Code)
 	}
 	if doc.Errors[0].Code != code {
 		s.errorf("error code %s (%s), want %s", doc.Errors[0].Code, doc.Errors[0].Message, code)
