@@ -50,6 +50,7 @@ type Content struct {
 	store   blob.Store
 	opts    Options
 	buffers sync.Pool // of *[copyBufferSize]byte
+	hot     hotBlobs
 
 	scrubbed scrubCounts
 }

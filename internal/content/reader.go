@@ -30,10 +30,10 @@ func (c *Content) StatBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 	return describe(digest, b.Size), nil
 }
 
-// OpenBlob implements [gatehouse.ContentReader]: one query and, unless the blob
-// is inline, one open. CodeDamaged: the bytes are missing or are not those that
-// were pushed; they are not handed out, and a push of the same digest replaces
-// them.
+// OpenBlob implements [gatehouse.ContentReader]: one query at most and, unless
+// the blob is inline, one open. CodeDamaged: the bytes are missing or are not
+// those that were pushed; they are not handed out, and a push of the same digest
+// replaces them.
 func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Blob, error) {
 	b, err := c.repoBlob(ctx, repo, digest)
 	if err != nil {
@@ -124,10 +124,17 @@ func (c *Content) repoBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 	if _, err := gatehouse.ParseDigest(string(digest)); err != nil {
 		return db.Blob{}, err
 	}
+	epoch, exact := c.db.Epoch()
+	if b, ok := c.hot.get(epoch, repo, digest); ok && exact {
+		return b, nil
+	}
 	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
 		b, err = tx.RepoBlob(ctx, repo, digest)
 		return err
 	})
+	if err == nil && exact {
+		c.hot.put(epoch, repo, b)
+	}
 	return b, err
 }
 

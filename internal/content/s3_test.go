@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/content/contenttest"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
 
 func openS3(t *testing.T, b *s3test.Bucket, url string) *s3.Store {
@@ -39,6 +40,7 @@ func TestS3Faults(t *testing.T) {
 		s3test.PutObject, s3test.PutTail, s3test.Create, s3test.CopyPart, s3test.Complete, s3test.Get, s3test.Head,
 		s3test.ListUploads, s3test.ListObjects, s3test.DeleteMany,
 	}
+	tool.Need(t, "versitygw")
 	var failed atomic.Int64
 	t.Run("a push", func(t *testing.T) { // ends when all its parallel cases have
 		s3FaultTable(t, ops, &failed)

@@ -163,6 +163,7 @@ func TestCost(t *testing.T) {
 		{"pull by digest", 1, 0, func() error { _, err := c.Manifest(ctx, "a/b", m.Digest); return err }},
 		{"stat of a blob", 1, 0, func() error { _, err := c.StatBlob(ctx, "a/b", gatehouse.DigestOf([]byte(big))); return err }},
 		{"a blob in storage", 1, 1, read(big)},
+		{"the same blob, while nothing is written", 0, 1, read(big)},
 		{"a blob in its row", 1, 0, read("small")},
 		{"a page of tags", 1, 0, func() error { _, err := c.Tags(ctx, "a/b", "", 100); return err }},
 		{"referrers", 1, 0, func() error { _, err := c.Referrers(ctx, "a/b", m.Digest, "", "", 100); return err }},
@@ -181,6 +182,26 @@ func TestCost(t *testing.T) {
 		if got := store.Calls(mem.OpList) - lists; got != 0 {
 			t.Errorf("%s lists storage", test.name)
 		}
+	}
+}
+
+// TestHotBlobs: what is remembered of a blob does not outlive the next change,
+// and belongs to its repository.
+func TestHotBlobs(t *testing.T) {
+	s := &contenttest.Suite{T: t, C: content.New(openDB(t, db.Options{}), mem.New(), content.Options{})}
+	big := strings.Repeat("x", content.InlineMax+1)
+	d := s.PushBlob("a/b", big)
+	for range 2 {
+		s.WantBlob("a/b", d, big)
+	}
+	if _, err := s.C.OpenBlob(t.Context(), "c/d", d.Digest); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+		t.Errorf("through another repository: %v", err)
+	}
+	if err := s.C.DeleteBlob(t.Context(), gatehouse.System("test"), "a/b", d.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.C.OpenBlob(t.Context(), "a/b", d.Digest); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+		t.Errorf("after it was deleted: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -95,8 +96,7 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 	if u.row.HashState != nil {
 		return u.row.Size, u.appendStored(ctx, nil, r)
 	}
-	head, readErr := io.ReadAll(io.LimitReader(r, InlineMax+1-u.row.Size))
-	head = append(u.row.Head[:len(u.row.Head):len(u.row.Head)], head...)
+	head, readErr := u.head(r)
 	if len(head) <= InlineMax {
 		err := u.appendHead(ctx, head)
 		if err == nil && readErr != nil {
@@ -110,6 +110,23 @@ func (u *upload) Append(ctx context.Context, offset int64, r io.Reader) (int64, 
 	}
 	err := u.appendStored(ctx, head, r)
 	return u.row.Size, err
+}
+
+// head returns the bytes so far with what r yields, one byte more than are kept
+// in the row at most.
+func (u *upload) head(r io.Reader) (head []byte, err error) {
+	buf := u.c.buffers.Get().(*[copyBufferSize]byte)
+	defer u.c.buffers.Put(buf)
+	part, n := buf[:InlineMax+1-u.row.Size], 0
+	for n < len(part) && err == nil { // io.ReadFull would hide a body that was cut off
+		var more int
+		more, err = r.Read(part[n:])
+		n += more
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return slices.Concat(u.row.Head, part[:n]), err
 }
 
 // failed is a reader that has failed.
@@ -209,15 +226,23 @@ func (u *upload) appendStored(ctx context.Context, head []byte, r io.Reader) err
 func (u *upload) copy(ctx context.Context, w io.Writer, size int64, head []byte, r io.Reader) (_ int64, readErr, err error) {
 	buf := u.c.buffers.Get().(*[copyBufferSize]byte)
 	defer u.c.buffers.Put(buf)
-	part := head
+	n := copy(buf[:], head)
 	for {
-		if size+int64(len(part)) > u.c.opts.UploadSizeMax {
+		// Whole buffers at round offsets: what a socket yields at a time would
+		// cut the file, and so the page cache, into small odd pieces.
+		limit := int(copyBufferSize - size%copyBufferSize)
+		for n < limit && readErr == nil && ctx.Err() == nil {
+			var more int
+			more, readErr = r.Read(buf[n:limit])
+			n += more
+		}
+		if size+int64(n) > u.c.opts.UploadSizeMax {
 			return size, nil, u.tooLarge()
 		}
-		if _, err := w.Write(part); err != nil {
+		if _, err := w.Write(buf[:n]); err != nil {
 			return size, nil, err
 		}
-		size += int64(len(part))
+		size, n = size+int64(n), 0
 		switch {
 		case errors.Is(readErr, io.EOF):
 			return size, nil, nil
@@ -229,9 +254,6 @@ func (u *upload) copy(ctx context.Context, w io.Writer, size int64, head []byte,
 			}
 			return size, ctx.Err(), nil
 		}
-		var n int
-		n, readErr = r.Read(buf[:])
-		part = buf[:n]
 	}
 }
 

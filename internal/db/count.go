@@ -8,12 +8,14 @@ import (
 
 // Recount brings all sums up to date after [Tx.ReplaceFindings] and tells how
 // many images changed. Work follows package -> set -> layer -> image, each step
-// one statement over exactly what is affected.
+// one statement over exactly what is affected: it begins at the work list, and
+// goes on by index. CROSS JOIN binds SQLite, which has no statistics and would
+// rather read whole tables, to the order that is written.
 func (t *Tx) Recount(ctx context.Context, generation int64) (images int64, err error) {
 	steps := []string{
 		`INSERT INTO rematch_set (set_id, os_space) SELECT DISTINCT c.set_id, c.os_space FROM rematch_package r
-			JOIN set_package sp ON sp.package_id = r.package_id
-			JOIN set_count c ON c.set_id = sp.set_id AND c.os_space = r.os_space`,
+			CROSS JOIN set_package sp CROSS JOIN set_count c
+			WHERE sp.package_id = r.package_id AND c.set_id = sp.set_id AND c.os_space = r.os_space`,
 		`UPDATE set_count SET ` + assign("n") + ` FROM (SELECT rs.set_id, rs.os_space, ` + countFindings + `
 			FROM rematch_set rs
 			LEFT JOIN set_package sp ON sp.set_id = rs.set_id
@@ -21,14 +23,14 @@ func (t *Tx) Recount(ctx context.Context, generation int64) (images int64, err e
 			GROUP BY rs.set_id, rs.os_space) n
 			WHERE set_count.set_id = n.set_id AND set_count.os_space = n.os_space`,
 		`INSERT INTO rematch_layer (layer_id, os_space) SELECT DISTINCT lc.layer_id, lc.os_space FROM rematch_set rs
-			JOIN layer_set ls ON ls.set_id = rs.set_id
-			JOIN layer_count lc ON lc.layer_id = ls.layer_id AND (rs.os_space = '' OR rs.os_space = lc.os_space)
-			WHERE true ON CONFLICT DO NOTHING`,
+			CROSS JOIN layer_set ls CROSS JOIN layer_count lc
+			WHERE ls.set_id = rs.set_id AND lc.layer_id = ls.layer_id AND (rs.os_space = '' OR rs.os_space = lc.os_space)
+			ON CONFLICT DO NOTHING`,
 		updateLayers,
 		`INSERT INTO rematch_image (image_id) SELECT DISTINCT i.id FROM rematch_layer rl
-			JOIN image_layer il ON il.layer_id = rl.layer_id
-			JOIN image i ON i.id = il.image_id AND i.os_space = rl.os_space
-			WHERE true ON CONFLICT DO NOTHING`,
+			CROSS JOIN image_layer il CROSS JOIN image i
+			WHERE il.layer_id = rl.layer_id AND i.id = il.image_id AND i.os_space = rl.os_space
+			ON CONFLICT DO NOTHING`,
 	}
 	for _, q := range steps {
 		if _, err := t.tx.ExecContext(ctx, q); err != nil {
@@ -73,20 +75,7 @@ func (t *Tx) CountImage(ctx context.Context, image int64, osSpace string, genera
 }
 
 func (t *Tx) recountImages(ctx context.Context, generation int64) (int64, error) {
-	res, err := t.tx.ExecContext(ctx, `UPDATE image SET generation = $1, matched_at = $2, `+assign("n")+` FROM (
-		SELECT r.image_id, `+difference("a", "h")+` FROM rematch_image r
-		LEFT JOIN (SELECT il.image_id, `+sums("lc")+` FROM rematch_image r1
-			JOIN image i ON i.id = r1.image_id
-			JOIN image_layer il ON il.image_id = i.id
-			JOIN layer_count lc ON lc.layer_id = il.layer_id AND lc.os_space = i.os_space
-			GROUP BY il.image_id) a ON a.image_id = r.image_id
-		LEFT JOIN (SELECT ih.image_id, `+sums("c")+` FROM rematch_image r2
-			JOIN image i ON i.id = r2.image_id
-			JOIN image_hidden ih ON ih.image_id = i.id
-			JOIN package_set s ON s.id = ih.set_id
-			JOIN set_count c ON c.set_id = ih.set_id AND c.os_space = CASE WHEN s.os = 1 THEN i.os_space ELSE '' END
-			GROUP BY ih.image_id) h ON h.image_id = r.image_id
-		) n WHERE image.id = n.image_id`, generation, micros(t.now))
+	res, err := t.tx.ExecContext(ctx, updateImages, generation, micros(t.now))
 	if err != nil {
 		return 0, unavailable(err)
 	}
@@ -116,10 +105,24 @@ var (
 
 	updateLayers = `UPDATE layer_count SET ` + assign("n") + ` FROM (SELECT rl.layer_id, rl.os_space, ` + sums("c") + `
 		FROM rematch_layer rl
-		LEFT JOIN (layer_set ls JOIN package_set s ON s.id = ls.set_id JOIN set_count c ON c.set_id = ls.set_id)
-			ON ls.layer_id = rl.layer_id AND c.os_space = CASE WHEN s.os = 1 THEN rl.os_space ELSE '' END
+		LEFT JOIN layer_set ls ON ls.layer_id = rl.layer_id
+		LEFT JOIN package_set s ON s.id = ls.set_id
+		LEFT JOIN set_count c ON c.set_id = ls.set_id AND c.os_space = CASE WHEN s.os = 1 THEN rl.os_space ELSE '' END
 		GROUP BY rl.layer_id, rl.os_space) n
 		WHERE layer_count.layer_id = n.layer_id AND layer_count.os_space = n.os_space`
+
+	updateImages = `UPDATE image SET generation = $1, matched_at = $2, ` + assign("n") + ` FROM (
+		SELECT r.image_id, ` + difference("a", "h") + ` FROM rematch_image r
+		LEFT JOIN (SELECT r1.image_id, ` + sums("lc") + ` FROM rematch_image r1
+			CROSS JOIN image i CROSS JOIN image_layer il CROSS JOIN layer_count lc
+			WHERE i.id = r1.image_id AND il.image_id = i.id AND lc.layer_id = il.layer_id AND lc.os_space = i.os_space
+			GROUP BY r1.image_id) a ON a.image_id = r.image_id
+		LEFT JOIN (SELECT r2.image_id, ` + sums("c") + ` FROM rematch_image r2
+			CROSS JOIN image i CROSS JOIN image_hidden ih CROSS JOIN package_set s CROSS JOIN set_count c
+			WHERE i.id = r2.image_id AND ih.image_id = i.id AND s.id = ih.set_id AND c.set_id = ih.set_id
+			AND c.os_space = CASE WHEN s.os = 1 THEN i.os_space ELSE '' END
+			GROUP BY r2.image_id) h ON h.image_id = r.image_id
+		) n WHERE image.id = n.image_id AND image.id IN (SELECT image_id FROM rematch_image)`
 )
 
 func assign(from string) string { return eachCount("# = " + from + ".#") }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -236,5 +238,35 @@ func TestCountsAddUp(t *testing.T) {
 				t.Fatal("no image was ever pushed")
 			}
 		})
+	}
+}
+
+// TestCountsFollowTheWorkList: what one image costs does not depend on how many
+// there are. Only the work list, and what was made of it, is read from end to
+// end.
+func TestCountsFollowTheWorkList(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	plans, err := db.Plans(t.Context(), d, func(tx *db.Tx) {
+		if err := tx.CountImage(t.Context(), 1, "debian:12", 1); err != nil {
+			t.Error(err)
+		}
+		if _, err := tx.Recount(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plans) < 9 {
+		t.Fatalf("only %d statements were planned", len(plans))
+	}
+	list := regexp.MustCompile(`^SCAN (r|r1|r2|rl|rs|n|x|a|h|rematch_[a-z]+|CONSTANT ROW)\b`)
+	for query, plan := range plans {
+		for _, step := range plan {
+			if strings.HasPrefix(step, "SCAN") && !list.MatchString(step) || strings.HasPrefix(step, "SEARCH") && strings.Contains(step, "AUTOMATIC") && !regexp.MustCompile(`^SEARCH [ah] `).MatchString(step) {
+				t.Errorf("%s\n  %s", query, strings.Join(plan, "\n  "))
+				break
+			}
+		}
 	}
 }

@@ -65,6 +65,7 @@ type DB struct {
 	jobs    signal // commits that made work
 
 	statements atomic.Int64
+	epoch      atomic.Int64 // commits so far
 }
 
 // Options tune a [DB]. The zero value is right.
@@ -128,6 +129,13 @@ func (d *DB) pool(dsn string, size int) (*sql.DB, error) {
 // Statements counts the statements run so far, for metrics and for tests that
 // hold a path to its number of queries.
 func (d *DB) Statements() int64 { return d.statements.Load() }
+
+// Epoch names the state of all rows: as long as it stays the same, what was read
+// after it was asked for is still true. ok is false where other processes may
+// write as well, so that there is no telling.
+func (d *DB) Epoch() (epoch int64, ok bool) {
+	return d.epoch.Load(), d.dialect.name == sqliteDialect.name
+}
 
 // Close waits for running statements and closes the database.
 func (d *DB) Close() error { return errors.Join(d.read.Close(), d.write.Close()) }
@@ -194,6 +202,7 @@ func (d *DB) Write(ctx context.Context, f func(*Tx) error) error {
 	err = f(t)
 	if err == nil {
 		err = unavailable(tx.Commit())
+		d.epoch.Add(1) // whatever came of it
 	}
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		return ctx.Err() // which undid the transaction
@@ -221,7 +230,12 @@ func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
 // Get runs f without a transaction round it, which is enough, and saves two
 // round trips, where f makes one reading statement: one statement sees one
 // moment anyway.
-func (d *DB) Get(ctx context.Context, f func(*Tx) error) error { return f(d.tx(d.read)) }
+func (d *DB) Get(ctx context.Context, f func(*Tx) error) error {
+	if d.dialect.name == sqliteDialect.name {
+		return f(d.tx(point{d.read}))
+	}
+	return f(d.tx(d.read))
+}
 
 // micros and fromMicros store times.
 func micros(t time.Time) int64 {

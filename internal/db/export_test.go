@@ -61,7 +61,13 @@ func (p *planner) QueryRowContext(ctx context.Context, query string, args ...any
 	return p.DB.QueryRowContext(ctx, query, args...)
 }
 
-// Plans returns the plans of the queries that f makes.
+// ExecContext plans a statement and does not run it.
+func (p *planner) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	p.plan(ctx, query, args)
+	return driver.RowsAffected(0), nil
+}
+
+// Plans returns the plans of the statements that f makes.
 func Plans(ctx context.Context, d *DB, f func(*Tx)) (map[string][]string, error) {
 	p := &planner{DB: d.read, plans: map[string][]string{}}
 	f(d.tx(p))

@@ -137,7 +137,9 @@ func packInventory(inv gatehouse.LayerInventory) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+	// The fastest level: an encoder is made for each layer, and the tables of
+	// the others cost more to make than most inventories to pack.
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"strings"
@@ -108,9 +109,33 @@ func (c *sqliteConn) drop(query string, s *keptStmt) {
 	s.Close()
 }
 
+// between returns a context that never ends, or an error if ctx has ended: here
+// contexts are looked at between statements. To be ready to interrupt one, the
+// driver starts a goroutine and a watch in SQLite's machine for it, which costs
+// more than most statements do; all of them end soon, on a file that is at hand.
+func between(ctx context.Context) (context.Context, error) {
+	return context.WithoutCancel(ctx), ctx.Err()
+}
+
+// point is a pool whose single rows are not watched for the end of their
+// context either: database/sql, too, would start a goroutine for each.
+type point struct{ *sql.DB }
+
+// QueryRowContext hides that of sql.DB.
+func (p point) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	if free, err := between(ctx); err == nil {
+		ctx = free
+	}
+	return p.DB.QueryRowContext(ctx, query, args...)
+}
+
 // ExecContext implements driver.ExecerContext.
 func (c *sqliteConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	c.count.Add(1)
+	ctx, err := between(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.keep(ctx, query)
 	if err != nil {
 		return nil, err
@@ -128,6 +153,10 @@ func (c *sqliteConn) ExecContext(ctx context.Context, query string, args []drive
 // QueryContext implements driver.QueryerContext.
 func (c *sqliteConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	c.count.Add(1)
+	ctx, err := between(ctx)
+	if err != nil {
+		return nil, err
+	}
 	s, err := c.keep(ctx, query)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,8 @@ package db_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -218,4 +220,53 @@ func FuzzStoredDigest(f *testing.F) {
 			t.Errorf("%x is read as %q (%v) and stored as %x", raw, digest, err, again)
 		}
 	})
+}
+
+// TestEpoch: while it stays, nothing changed; a change that was made is never
+// seen under the epoch before it.
+func TestEpoch(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	ctx := t.Context()
+	before, ok := d.Epoch()
+	if !ok {
+		t.Fatal("one process owns the file, and yet there is no telling")
+	}
+	if err := d.Get(ctx, func(tx *db.Tx) error { _, err := tx.Repos(ctx, "", 1); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := d.Epoch(); after != before {
+		t.Errorf("reading moved the epoch from %d to %d", before, after)
+	}
+	if err := d.Write(ctx, func(tx *db.Tx) error { _, err := tx.EnsureRepo(ctx, "a"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := d.Epoch(); after == before {
+		t.Error("a commit left the epoch as it was")
+	}
+}
+
+// TestEndedContext: a statement does not begin after its context has ended, and
+// a transaction whose context ends in the middle leaves nothing.
+func TestEndedContext(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "gatehouse.db"))
+	ctx, stop := context.WithCancel(t.Context())
+	err := d.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.EnsureRepo(ctx, "a"); err != nil {
+			t.Error(err)
+		}
+		stop()
+		_, err := tx.EnsureRepo(ctx, "b")
+		return err
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Write = %v", err)
+	}
+	err = d.Get(ctx, func(tx *db.Tx) error { _, err := tx.StatBlob(ctx, "a", gatehouse.DigestOf(nil)); return err })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Get = %v", err)
+	}
+	n, err := db.SelectNumber(t.Context(), d, "SELECT COUNT(*) + $1 FROM repository", 0)
+	if err != nil || n != 0 {
+		t.Errorf("%d repositories are left, %v", n, err)
+	}
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// paceIn is what a client must send, paceOut what it must take, within one
-	// stall time to be given another one. A total timeout would cut large
+	// paceIn is what a client must send, paceOut (of the last piece of a file: up
+	// to twice as much) what it must take, within one stall time to be given
+	// another one. A total timeout would cut large
 	// layers on slow lines; a timeout per read would let one byte now and then
 	// hold a connection for ever.
 	paceIn  = 64 << 10
@@ -148,7 +149,11 @@ func (w *pacedWriter) ReadFrom(src io.Reader) (int64, error) {
 	var total int64
 	for limited.N > 0 {
 		w.renew()
-		piece := &io.LimitedReader{R: limited.R, N: min(limited.N, paceOut)}
+		size := limited.N
+		if size >= 2*paceOut { // a short rest goes with the last piece
+			size = paceOut
+		}
+		piece := &io.LimitedReader{R: limited.R, N: size}
 		n, err := to.ReadFrom(piece)
 		total, limited.N = total+n, limited.N-n
 		w.total += n

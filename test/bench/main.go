@@ -32,6 +32,12 @@ func figures() []figure {
 		{"match", measureMatch},
 		{"start", measureStart},
 		{"decide", measureDecide},
+		{"manifest", measureManifest},
+		{"blob", measureBlob},
+		{"blob-memory", measureBlobMemory},
+		{"push", measurePush},
+		{"tags", measureTags},
+		{"gc", measureCollect},
 	}
 }
 
@@ -58,6 +64,9 @@ type bench struct {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == serveFileCommand {
+		os.Exit(serveFile(os.Args[2], os.Stdout, os.Stderr))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

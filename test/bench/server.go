@@ -88,6 +88,11 @@ func (s *server) firstAnswer(ctx context.Context, ready string, start time.Time)
 	return fmt.Errorf("no answer after %s", startWait)
 }
 
+// target is the server as the load generator sees it.
+func (s *server) target() *target {
+	return &target{name: "gatehouse", addr: strings.TrimPrefix(s.url, "http://"), pid: s.cmd.Process.Pid, authorize: basic}
+}
+
 // stop ends the server and waits for it; not to end well is an error that
 // holds what it said.
 func (s *server) stop() error {

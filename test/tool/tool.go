@@ -53,6 +53,8 @@ func Tools() []Tool {
 			Package: "k8s.io/kubernetes/cmd/kube-apiserver", Stages: []string{"e2e"}, LDFlags: kubeVersion},
 		{Name: "syft", Dir: "syft", Module: "github.com/anchore/syft",
 			Package: "github.com/anchore/syft/cmd/syft", Stages: []string{"bench"}},
+		{Name: "registry", Dir: "registry", Module: "github.com/distribution/distribution/v3",
+			Package: "github.com/distribution/distribution/v3/cmd/registry", Stages: []string{"bench"}},
 	}
 }
 

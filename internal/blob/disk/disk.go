@@ -102,8 +102,10 @@ func prepare(f *os.File, key string, offset int64) error {
 	if err != nil || !os.SameFile(info, named) || info.Size() < offset {
 		return blob.ErrNotFound(key)
 	}
-	if err := f.Truncate(offset); err != nil {
-		return err
+	if info.Size() > offset { // else the cut would only make the file dirty
+		if err := f.Truncate(offset); err != nil {
+			return err
+		}
 	}
 	_, err = f.Seek(offset, io.SeekStart)
 	return err

@@ -173,7 +173,8 @@ func uploadOffset(s *Suite) {
 	}
 }
 
-var errCutOff = errors.New("the client went away")
+// errCutOff is what net/http says of a body whose client went away.
+var errCutOff = io.ErrUnexpectedEOF
 
 // cutOff yields text and then fails.
 func cutOff(text string) io.Reader {
