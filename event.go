@@ -9,7 +9,8 @@ type EventType string
 const (
 	EventPushed          EventType = "manifest.pushed"
 	EventManifestDeleted EventType = "manifest.deleted"
-	EventTagMoved        EventType = "tag.moved" // created, moved or deleted
+	EventTagMoved        EventType = "tag.moved"    // created or moved
+	EventTagRestored     EventType = "tag.restored" // moved, or created, back to what it had been
 	EventTagDeleted      EventType = "tag.deleted"
 	EventReferrerAdded   EventType = "referrer.added"   // signature, attestation, SBOM …
 	EventBlobCorrupt     EventType = "blob.corrupt"     // found damaged or missing, and withheld

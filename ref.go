@@ -181,6 +181,22 @@ func ParseRef(s string) (Ref, error) {
 	return r, nil
 }
 
+// ParseLocalRef parses a reference to something on a known server, where the
+// registry may be left out: "team/app:v1" means repository team/app, and "app"
+// means app. local says that it was left out. Errors: CodeInvalid.
+func ParseLocalRef(s string) (r Ref, local bool, err error) {
+	if host, _, ok := strings.Cut(s, "/"); ok && isHost(host) {
+		r, err = ParseRef(s)
+		return r, false, err
+	}
+	r, err = ParseRef("localhost/" + s)
+	if err != nil {
+		return Ref{}, false, Errorf(CodeInvalid, "%q is not REPOSITORY[:TAG][@DIGEST]", clip(s))
+	}
+	r.Registry = ""
+	return r, true, nil
+}
+
 // isHost is Docker's rule: the first part names a registry if it contains a dot
 // or a colon, is localhost, or has an upper-case letter (which no path may).
 func isHost(part string) bool {

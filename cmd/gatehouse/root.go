@@ -73,7 +73,7 @@ Start with: gatehouse quickstart`,
 		{"Scan:", []*cobra.Command{a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.dbCmd()}},
 		{"Sign and verify:", []*cobra.Command{a.generateKeyPairCmd(), a.importKeyPairCmd(), a.signCmd(), a.verifyCmd()}},
 		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd()}},
-		{"Look after what is stored:", []*cobra.Command{a.fsckCmd()}},
+		{"Look after what is stored:", []*cobra.Command{a.tagCmd(), a.gcCmd(), a.fsckCmd()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.cmds {

@@ -76,6 +76,8 @@ type Options struct {
 	Images     Images
 	Advisories Advisories
 	Policies   Policies
+	Garbage    Garbage
+	Tags       Tags
 	Storage    Storage
 	Log        *slog.Logger
 }
@@ -98,6 +100,16 @@ func New(o Options) http.Handler {
 		"GET /api/v1/decisions/{id}":     h.decision,
 		"POST /api/v1/fsck":              h.fsck,
 		"GET /api/v1/scrub":              h.scrub,
+
+		"GET /api/v1/gc":                        h.gcStatus,
+		"POST /api/v1/gc/run":                   h.gcRun,
+		"GET /api/v1/gc/explain":                h.gcExplain,
+		"GET /api/v1/holds":                     h.holdList,
+		"POST /api/v1/holds":                    h.holdAdd,
+		"DELETE /api/v1/holds":                  h.holdRelease,
+		"GET /api/v1/repositories/{path...}":    h.tagGet,
+		"POST /api/v1/repositories/{path...}":   h.tagPost,
+		"DELETE /api/v1/repositories/{path...}": h.tagDelete,
 	} {
 		mux.Handle(pattern, h.wrap(f))
 	}

@@ -72,7 +72,7 @@ func (u *upload) link(ctx context.Context, tx *db.Tx, b db.Blob) (won bool, err 
 	if err != nil {
 		return false, err
 	}
-	return won, tx.LinkBlob(ctx, u.row.RepoID, id, tx.Now().Add(u.c.opts.PinTime))
+	return won, tx.LinkBlob(ctx, u.row.RepoID, id, tx.Now().Add(u.c.opts.GC.Grace))
 }
 
 // commitStored publishes the bytes, then the row: bytes first, so that no row

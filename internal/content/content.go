@@ -36,9 +36,8 @@ type Options struct {
 	// 10,000 by default, which a client that opens sessions and abandons them
 	// reaches, and a company's build farm under one account does not.
 	UploadsMax int
-	// PinTime is how long a blob that no manifest refers to yet stays linked;
-	// 24 h by default.
-	PinTime time.Duration
+	// GC says how long what nobody needs is kept.
+	GC GCOptions
 	// LeaseTime is how long a session stays taken after the request that wrote
 	// to it died; 30 s by default.
 	LeaseTime time.Duration
@@ -72,7 +71,7 @@ func New(d *db.DB, store blob.Store, opts Options) *Content {
 		opts.UploadsMax = 10_000
 	}
 	set(&opts.UploadAgeMax, 24*time.Hour)
-	set(&opts.PinTime, 24*time.Hour)
+	opts.GC.set()
 	set(&opts.LeaseTime, 30*time.Second)
 	return &Content{db: d, store: store, opts: opts, buffers: sync.Pool{New: func() any { return new([copyBufferSize]byte) }}}
 }

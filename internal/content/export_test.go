@@ -27,3 +27,9 @@ func (c *Content) HealFrom(ctx context.Context, digest gatehouse.Digest, key, sp
 
 // RestoreHash goes on with a stored hash.
 var RestoreHash = restoreHash
+
+// WithLimits returns the options with other limits of a review.
+func (o GCOptions) WithLimits(closure, slice int) GCOptions {
+	o.closureMax, o.sliceMax = closure, slice
+	return o
+}

@@ -26,6 +26,16 @@ func TestPostgres(t *testing.T) {
 	t.Run("Sweep", TestSweep)
 	t.Run("Damage", TestDamage)
 	t.Run("Kill", TestKill)
+	t.Run("GCRules", TestGCRules)
+	t.Run("GCInParallel", TestGCInParallel)
+	t.Run("GCSlices", TestGCSlices)
+	t.Run("GCCrashes", TestGCCrashes)
+	t.Run("GCStatus", TestGCStatus)
+	t.Run("DryRun", TestDryRun)
+	t.Run("Holds", TestHolds)
+	t.Run("Explain", TestExplain)
+	t.Run("TagRestore", TestTagRestore)
+	t.Run("TagsFrom", TestTagsFrom)
 }
 
 // replicas are two processes on one database and one storage.

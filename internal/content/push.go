@@ -42,7 +42,7 @@ func (c *Content) MountBlob(ctx context.Context, _ gatehouse.Actor, repo, from g
 		if err != nil {
 			return err
 		}
-		return tx.LinkBlob(ctx, id, b.ID, tx.Now().Add(c.opts.PinTime))
+		return tx.LinkBlob(ctx, id, b.ID, tx.Now().Add(c.opts.GC.Grace))
 	})
 	if err != nil {
 		return gatehouse.Descriptor{}, err
@@ -135,9 +135,12 @@ func (c *Content) putManifest(ctx context.Context, tx *db.Tx, actor gatehouse.Ac
 	target := db.TagTarget{Repo: put.Repo, RepoID: repoID, ManifestID: id, Digest: m.Digest}
 	// In one order, so that two pushes of the same tags do not wait for each other.
 	for _, tag := range slices.Sorted(slices.Values(put.Tags)) {
-		if _, err := tx.MoveTag(ctx, actor, target, tag); err != nil {
+		if _, err := tx.MoveTag(ctx, actor, target, tag, c.opts.GC.TagRestore); err != nil {
 			return err
 		}
+	}
+	if len(put.Tags) == 0 {
+		return tx.ReviewManifest(ctx, id, "pushed", tx.Now().Add(c.opts.GC.Grace))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -9,13 +10,15 @@ import (
 
 // DeleteTag implements [gatehouse.ContentRemover]: one transaction.
 func (c *Content) DeleteTag(ctx context.Context, actor gatehouse.Actor, repo gatehouse.Repo, tag string) error {
-	err := c.db.Write(ctx, func(tx *db.Tx) error { return tx.DeleteTag(ctx, actor, repo, tag) })
+	err := c.db.Write(ctx, func(tx *db.Tx) error { return tx.DeleteTag(ctx, actor, repo, tag, c.opts.GC.TagRestore) })
 	return c.nameUnknown(ctx, repo, err)
 }
 
-// DeleteManifest implements [gatehouse.ContentRemover]: one transaction. Its
-// referrers stay, and so do the links to its blobs until they are collected.
-// CodeConflict with detail DENIED: another manifest lists it as its child.
+// DeleteManifest implements [gatehouse.ContentRemover]: one transaction. Tags
+// that point at it or are named after it, as cosign's signatures are, go too.
+// What nothing else needs then is collected after the grace.
+// CodeConflict with detail DENIED: another manifest lists it as its child, or it
+// is held.
 func (c *Content) DeleteManifest(ctx context.Context, actor gatehouse.Actor, repo gatehouse.Repo, digest gatehouse.Digest) error {
 	if _, err := gatehouse.ParseDigest(string(digest)); err != nil {
 		return err
@@ -25,24 +28,18 @@ func (c *Content) DeleteManifest(ctx context.Context, actor gatehouse.Actor, rep
 		if err != nil {
 			return err
 		}
-		parent, ok, err := tx.Parent(ctx, id)
+		if err := mayDelete(ctx, tx, repo, digest, id); err != nil {
+			return err
+		}
+		repoID, err := tx.EnsureRepo(ctx, repo)
 		if err != nil {
 			return err
 		}
-		if ok {
-			return gatehouse.Errorf(gatehouse.CodeConflict, "manifest %s is part of index %s", digest, parent).
-				WithDetail("DENIED").WithHint("delete the index first")
-		}
-		tags, err := tx.TagsOf(ctx, id)
-		if err != nil {
+		if _, err := c.dropTags(ctx, tx, actor, repo, repoID, []db.Keepable{{ID: id, Digest: digest}}, c.opts.GC.TagRestore); err != nil {
 			return err
 		}
-		for _, tag := range tags {
-			if err := tx.DeleteTag(ctx, actor, repo, tag); err != nil {
-				return err
-			}
-		}
-		if err := tx.DeleteManifest(ctx, id); err != nil {
+		grace := tx.Now().Add(c.opts.GC.Grace)
+		if err := tx.DeleteManifests(ctx, repoID, []int64{id}, db.Leaving{Event: "manifest deleted", Review: grace, Links: grace}); err != nil {
 			return err
 		}
 		e := gatehouse.Event{Type: gatehouse.EventManifestDeleted, Actor: actor.Name, Repo: repo, Digest: digest, Payload: []byte(`{}`)}
@@ -52,6 +49,43 @@ func (c *Content) DeleteManifest(ctx context.Context, actor gatehouse.Actor, rep
 		return tx.AddAudit(ctx, actor, "manifest.delete", resource(repo, digest), "")
 	})
 	return c.nameUnknown(ctx, repo, err)
+}
+
+// mayDelete refuses to delete what something else stands on.
+func mayDelete(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, digest gatehouse.Digest, id int64) error {
+	parent, ok, err := tx.Parent(ctx, id)
+	if err != nil {
+		return err
+	}
+	if ok {
+		return gatehouse.Errorf(gatehouse.CodeConflict, "manifest %s is part of index %s", digest, parent).
+			WithDetail("DENIED").WithHint("delete the index first")
+	}
+	hold, held, err := tx.Held(ctx, repo, digest)
+	if err != nil {
+		return err
+	}
+	if held {
+		return gatehouse.Errorf(gatehouse.CodeConflict, "manifest %s is held: %s", digest, hold.Reason).
+			WithDetail("DENIED").WithHint("an administrator can release it: gatehouse gc release %s", resource(repo, digest))
+	}
+	return nil
+}
+
+// dropTags deletes the tags that cannot stay without these manifests, and
+// returns how many there were. What such a tag of another manifest leaves is
+// kept that long.
+func (c *Content) dropTags(ctx context.Context, tx *db.Tx, actor gatehouse.Actor, repo gatehouse.Repo, repoID int64, going []db.Keepable, keep time.Duration) (int, error) {
+	tags, err := tx.TagsToDrop(ctx, repoID, going)
+	if err != nil {
+		return 0, err
+	}
+	for _, tag := range tags {
+		if err := tx.DeleteTag(ctx, actor, repo, tag, keep); err != nil {
+			return 0, err
+		}
+	}
+	return len(tags), nil
 }
 
 // DeleteBlob implements [gatehouse.ContentRemover]: one transaction.

@@ -22,7 +22,8 @@ import (
 
 // TestSimulation runs random changes, storage faults and crashes against a
 // model of what a registry shows. An acknowledged change is visible, one that
-// failed is not, and rows and bytes agree throughout. A seed that fails is run
+// failed is not, and rows and bytes agree throughout; what can be reached is
+// never collected, and in the end nothing else is left. A seed that fails is run
 // again with GATEHOUSE_TEST_SEED.
 func TestSimulation(t *testing.T) {
 	seeds := []uint64{rand.Uint64(), rand.Uint64(), rand.Uint64()}
@@ -59,6 +60,10 @@ type simRepo struct {
 type simManifest struct {
 	body     string
 	children []gatehouse.Digest
+	subject  gatehouse.Digest
+	blobs    []string
+	held     bool
+	keep     time.Time // until when it is kept although nothing names it
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -79,6 +84,7 @@ func (s *sim) run(steps int) {
 	}{
 		{"push", s.push}, {"push", s.push}, {"push", s.push}, {"index", s.index}, {"delete tag", s.deleteTag},
 		{"delete manifest", s.deleteManifest}, {"mount", s.mount}, {"abandon", s.abandon}, {"sweep", s.sweep},
+		{"sign", s.sign}, {"restore", s.restore}, {"hold", s.hold}, {"release", s.release}, {"collect", s.collect}, {"collect", s.collect},
 	}
 	repos := slices.Sorted(maps.Keys(s.model))
 	for step := range steps {
@@ -115,15 +121,179 @@ func (s *sim) run(steps int) {
 	if s.failed == 0 {
 		s.Error("nothing ever failed")
 	}
-	s.clk.ahead += 48 * time.Hour
-	if err := s.c.Sweep(s.Context()); err != nil {
-		s.Fatal(err)
+	s.end()
+}
+
+// end lets all windows close: then what is left is what can be reached, and what
+// that needs.
+func (s *sim) end() {
+	s.Helper()
+	for range 3 {
+		s.clk.ahead += 16 * 24 * time.Hour
+		collect(s.T, s.c)
 	}
+	big := map[string]bool{}
+	for repo, r := range s.model {
+		s.collected(repo, r, true)
+		for _, m := range r.manifests {
+			for _, text := range m.blobs {
+				big[text] = len(text) > content.InlineMax
+			}
+		}
+	}
+	maps.DeleteFunc(big, func(_ string, large bool) bool { return !large })
+	s.compare(-1, "the end")
 	wantSound(s.T, s.c)
 	objects, err := s.store.List(s.Context(), "", 1000)
-	if err != nil || slices.ContainsFunc(objects, func(o blob.Object) bool { return !o.Published }) {
-		s.Errorf("unfinished bytes remain: %v, %v", objects, err)
+	if err != nil || len(objects) != len(big) || slices.ContainsFunc(objects, func(o blob.Object) bool { return !o.Published }) {
+		s.Errorf("storage holds %d objects, %v; want %d that are needed and nothing unfinished", len(objects), err, len(big))
 	}
+	if status, err := s.c.GCStatus(s.Context()); err != nil || status.Due+status.Waiting+status.PendingObjects != 0 {
+		s.Errorf("at the end: %+v, %v", status, err)
+	}
+}
+
+// now is the time as the registry has it.
+func (s *sim) now() time.Time { return time.Now().Add(s.clk.ahead) }
+
+const (
+	simGrace   = 24 * time.Hour
+	simRestore = 14 * 24 * time.Hour
+)
+
+// keepFor notes that a manifest is kept for a while.
+func (s *sim) keepFor(r *simRepo, d gatehouse.Digest, window time.Duration) {
+	m, ok := r.manifests[d]
+	if until := s.now().Add(window); ok && until.After(m.keep) {
+		m.keep = until
+		r.manifests[d] = m
+	}
+}
+
+// alive finds what can be reached, or waits for its time.
+func (s *sim) alive(r *simRepo, now time.Time) map[gatehouse.Digest]bool {
+	out := map[gatehouse.Digest]bool{}
+	for _, d := range r.tags {
+		out[d] = true
+	}
+	for d, m := range r.manifests {
+		if m.held || m.keep.After(now) {
+			out[d] = true
+		}
+	}
+	for before := -1; len(out) > before; {
+		before = len(out)
+		for d, m := range r.manifests {
+			if _, there := r.manifests[m.subject]; there && (out[d] || out[m.subject]) {
+				out[d], out[m.subject] = true, true
+			}
+			for _, child := range m.children {
+				if out[d] {
+					out[child] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// collected takes out of the model what has been collected, and checks that it
+// could be, or had to be.
+func (s *sim) collected(repo gatehouse.Repo, r *simRepo, all bool) {
+	s.Helper()
+	alive := s.alive(r, s.now())
+	for _, d := range slices.Sorted(maps.Keys(r.manifests)) {
+		_, err := s.c.Manifest(s.Context(), repo, d)
+		switch {
+		case err == nil && !alive[d] && all:
+			s.Fatalf("manifest %s of %s is left and nothing keeps it", d.Short(), repo)
+		case err == nil:
+		case gatehouse.CodeOf(err) != gatehouse.CodeNotFound:
+			s.Fatal(err)
+		case alive[d]:
+			s.Fatalf("manifest %s of %s was collected although it is needed", d.Short(), repo)
+		default:
+			defer delete(r.manifests, d)
+		}
+	}
+}
+
+// collect lets time go by and collects.
+func (s *sim) collect(gatehouse.Repo, *simRepo) error {
+	s.clk.ahead += time.Duration(s.random.IntN(100)) * time.Hour
+	var err error
+	crashed := crashes(func() { _, err = s.c.Collect(s.Context(), content.CollectOptions{}) })
+	s.clk.crashAt = 0
+	s.store.Heal()
+	for repo, r := range s.model {
+		s.collected(repo, r, false)
+	}
+	if crashed {
+		panic(errCrash)
+	}
+	return err
+}
+
+// sign pushes something that refers to a manifest, without a tag.
+func (s *sim) sign(repo gatehouse.Repo, r *simRepo) error {
+	all := slices.Sorted(maps.Keys(r.manifests))
+	if len(all) == 0 {
+		return nil
+	}
+	subject := contenttest.Describe(contenttest.OCIManifest, r.manifests[all[s.random.IntN(len(all))]].body)
+	image := contenttest.Image{Config: "{}", Subject: &subject, Annotations: map[string]string{"n": s.tag()}}
+	if err := s.pushBlob(repo, image.Config); err != nil {
+		return err
+	}
+	return s.put(repo, r, contenttest.OCIManifest, image.Body(), simManifest{subject: subject.Digest, blobs: []string{image.Config}}, "")
+}
+
+// restore undoes the last change of a tag.
+func (s *sim) restore(repo gatehouse.Repo, r *simRepo) error {
+	tag := s.tag()
+	done, err := s.c.RestoreTag(s.Context(), contenttest.Pusher, repo, tag, "")
+	switch gatehouse.CodeOf(err) {
+	case gatehouse.CodeNotFound, gatehouse.CodeConflict: // there is nothing to go back to
+		return nil
+	case "":
+		s.moved(r, tag, done.New)
+	}
+	return err
+}
+
+// moved notes that a tag has left its manifest for another, or for none.
+func (s *sim) moved(r *simRepo, tag string, to gatehouse.Digest) {
+	if old, was := r.tags[tag]; was && old != to {
+		s.keepFor(r, old, simRestore)
+	}
+	delete(r.tags, tag)
+	if to != "" {
+		r.tags[tag] = to
+	}
+}
+
+func (s *sim) hold(repo gatehouse.Repo, r *simRepo) error {
+	return s.setHeld(r, func(d gatehouse.Digest) error {
+		return s.c.Hold(s.Context(), contenttest.Pusher, repo, d, "a case")
+	}, true)
+}
+
+func (s *sim) release(repo gatehouse.Repo, r *simRepo) error {
+	return s.setHeld(r, func(d gatehouse.Digest) error { return s.c.Release(s.Context(), contenttest.Pusher, repo, d) }, false)
+}
+
+func (s *sim) setHeld(r *simRepo, change func(gatehouse.Digest) error, held bool) error {
+	for _, d := range slices.Sorted(maps.Keys(r.manifests)) {
+		if m := r.manifests[d]; m.held != held && (!held || s.random.IntN(5) == 0) {
+			err := change(d)
+			if err == nil {
+				m.held = held
+				r.manifests[d] = m
+			}
+			return err
+		}
+	}
+	return nil
 }
 
 // trouble arranges for a fault or a crash during the next operation, sometimes.
@@ -154,7 +324,7 @@ func (s *sim) push(repo gatehouse.Repo, r *simRepo) error {
 			return err
 		}
 	}
-	return s.put(repo, r, contenttest.OCIManifest, image.Body(), nil, tag)
+	return s.put(repo, r, contenttest.OCIManifest, image.Body(), simManifest{blobs: append(image.Layers, image.Config)}, tag)
 }
 
 func (s *sim) pushBlob(repo gatehouse.Repo, text string) error {
@@ -170,13 +340,26 @@ func (s *sim) pushBlob(repo gatehouse.Repo, text string) error {
 	return err
 }
 
-func (s *sim) put(repo gatehouse.Repo, r *simRepo, mediaType string, body []byte, children []gatehouse.Digest, tag string) error {
-	m, err := s.c.PutManifest(s.Context(), contenttest.Pusher, gatehouse.ManifestPut{Repo: repo, Tags: []string{tag}, MediaType: mediaType, Body: body})
+func (s *sim) put(repo gatehouse.Repo, r *simRepo, mediaType string, body []byte, m simManifest, tag string) error {
+	var tags []string
+	if tag != "" {
+		tags = []string{tag}
+	}
+	stored, err := s.c.PutManifest(s.Context(), contenttest.Pusher, gatehouse.ManifestPut{Repo: repo, Tags: tags, MediaType: mediaType, Body: body})
 	if err != nil {
 		return err
 	}
-	r.manifests[m.Digest] = simManifest{string(body), children}
-	r.tags[tag] = m.Digest
+	_, known := r.manifests[stored.Digest]
+	if !known {
+		m.body = string(body)
+		r.manifests[stored.Digest] = m
+	}
+	if !known || tag == "" {
+		s.keepFor(r, stored.Digest, simGrace)
+	}
+	if tag != "" {
+		s.moved(r, tag, stored.Digest)
+	}
 	return nil
 }
 
@@ -184,11 +367,11 @@ func (s *sim) index(repo gatehouse.Repo, r *simRepo) error {
 	var children []gatehouse.Descriptor
 	var digests []gatehouse.Digest
 	for _, d := range slices.Sorted(maps.Keys(r.manifests)) {
-		if len(r.manifests[d].children) == 0 && s.random.IntN(3) == 0 {
+		if m := r.manifests[d]; len(m.children) == 0 && m.subject == "" && !strings.HasPrefix(m.body, `{"manifests"`) && s.random.IntN(3) == 0 {
 			children, digests = append(children, contenttest.Describe(contenttest.OCIManifest, r.manifests[d].body)), append(digests, d)
 		}
 	}
-	return s.put(repo, r, contenttest.OCIIndex, contenttest.IndexBody(contenttest.OCIIndex, children...), digests, s.tag())
+	return s.put(repo, r, contenttest.OCIIndex, contenttest.IndexBody(contenttest.OCIIndex, children...), simManifest{children: digests}, s.tag())
 }
 
 func (s *sim) deleteTag(repo gatehouse.Repo, r *simRepo) error {
@@ -198,7 +381,7 @@ func (s *sim) deleteTag(repo gatehouse.Repo, r *simRepo) error {
 		return nil
 	}
 	if err == nil {
-		delete(r.tags, tag)
+		s.moved(r, tag, "")
 	}
 	return err
 }
@@ -215,7 +398,16 @@ func (s *sim) deleteManifest(repo gatehouse.Repo, r *simRepo) error {
 			return nil
 		}
 	}
+	if r.manifests[digest].held && gatehouse.CodeOf(err) == gatehouse.CodeConflict {
+		return nil
+	}
 	if err == nil {
+		gone := r.manifests[digest]
+		for d, m := range r.manifests {
+			if d == gone.subject || m.subject == digest || slices.Contains(gone.children, d) {
+				s.keepFor(r, d, simGrace)
+			}
+		}
 		delete(r.manifests, digest)
 		maps.DeleteFunc(r.tags, func(_ string, d gatehouse.Digest) bool { return d == digest })
 	}

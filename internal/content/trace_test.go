@@ -59,7 +59,7 @@ func TestTraces(t *testing.T) {
 				t.Errorf("audit record %+v", r)
 			}
 		}
-		changes, err := tx.TagHistory(t.Context(), "a/b", "v1", 100)
+		changes, err := tx.TagHistory(t.Context(), "a/b", "v1", 0, 100)
 		for _, h := range changes {
 			history = append(history, names[h.Old]+">"+names[h.New])
 		}

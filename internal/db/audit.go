@@ -20,16 +20,20 @@ type AuditRecord struct {
 
 // AddAudit records an act of actor. Call it in the transaction of the act.
 func (t *Tx) AddAudit(ctx context.Context, actor gatehouse.Actor, action, resource, detail string) error {
+	return t.AddAudits(ctx, actor, action, detail, resource)
+}
+
+// AddAudits records the same act on several things.
+func (t *Tx) AddAudits(ctx context.Context, actor gatehouse.Actor, action, detail string, resources ...string) error {
 	name := actor.Name
 	if actor.Anonymous() {
 		name = "anonymous"
 	}
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO audit (at, actor, addr, action, resource, detail) VALUES ($1, $2, $3, $4, $5, $6)`,
-		micros(t.now), name, actor.Addr, action, resource, detail)
-	if err != nil {
-		return unavailable(err)
+	rows := make([][]any, len(resources))
+	for i, resource := range resources {
+		rows[i] = []any{micros(t.now), name, actor.Addr, action, resource, detail}
 	}
-	return nil
+	return t.insertRows(ctx, `INSERT INTO audit (at, actor, addr, action, resource, detail) VALUES `, rows)
 }
 
 // Audit lists records after seq, in order, at most n.

@@ -170,15 +170,16 @@ func (t *Tx) takeBlob(ctx context.Context, b Blob) (id int64, won bool, err erro
 }
 
 // LinkBlob lets repo read a blob. pin keeps the link alive until then although
-// no manifest needs it; a link that a manifest holds already stays held.
+// no manifest needs it, and the blob is reviewed then; a link that a manifest
+// holds already stays held.
 func (t *Tx) LinkBlob(ctx context.Context, repoID, blobID int64, pin time.Time) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO repo_blob (repo_id, blob_id, expires_at) VALUES ($1, $2, $3)
+	n, err := affected(t.tx.ExecContext(ctx, `INSERT INTO repo_blob (repo_id, blob_id, expires_at) VALUES ($1, $2, $3)
 		ON CONFLICT (repo_id, blob_id) DO UPDATE SET expires_at = excluded.expires_at
-		WHERE repo_blob.expires_at IS NOT NULL AND repo_blob.expires_at < excluded.expires_at`, repoID, blobID, micros(pin))
-	if err != nil {
-		return unavailable(err)
+		WHERE repo_blob.expires_at IS NOT NULL AND repo_blob.expires_at < excluded.expires_at`, repoID, blobID, micros(pin)))
+	if err != nil || n == 0 {
+		return err
 	}
-	return nil
+	return t.addTasks(ctx, BlobTask, "linked", pin, blobID)
 }
 
 // HeldBlob is a blob that a repository holds.
@@ -235,7 +236,7 @@ func (t *Tx) shareBlobs(ctx context.Context, digests []gatehouse.Digest) error {
 // false where none does.
 func (t *Tx) BlobNeeded(ctx context.Context, repoID, blobID int64) (by gatehouse.Digest, ok bool, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT m.digest FROM manifest_blob mb JOIN manifest m ON m.id = mb.manifest_id
-		WHERE mb.blob_id = $2 AND m.repo_id = $1 LIMIT 1`, repoID, blobID).Scan((*dbDigest)(&by))
+		WHERE mb.blob_id = $2 AND mb.repo_id = $1 LIMIT 1`, repoID, blobID).Scan((*dbDigest)(&by))
 	if none(err) {
 		return "", false, nil
 	}
@@ -245,12 +246,12 @@ func (t *Tx) BlobNeeded(ctx context.Context, repoID, blobID int64) (by gatehouse
 	return by, true, nil
 }
 
-// UnlinkBlob removes the repository's right to read a blob.
+// UnlinkBlob removes the repository's right to read a blob, which is reviewed.
 func (t *Tx) UnlinkBlob(ctx context.Context, repoID, blobID int64) error {
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM repo_blob WHERE repo_id = $1 AND blob_id = $2`, repoID, blobID); err != nil {
 		return unavailable(err)
 	}
-	return nil
+	return t.addTasks(ctx, BlobTask, "unlinked", t.now, blobID)
 }
 
 // Blobs lists live blobs by row id after the given one, at most n, for checks.
@@ -277,12 +278,14 @@ func (t *Tx) Blobs(ctx context.Context, after int64, n int) ([]Blob, error) {
 	return out, nil
 }
 
-// KeyNamed reports whether any row, of a blob, an upload or an advisory file,
-// names a storage key. A stored key that no row names is garbage.
+// KeyNamed reports whether any row, of a blob, an upload, an advisory file or of
+// what is to be deleted, names a storage key. A stored key that no row names is
+// garbage.
 func (t *Tx) KeyNamed(ctx context.Context, key string) (bool, error) {
 	var n int
 	err := t.tx.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM blob WHERE storage_key = $1) + (SELECT COUNT(*) FROM upload WHERE storage_key = $1)
-		+ (SELECT COUNT(*) FROM advisory_file WHERE storage_key = $1)`, key).Scan(&n)
+		+ (SELECT COUNT(*) FROM advisory_file WHERE storage_key = $1)
+		+ (SELECT COUNT(*) FROM doomed WHERE storage_key = $1)`, key).Scan(&n)
 	if err != nil {
 		return false, unavailable(err)
 	}

@@ -15,6 +15,7 @@ type KeyOwner int
 const (
 	KeyOfUpload KeyOwner = iota + 1 // a session, open or dropped
 	KeyOfBlob                       // a blob, live or withheld
+	KeyOfDoomed                     // what garbage collection deletes: its bytes may be gone already
 	KeyOfFile                       // a file of advisories: it is checked by who reads it
 )
 
@@ -40,6 +41,7 @@ var namers = []struct {
 	{KeyOfUpload, `SELECT storage_key, 0, id, NULL, CASE WHEN hash_state IS NULL THEN 0 ELSE size END, state FROM upload
 		WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
 	{KeyOfBlob, `SELECT storage_key, id, '', digest, size, state FROM blob WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
+	{KeyOfDoomed, `SELECT storage_key, 0, '', digest, 0, 0 FROM doomed WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
 	{KeyOfFile, `SELECT storage_key, 0, '', NULL, 0, 0 FROM advisory_file WHERE storage_key > $1 ORDER BY storage_key LIMIT $2`},
 }
 
@@ -226,6 +228,14 @@ var contradictions = []struct {
 	{query: `SELECT 'tag ' || r.path || ':' || t.name || ' is not where its history ends' FROM tag t JOIN manifest m ON m.id = t.manifest_id
 		JOIN repository r ON r.id = t.repo_id WHERE NOT EXISTS (SELECT 1 FROM tag_history h WHERE h.repo_id = t.repo_id AND h.name = t.name
 		AND h.new_digest = m.digest AND h.id = (SELECT MAX(l.id) FROM tag_history l WHERE l.repo_id = t.repo_id AND l.name = t.name))`},
+	{query: `SELECT 'repository ' || r.path || ' needs a blob in a manifest of another repository' FROM manifest_blob e JOIN manifest m ON m.id = e.manifest_id
+		JOIN repository r ON r.id = m.repo_id WHERE e.repo_id <> m.repo_id`},
+	{query: `SELECT 'a manifest in ' || r.path || ' is held, but gone' FROM hold h JOIN repository r ON r.id = h.repo_id
+		WHERE NOT EXISTS (SELECT 1 FROM manifest m WHERE m.repo_id = h.repo_id AND m.digest = h.digest)`},
+	{query: `SELECT 'a link in ' || r.path || ' expires and nobody will look' FROM repo_blob l JOIN repository r ON r.id = l.repo_id
+		WHERE l.expires_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM gc_task g WHERE g.kind = 2 AND g.key = l.blob_id)`},
+	{query: `SELECT 'storage key ' || d.storage_key || ' is to be deleted and in use' FROM doomed d WHERE EXISTS (SELECT 1 FROM blob b WHERE b.storage_key = d.storage_key)
+		OR EXISTS (SELECT 1 FROM upload u WHERE u.storage_key = d.storage_key)`},
 	{query: `SELECT 'two blobs share the storage key ' || storage_key FROM blob WHERE storage_key <> '' GROUP BY storage_key HAVING COUNT(*) > 1`},
 	{query: `SELECT 'storage key ' || u.storage_key || ' is named by a blob and an upload' FROM upload u JOIN blob b ON b.storage_key = u.storage_key WHERE u.storage_key <> ''`},
 	{query: `SELECT 'repository ' || r.path || ' holds a link to a blob that does not exist' FROM repo_blob l JOIN repository r ON r.id = l.repo_id

@@ -114,7 +114,7 @@ func (t *Tx) dropKey(ctx context.Context, key string, until time.Time) error {
 // although the blob's row does not name them, at most n. Whoever takes bytes
 // from there checks them.
 func (t *Tx) SpareKeys(ctx context.Context, digest gatehouse.Digest, n int) ([]string, error) {
-	return nil, nil
+	return t.strings(ctx, `SELECT storage_key FROM doomed WHERE digest = $1 ORDER BY storage_key LIMIT $2`, dbDigest(digest), n)
 }
 
 // NoteDamagedManifest remembers that a manifest's bytes were found damaged.

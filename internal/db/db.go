@@ -117,6 +117,9 @@ func (d *DB) tx(tx querier) *Tx { return &Tx{tx: tx, now: d.now().UTC(), dialect
 // began: of two transactions the later one may have the earlier time.
 func (t *Tx) Now() time.Time { return t.now }
 
+// Alone reports whether no other transaction can write while this one does.
+func (t *Tx) Alone() bool { return t.dialect.claim == "" }
+
 // rerunsMax is how often a transaction is run that others keep undoing.
 const rerunsMax = 10
 

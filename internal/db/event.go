@@ -8,12 +8,16 @@ import (
 
 // AddEvent appends to the outbox. Seq and At are set by the database.
 func (t *Tx) AddEvent(ctx context.Context, e gatehouse.Event) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO event (type, at, actor, repo, tag, digest, payload) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		string(e.Type), micros(t.now), e.Actor, string(e.Repo), e.Tag, dbDigest(e.Digest), string(e.Payload))
-	if err != nil {
-		return unavailable(err)
+	return t.AddEvents(ctx, e)
+}
+
+// AddEvents appends to the outbox in the given order.
+func (t *Tx) AddEvents(ctx context.Context, list ...gatehouse.Event) error {
+	rows := make([][]any, len(list))
+	for i, e := range list {
+		rows[i] = []any{string(e.Type), micros(t.now), e.Actor, string(e.Repo), e.Tag, dbDigest(e.Digest), string(e.Payload)}
 	}
-	return nil
+	return t.insertRows(ctx, `INSERT INTO event (type, at, actor, repo, tag, digest, payload) VALUES `, rows)
 }
 
 // Events lists what happened after the event that has the given seq, or from the

@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"strings"
 	"time"
+
+	"github.com/pressly/goose/v3"
 )
 
 // StoredDigest reads a digest as it is stored, and stores it again.
@@ -170,8 +172,34 @@ func PostgresPlans(ctx context.Context, d *DB, f func(*Tx)) (map[string][]string
 	return p.plans, p.err
 }
 
-// Exec runs a statement.
-func Exec(ctx context.Context, d *DB, statement string) error {
-	_, err := d.write.ExecContext(ctx, statement)
+// Exec runs a statement on the write connection.
+func Exec(ctx context.Context, d *DB, statement string, args ...any) error {
+	_, err := d.write.ExecContext(ctx, statement, args...)
 	return err
+}
+
+// OpenOld opens a new SQLite database with the schema of an older version.
+func OpenOld(ctx context.Context, path string, version int64) (*DB, error) {
+	d := &DB{dialect: sqliteDialect, now: time.Now}
+	var err error
+	if d.write, err = d.pool("file:"+path+"?_pragma=foreign_keys(1)&_txlock=immediate", 1); err != nil {
+		return nil, err
+	}
+	d.read = d.write
+	p, err := goose.NewProvider(d.dialect.goose, d.write, migrationFS{d.dialect.words})
+	if err != nil {
+		return nil, err
+	}
+	_, err = p.UpTo(ctx, version)
+	return d, err
+}
+
+// PlanDelete has the deletion of manifests planned, with what a rolled back or
+// read-only transaction would make of it.
+func PlanDelete(ctx context.Context, t *Tx) {
+	_ = t.DeleteManifests(ctx, 1, []int64{1, 2}, Leaving{})
+	_ = t.letExpire(ctx, 1, []int64{1, 2}, Leaving{})
+	_ = t.ExpireLinks(ctx, []int64{1, 2}, time.Time{})
+	_ = t.EndTasks(ctx, BlobTask, []int64{1, 2})
+	_ = t.DeleteBlobs(ctx, []Garbage{{ID: 1}, {ID: 2}}, time.Time{})
 }

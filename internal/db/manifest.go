@@ -100,6 +100,11 @@ func (t *Tx) OwnManifest(ctx context.Context, repo gatehouse.Repo, digest gateho
 	return t.manifestID(ctx, repo, digest, t.dialect.ownOf("m"))
 }
 
+// ManifestAt is [Tx.ManifestID] for those who only read.
+func (t *Tx) ManifestAt(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (id int64, err error) {
+	return t.manifestID(ctx, repo, digest, "")
+}
+
 func (t *Tx) manifestID(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, lock string) (id int64, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT m.id FROM repository r JOIN manifest m ON m.repo_id = r.id
 		WHERE r.path = $1 AND m.digest = $2`+lock, string(repo), dbDigest(digest)).Scan(&id)
@@ -198,9 +203,9 @@ func annotationsText(annotations map[string]string) (string, error) {
 func (t *Tx) addEdges(ctx context.Context, id int64, m NewManifest) error {
 	blobs := make([][]any, len(m.Blobs))
 	for i, b := range m.Blobs {
-		blobs[i] = []any{id, i, b.BlobID, b.Kind}
+		blobs[i] = []any{id, i, b.BlobID, b.Kind, m.RepoID}
 	}
-	if err := t.insertRows(ctx, `INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind) VALUES `, blobs); err != nil {
+	if err := t.insertRows(ctx, `INSERT INTO manifest_blob (manifest_id, ordinal, blob_id, kind, repo_id) VALUES `, blobs); err != nil {
 		return err
 	}
 	children := make([][]any, len(m.Children))
@@ -213,18 +218,18 @@ func (t *Tx) addEdges(ctx context.Context, id int64, m NewManifest) error {
 	return t.holdLinks(ctx, m.RepoID, id)
 }
 
-// holdLinks has the links that a manifest needs expire no more. Who removes
-// links owns the blob first, which this transaction shares.
+// holdLinks has the links that a new manifest needs expire no more. Who lets
+// them expire, because the last manifest that needs them goes, owns them first
+// too and looks again.
 func (t *Tx) holdLinks(ctx context.Context, repoID, manifestID int64) error {
-	const pinned = ` WHERE repo_id = $1 AND expires_at IS NOT NULL AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`
+	const needed = ` WHERE repo_id = $1 AND blob_id IN (SELECT blob_id FROM manifest_blob WHERE manifest_id = $2)`
 	if t.dialect.own != "" {
 		// An UPDATE would lock them in an order of its own.
-		n, err := affected(t.tx.ExecContext(ctx, `SELECT blob_id FROM repo_blob`+pinned+` ORDER BY blob_id`+t.dialect.own, repoID, manifestID))
-		if err != nil || n == 0 {
-			return err
+		if _, err := t.tx.ExecContext(ctx, `SELECT blob_id FROM repo_blob`+needed+` ORDER BY blob_id`+t.dialect.own, repoID, manifestID); err != nil {
+			return unavailable(err)
 		}
 	}
-	if _, err := t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL`+pinned, repoID, manifestID); err != nil {
+	if _, err := t.tx.ExecContext(ctx, `UPDATE repo_blob SET expires_at = NULL`+needed+` AND expires_at IS NOT NULL`, repoID, manifestID); err != nil {
 		return unavailable(err)
 	}
 	return nil
@@ -271,22 +276,6 @@ func (t *Tx) Parent(ctx context.Context, manifestID int64) (digest gatehouse.Dig
 		return "", false, unavailable(err)
 	}
 	return digest, true, nil
-}
-
-// DeleteManifest removes a manifest and its edges. The caller has it by
-// [Tx.OwnManifest]. Its tags are gone and nothing
-// lists it as a child when this is called. The links to its blobs stay.
-func (t *Tx) DeleteManifest(ctx context.Context, manifestID int64) error {
-	for _, q := range []string{
-		`DELETE FROM manifest_blob WHERE manifest_id = $1`,
-		`DELETE FROM manifest_child WHERE parent_id = $1`,
-		`DELETE FROM manifest WHERE id = $1`,
-	} {
-		if _, err := t.tx.ExecContext(ctx, q, manifestID); err != nil {
-			return unavailable(err)
-		}
-	}
-	return nil
 }
 
 // Place is where a manifest is stored.

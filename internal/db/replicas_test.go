@@ -135,7 +135,7 @@ func TestSameAtOnce(t *testing.T) {
 				if added, err = tx.AddAccount(ctx, tester, db.Account{Name: string(repo)}); err != nil {
 					return err
 				}
-				moved, err = tx.MoveTag(ctx, tester, db.TagTarget{Repo: repo, RepoID: id[0], ManifestID: id[2], Digest: digest}, "v1")
+				moved, err = tx.MoveTag(ctx, tester, db.TagTarget{Repo: repo, RepoID: id[0], ManifestID: id[2], Digest: digest}, "v1", time.Hour)
 				return err
 			})
 			mu.Lock()
@@ -169,13 +169,13 @@ func TestTagHistoryIsAChain(t *testing.T) {
 		for n := range 25 {
 			err := d.Write(ctx, func(tx *db.Tx) error {
 				if (i+n)%4 == 3 {
-					err := tx.DeleteTag(ctx, tester, "a", "v1")
+					err := tx.DeleteTag(ctx, tester, "a", "v1", time.Hour)
 					if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
 						return nil
 					}
 					return err
 				}
-				_, err := tx.MoveTag(ctx, tester, targets[(i*7+n)%3], "v1")
+				_, err := tx.MoveTag(ctx, tester, targets[(i*7+n)%3], "v1", time.Hour)
 				return err
 			})
 			if err != nil {
@@ -185,7 +185,7 @@ func TestTagHistoryIsAChain(t *testing.T) {
 		return nil
 	})
 	err := p.d[0].Read(ctx, func(tx *db.Tx) error {
-		history, err := tx.TagHistory(ctx, "a", "v1", 1000)
+		history, err := tx.TagHistory(ctx, "a", "v1", 0, 1000)
 		slices.Reverse(history)
 		var last gatehouse.Digest
 		for i, c := range history {
@@ -214,7 +214,7 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 	p := newPair(t)
 	ctx := t.Context()
 	one, two := p.manifest("a", "one"), p.manifest("a", "two")
-	p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, one, "v1"); return err })
+	p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, one, "v1", time.Hour); return err })
 	moved, read, deleted := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(deleted)
@@ -232,11 +232,11 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 			if len(tags) != 0 {
 				t.Errorf("it would delete %q", tags)
 			}
-			return tx.DeleteManifest(ctx, id)
+			return tx.DeleteManifests(ctx, one.RepoID, []int64{id}, db.Leaving{Event: "x", Review: tx.Now(), Links: tx.Now()})
 		})
 	}()
 	p.write(0, func(tx *db.Tx) error {
-		_, err := tx.MoveTag(ctx, tester, two, "v1")
+		_, err := tx.MoveTag(ctx, tester, two, "v1", time.Hour)
 		close(moved)
 		p.blocked(read)
 		return err
@@ -252,7 +252,7 @@ func TestDeletedManifestTakesOnlyItsTags(t *testing.T) {
 			}
 			close(begun)
 			p.blocked(owned)
-			_, err := tx.MoveTag(ctx, tester, two, "v2")
+			_, err := tx.MoveTag(ctx, tester, two, "v2", time.Hour)
 			return err
 		})
 	}()
@@ -350,8 +350,9 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 	to := p.manifest("a", "one")
 	other := p.manifest("a", "two")
 	tags := []string{"v1", "v2"}
-	for _, tag := range tags {
-		p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, to, tag); return err })
+	for _, tag := range tags { // of a manifest each, whose review they ask for when they leave it
+		left := p.manifest("a", "of "+tag)
+		p.write(0, func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, left, tag, time.Hour); return err })
 	}
 	var met sync.WaitGroup
 	met.Add(2)
@@ -363,7 +364,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 			mu.Lock()
 			runs++
 			mu.Unlock()
-			_, err := tx.MoveTag(ctx, tester, other, tags[i])
+			_, err := tx.MoveTag(ctx, tester, other, tags[i], time.Hour)
 			if first {
 				first = false
 				met.Done()
@@ -372,7 +373,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = tx.MoveTag(ctx, tester, to, tags[1-i])
+			_, err = tx.MoveTag(ctx, tester, to, tags[1-i], time.Hour)
 			return err
 		})
 	})

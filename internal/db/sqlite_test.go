@@ -122,7 +122,7 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plans) < 19 {
+	if len(plans) < 30 {
 		t.Fatalf("only %d queries were planned", len(plans))
 	}
 	for query, plan := range plans {

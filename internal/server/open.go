@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -35,7 +36,7 @@ func OpenContent(ctx context.Context, cfg config.Config, getenv func(string) str
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	return openData(ctx, cfg, getenv, db.Options{}, func(s blob.Store) blob.Store { return s })
+	return openData(ctx, cfg, getenv, db.Options{}, slog.New(slog.DiscardHandler), func(s blob.Store) blob.Store { return s })
 }
 
 // Close closes everything in reverse order.
@@ -52,7 +53,7 @@ func (d *Data) Close() error {
 
 // openData opens database, storage and what stands on both; wrap may put
 // something round the storage.
-func openData(ctx context.Context, cfg config.Config, getenv func(string) string, opts db.Options, wrap func(blob.Store) blob.Store) (_ *Data, err error) {
+func openData(ctx context.Context, cfg config.Config, getenv func(string) string, opts db.Options, log *slog.Logger, wrap func(blob.Store) blob.Store) (_ *Data, err error) {
 	for _, sub := range []string{"", "keys"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Data, sub), 0o700); err != nil {
 			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't make the data directory: %w", err)
@@ -88,7 +89,7 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 		return nil, err
 	}
 	d.stop = append(d.stop, d.Advisories.Close)
-	d.Content = content.New(d.DB, d.Store, content.Options{OnPush: pipeline.Pushed})
+	d.Content = content.New(d.DB, d.Store, content.Options{OnPush: pipeline.Pushed, GC: gcOptions(cfg, log)})
 	return d, nil
 }
 

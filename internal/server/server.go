@@ -122,7 +122,7 @@ func (s *Server) openTrace(ctx context.Context, getenv func(string) string) (err
 }
 
 func (s *Server) openData(ctx context.Context, getenv func(string) string) (err error) {
-	s.data, err = openData(ctx, s.cfg, getenv, s.observedDB(), func(b blob.Store) blob.Store {
+	s.data, err = openData(ctx, s.cfg, getenv, s.observedDB(), s.log, func(b blob.Store) blob.Store {
 		s.storage = b
 		return observedStore{b, s}
 	})
@@ -213,6 +213,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.ScrubPeriod > 0 {
 		back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
 	}
+	back.Go(func() error { return s.content.RunGC(work) })
 	for _, c := range s.certs {
 		back.Go(func() error { return c.watch(work) })
 	}
@@ -262,6 +263,7 @@ func (s *Server) mainHandler() http.Handler {
 	mux.Handle("/api/", api.New(api.Options{
 		Access: s.access, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
+		Garbage: garbage{s.content}, Tags: tags{s.content},
 	}))
 	s.probesOn(mux)
 	mux.Handle("GET /metrics", s.metricsForAccounts())
@@ -304,13 +306,10 @@ func (s *Server) probesOn(mux *http.ServeMux) {
 	mux.HandleFunc("GET /readyz", s.readiness)
 }
 
-// housekeeping removes what nobody needs any more: upload sessions that were
-// given up, advisory files of past generations, and old decisions.
+// housekeeping removes what nobody needs any more besides content: advisory files
+// of past generations, and old decisions.
 func (s *Server) housekeeping(ctx context.Context) error {
 	for {
-		if err := s.content.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "sweep uploads failed", "error", err)
-		}
 		if err := s.advisories.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep advisories failed", "error", err)
 		}

@@ -16,7 +16,7 @@ var contentTests = []test{
 		}
 		to := s.manifest("a", db.NewManifest{})
 		for _, tag := range []string{"b", "B", "a", "_", "1"} {
-			s.write(func(tx *db.Tx) error { _, err := tx.MoveTag(s.Context(), actor, to, tag); return err })
+			s.write(func(tx *db.Tx) error { _, err := tx.MoveTag(s.Context(), actor, to, tag, time.Hour); return err })
 		}
 		s.read(func(tx *db.Tx) error {
 			repos, err := tx.Repos(s.Context(), "", 10)
@@ -229,8 +229,7 @@ func contentManifests(s *suite) {
 		if !ok || by != parent.Digest {
 			s.Errorf("parent %s, %v", by, ok)
 		}
-		s.must(tx.DeleteManifest(s.Context(), parent.ManifestID))
-		s.must(tx.DeleteManifest(s.Context(), child.ManifestID))
+		s.must(tx.DeleteManifests(s.Context(), parent.RepoID, []int64{parent.ManifestID, child.ManifestID}, db.Leaving{Event: "x", Review: tx.Now(), Links: tx.Now()}))
 		_, err = tx.Manifest(s.Context(), "a", child.Digest)
 		s.wantCode(err, gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
 		_, err = tx.ManifestID(s.Context(), "a", child.Digest)
@@ -247,7 +246,7 @@ func contentTags(s *suite) {
 		moved bool
 	}{{one, true}, {one, false}, {two, true}} {
 		s.write(func(tx *db.Tx) error {
-			moved, err := tx.MoveTag(s.Context(), actor, step.to, "v1")
+			moved, err := tx.MoveTag(s.Context(), actor, step.to, "v1", time.Hour)
 			if moved != step.moved {
 				s.Errorf("moved = %v, want %v", moved, step.moved)
 			}
@@ -258,15 +257,15 @@ func contentTags(s *suite) {
 		m, err := tx.ManifestByTag(s.Context(), "a", "v1")
 		s.must(err)
 		want(s, "digest", two.Digest, m.Digest)
-		s.must(tx.DeleteTag(s.Context(), actor, "a", "v1"))
-		s.wantCode(tx.DeleteTag(s.Context(), actor, "a", "v1"), gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
-		s.wantCode(tx.DeleteTag(s.Context(), actor, "none", "v1"), gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
+		s.must(tx.DeleteTag(s.Context(), actor, "a", "v1", time.Hour))
+		s.wantCode(tx.DeleteTag(s.Context(), actor, "a", "v1", time.Hour), gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
+		s.wantCode(tx.DeleteTag(s.Context(), actor, "none", "v1", time.Hour), gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
 		_, err = tx.ManifestByTag(s.Context(), "a", "v1")
 		s.wantCode(err, gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
-		history, err := tx.TagHistory(s.Context(), "a", "v1", 10)
+		history, err := tx.TagHistory(s.Context(), "a", "v1", 0, 10)
 		s.must(err)
 		for i := range history {
-			history[i].At = time.Time{}
+			history[i].ID, history[i].At = 0, time.Time{}
 		}
 		want(s, "history", []db.TagChange{
 			{Name: "v1", Actor: actor.Name, Old: two.Digest},

@@ -121,7 +121,7 @@ func damageBroken(s *suite) {
 		want(s, "images", []string{"a@" + string(child.Digest)}, images)
 		return err
 	})
-	s.write(func(tx *db.Tx) error { _, err := tx.MoveTag(s.Context(), actor, parent, "all"); return err })
+	s.write(func(tx *db.Tx) error { _, err := tx.MoveTag(s.Context(), actor, parent, "all", time.Hour); return err })
 	s.read(func(tx *db.Tx) error {
 		images, err := tx.ImagesOfBlob(s.Context(), id, 10)
 		want(s, "images", []string{"a:all"}, images)

@@ -1,0 +1,187 @@
+package content
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+)
+
+// A manifest is kept while a root can be reached from it upward: to the indexes
+// that list it, to the manifest that it refers to, to those that refer to it.
+// Roots are a tag, a hold, youth, and a review that waits for its time. Whatever
+// is met on the way to no root is as dead as where the way began.
+
+// forever is until when a tag or a hold keeps a manifest.
+var forever = time.Unix(1<<40, 0)
+
+// graph is some manifests with all that keeps them, as far as roots.
+type graph struct {
+	nodes map[int64]*node
+	order []int64 // as they were met
+}
+
+type node struct {
+	db.Keepable
+	keepers []db.Keeper
+	root    time.Time // until when it is one
+	why     string    // it is one
+	until   time.Time // until when it is kept; zero: it is dead
+}
+
+// closureError says that too much hangs together.
+func (c *Content) closureError() error {
+	return gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d manifests hang together", c.opts.GC.closureMax)
+}
+
+// loadGraph reads the manifests ids with everything that keeps them. Behind a
+// root nothing is read.
+func (c *Content) loadGraph(ctx context.Context, tx *db.Tx, now time.Time, ids []int64) (*graph, error) {
+	g := &graph{nodes: map[int64]*node{}}
+	met := map[int64]bool{}
+	front := make([]int64, 0, len(ids))
+	edges := 0
+	for _, id := range ids {
+		if !met[id] {
+			met[id], front = true, append(front, id)
+		}
+	}
+	for len(front) > 0 {
+		if len(met) > c.opts.GC.closureMax {
+			return nil, c.closureError()
+		}
+		list, err := tx.Keepables(ctx, front)
+		if err != nil {
+			return nil, err
+		}
+		var open []int64
+		for _, k := range list {
+			n := &node{Keepable: k}
+			g.nodes[k.ID], g.order = n, append(g.order, k.ID)
+			if err := c.findRoot(ctx, tx, now, n); err != nil {
+				return nil, err
+			}
+			if n.root.IsZero() {
+				open = append(open, k.ID)
+			}
+		}
+		keepers, more, err := tx.Keepers(ctx, open, c.opts.GC.closureMax-edges)
+		if err != nil {
+			return nil, err
+		}
+		if more {
+			return nil, c.closureError()
+		}
+		edges += len(keepers)
+		for _, k := range keepers {
+			g.nodes[k.ID].keepers = append(g.nodes[k.ID].keepers, k)
+		}
+		front = front[:0:0]
+		for _, id := range open {
+			for _, k := range g.nodes[id].keepers {
+				if !met[k.By] {
+					met[k.By], front = true, append(front, k.By)
+				}
+			}
+		}
+	}
+	g.judge()
+	return g, nil
+}
+
+// findRoot finds out whether a manifest is a root, until when and why. Where a
+// tag attaches it to another manifest, that one keeps it.
+func (c *Content) findRoot(ctx context.Context, tx *db.Tx, now time.Time, n *node) error {
+	is := func(until time.Time, why string) {
+		if until.After(now) && until.After(n.root) {
+			n.root, n.why = until, why
+		}
+	}
+	is(n.PushedAt.Add(c.opts.GC.Grace), "it was pushed a short time ago")
+	is(n.ReviewAfter, "it lost a tag, or what kept it, a short time ago")
+	if n.Held {
+		is(forever, "it is held")
+	}
+	if n.Tag != "" {
+		is(forever.Add(-1), "tag "+n.Tag)
+	}
+	if n.Held || n.Tag != "" {
+		return nil
+	}
+	for _, digest := range n.Attached {
+		id, ok, err := tx.ManifestRow(ctx, n.RepoID, digest)
+		switch {
+		case err != nil:
+			return err
+		case ok:
+			n.keepers = append(n.keepers, db.Keeper{ID: n.ID, By: id, Why: db.KeptByName})
+		default:
+			is(forever.Add(-1), "a tag named after "+string(digest)+", which the repository does not hold")
+		}
+	}
+	return nil
+}
+
+// judge finds out until when each manifest is kept: until the last of the roots
+// that it reaches.
+func (g *graph) judge() {
+	keeps := map[int64][]int64{}
+	var roots []*node
+	for _, id := range g.order {
+		n := g.nodes[id]
+		n.until = time.Time{}
+		if !n.root.IsZero() {
+			roots = append(roots, n)
+		}
+		for _, k := range n.keepers {
+			keeps[k.By] = append(keeps[k.By], id)
+		}
+	}
+	slices.SortStableFunc(roots, func(a, b *node) int { return b.root.Compare(a.root) })
+	for _, r := range roots {
+		stack := []int64{r.ID}
+		for len(stack) > 0 {
+			n := g.nodes[stack[len(stack)-1]]
+			stack = stack[:len(stack)-1]
+			if n == nil || !n.until.IsZero() {
+				continue
+			}
+			n.until = r.root
+			stack = append(stack, keeps[n.ID]...)
+		}
+	}
+}
+
+// dead lists the manifests that nothing keeps, indexes before their children.
+func (g *graph) dead() []*node {
+	waits := map[int64]int{} // for so many parents
+	children := map[int64][]int64{}
+	var ready, out []*node
+	for _, id := range g.order {
+		n := g.nodes[id]
+		if !n.until.IsZero() {
+			continue
+		}
+		for _, k := range n.keepers {
+			if k.Why == db.KeptByIndex {
+				waits[id]++
+				children[k.By] = append(children[k.By], id)
+			}
+		}
+		if waits[id] == 0 {
+			ready = append(ready, n)
+		}
+	}
+	for len(ready) > 0 {
+		n := ready[0]
+		ready, out = ready[1:], append(out, n)
+		for _, id := range children[n.ID] {
+			if waits[id]--; waits[id] == 0 {
+				ready = append(ready, g.nodes[id])
+			}
+		}
+	}
+	return out
+}
