@@ -98,7 +98,7 @@ func newServer(ctx context.Context, cfg config.Config, getenv func(string) strin
 			return nil, err
 		}
 	}
-	s.metrics.registry.MustRegister(&state{Server: s})
+	s.metrics.registry.MustRegister(&state{Server: s, storage: storageState{Server: s}})
 	return s, nil
 }
 

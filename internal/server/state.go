@@ -21,6 +21,7 @@ const (
 // for by scrapes, and not more often than every few seconds.
 type state struct {
 	*Server
+	storage storageState
 	mu      sync.Mutex
 	at      time.Time
 	figures []prometheus.Metric
@@ -51,6 +52,9 @@ func (s *state) Describe(ch chan<- *prometheus.Desc) {
 	} {
 		ch <- d
 	}
+	for _, d := range storageDescs {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -67,15 +71,13 @@ func (s *state) Collect(ch chan<- prometheus.Metric) {
 
 func (s *state) collect() []prometheus.Metric {
 	var out []prometheus.Metric
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out = append(out, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...))
-	}
-	out = append(out, prometheus.MustNewConstMetric(descStatements, prometheus.CounterValue, float64(s.db.Statements())))
+	add := func(d *prometheus.Desc, v float64, labels ...string) { out = append(out, gauge(d, v, labels...)) }
+	out = append(out, counter(descStatements, s.db.Statements()))
 	s.decider.mu.Lock()
 	waiting := len(s.decider.waiting)
 	s.decider.mu.Unlock()
-	gauge(descWaiting, float64(waiting))
-	gauge(descReady, truth(s.ready.Load()))
+	add(descWaiting, float64(waiting))
+	add(descReady, truth(s.ready.Load()))
 
 	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
 	defer cancel()
@@ -88,26 +90,26 @@ func (s *state) collect() []prometheus.Metric {
 		gen, _, err = tx.CurrentGeneration(ctx)
 		return err
 	})
-	gauge(descUp, truth(err == nil))
+	add(descUp, truth(err == nil))
 	if err != nil {
 		s.log.Warn("read figures failed", "error", err)
 		return out
 	}
 	for _, j := range jobs {
-		gauge(descJobs, float64(j.Count), j.Kind, j.State.String())
+		add(descJobs, float64(j.Count), j.Kind, j.State.String())
 	}
-	gauge(descGeneration, float64(gen.ID))
+	add(descGeneration, float64(gen.ID))
 	var meta advisory.Meta
 	if gen.ID != 0 && json.Unmarshal(gen.Meta, &meta) == nil {
-		gauge(descImported, float64(gen.CreatedAt.Unix()))
-		gauge(descUpdated, float64(meta.UpdatedAt.Unix()))
-		gauge(descRecords, float64(meta.Records))
+		add(descImported, float64(gen.CreatedAt.Unix()))
+		add(descUpdated, float64(meta.UpdatedAt.Unix()))
+		add(descRecords, float64(meta.Records))
 	}
 	if set, err := s.policies.Set(ctx); err == nil {
-		gauge(descPolicies, float64(len(set.Policies)))
-		gauge(descComplete, truth(set.Complete))
+		add(descPolicies, float64(len(set.Policies)))
+		add(descComplete, truth(set.Complete))
 	}
-	return out
+	return append(out, s.storage.collect(ctx)...)
 }
 
 func truth(b bool) float64 {
