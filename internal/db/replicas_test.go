@@ -377,8 +377,8 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 			return err
 		})
 	})
-	if runs != 3 {
-		t.Errorf("%d runs of two transactions, want 3", runs)
+	if runs < 3 { // the one that was undone may meet the other again
+		t.Errorf("%d runs of two transactions, want 3 at least", runs)
 	}
 }
 
