@@ -19,7 +19,7 @@ type Keepable struct {
 	Size     int64 // bytes
 	PushedAt time.Time
 	// Tag points at it; empty: none does. A tag that is named after another
-	// manifest that the repository holds does not count: it is Attached.
+	// manifest does not count: it is Attached.
 	Tag      string
 	Attached []gatehouse.Digest // by such tags, to these
 	Held     bool
@@ -112,10 +112,13 @@ func (t *Tx) attachedTo(ctx context.Context, list []Keepable) error {
 				return unavailable(err)
 			}
 			k := at[id]
+			before := k.Tag
+			k.Tag = name
 			if m := attachedTag.FindStringSubmatch(name); m != nil {
-				k.Attached = append(k.Attached, gatehouse.Digest(strings.Replace(m[1], "-", ":", 1)))
-			} else {
-				k.Tag = name
+				// Mirrors name images after themselves: that is a tag like any other.
+				if to := gatehouse.Digest(strings.Replace(m[1], "-", ":", 1)); to != k.Digest {
+					k.Tag, k.Attached = before, append(k.Attached, to)
+				}
 			}
 		}
 		if err := rows.Err(); err != nil {
