@@ -154,9 +154,14 @@ func (c *Content) note(ctx context.Context, tx *db.Tx, actor gatehouse.Actor, ev
 
 const (
 	sparesMax   = 4                // copies of one blob that are tried
-	reserveTime = 24 * time.Hour   // for storing a copy; after it the key may be deleted
 	noteTimeout = 10 * time.Second // for noting damage that a reader met
 )
+
+// reserveTime is how long the key of a copy of size bytes is kept from being
+// deleted: a day, and twice what the slowest scrub takes to copy them.
+func reserveTime(size int64) time.Duration {
+	return 24*time.Hour + 2*time.Duration(size/scrubRateMin)*time.Second
+}
 
 // heal gives a damaged blob the bytes of another stored object, if one has
 // them. They are copied: the other object may be about to be deleted.
@@ -190,7 +195,7 @@ func (c *Content) healFrom(ctx context.Context, actor gatehouse.Actor, b stored,
 	var key string
 	err = c.db.Write(ctx, func(tx *db.Tx) error {
 		key = blob.NewKey(tx.Now())
-		return tx.ReserveKey(ctx, b.row(), key, tx.Now().Add(reserveTime))
+		return tx.ReserveKey(ctx, b.row(), key, tx.Now().Add(reserveTime(b.size)))
 	})
 	if err != nil {
 		return false, err

@@ -122,7 +122,11 @@ func (k *fsck) restoreManifest(ctx context.Context, m db.StoredManifest) (done b
 			if err != nil {
 				return err
 			}
-			if err := tx.RestoreManifest(ctx, now.ID, row); err != nil {
+			err = tx.RestoreManifest(ctx, now.ID, row)
+			if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+				return nil // deleted while we looked
+			}
+			if err != nil {
 				return err
 			}
 			done = true

@@ -64,11 +64,15 @@ func (t *Tx) breakAll(ctx context.Context, levels []string, id int64) error {
 	return nil
 }
 
+// reserveLeast is what must be left of a reservation: who deletes what has run
+// out may have begun with it although the row is still there.
+const reserveLeast = time.Minute
+
 // ReplaceBlob gives a blob, live or withheld, good bytes under a key of
 // [Tx.ReserveKey] instead of its own, which is doomed. done is false where the
 // row has changed since, or the reservation has run out.
 func (t *Tx) ReplaceBlob(ctx context.Context, b ScrubBlob, key string) (done bool, err error) {
-	n, err := affected(t.tx.ExecContext(ctx, `DELETE FROM upload WHERE storage_key = $1 AND state = 1`, key))
+	n, err := affected(t.tx.ExecContext(ctx, `DELETE FROM upload WHERE storage_key = $1 AND state = 1 AND leased_until > $2`, key, micros(t.now.Add(reserveLeast))))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -159,15 +163,19 @@ func (t *Tx) ManifestWhole(ctx context.Context, id int64, blobs, children int) (
 
 // RestoreManifest gives the manifest in row id the bytes, columns and edges of
 // m, as [Tx.AddManifest] would have stored them.
+// CodeNotFound: it has been deleted since it was looked at.
 func (t *Tx) RestoreManifest(ctx context.Context, id int64, m NewManifest) error {
 	annotations, err := annotationsText(m.Annotations)
 	if err != nil {
 		return err
 	}
-	_, err = t.tx.ExecContext(ctx, `UPDATE manifest SET media_type = $2, artifact_type = $3, subject = $4, annotations = $5, size = $6, body = $7, damaged_at = 0
-		WHERE id = $1`, id, m.MediaType, m.ArtifactType, dbDigest(m.Subject), annotations, m.Size, m.Body)
+	n, err := affected(t.tx.ExecContext(ctx, `UPDATE manifest SET media_type = $2, artifact_type = $3, subject = $4, annotations = $5, size = $6, body = $7, damaged_at = 0
+		WHERE id = $1`, id, m.MediaType, m.ArtifactType, dbDigest(m.Subject), annotations, m.Size, m.Body))
 	if err != nil {
-		return unavailable(err)
+		return err
+	}
+	if n == 0 {
+		return notFound("MANIFEST_UNKNOWN", "manifest %s is gone", m.Digest)
 	}
 	for _, q := range []string{`DELETE FROM manifest_blob WHERE manifest_id = $1`, `DELETE FROM manifest_child WHERE parent_id = $1`} {
 		if _, err := t.tx.ExecContext(ctx, q, id); err != nil {

@@ -12,6 +12,7 @@ import (
 var damageTests = []test{
 	{"a withheld blob is taken over by a push, with its links, and its key is doomed", damageTakeOver},
 	{"a blob is withheld, put back and replaced only as it was looked at", damageChanges},
+	{"a copy whose reservation has run out replaces nothing", damageTooLate},
 	{"manifests are broken by what they need", damageBroken},
 	{"named keys come in byte order, each once", damageKeys},
 	{"scrub claims exclude each other, run out and can be put off", scrubClaims},
@@ -91,6 +92,30 @@ func damageChanges(s *suite) {
 			s.must(err)
 			want(s, "named: "+key, true, named)
 		}
+		return nil
+	})
+}
+
+func damageTooLate(s *suite) {
+	_, id := s.storedBlob("a", "x", "00/key")
+	row := db.ScrubBlob{ID: id, Digest: digest("x"), Key: "00/key", Size: 1}
+	s.write(func(tx *db.Tx) error { return tx.ReserveKey(s.Context(), row, "00/copy", tx.Now().Add(-time.Second)) })
+	s.read(func(tx *db.Tx) error { // who deletes it has begun
+		dropped, err := tx.DroppedUploads(s.Context(), 10)
+		s.must(err)
+		want(s, "dropped", 1, len(dropped))
+		return nil
+	})
+	s.write(func(tx *db.Tx) error {
+		done, err := tx.ReplaceBlob(s.Context(), row, "00/copy")
+		s.must(err)
+		want(s, "replaced by bytes that are being deleted", false, done)
+		b, err := tx.RepoBlob(s.Context(), "a", digest("x"))
+		s.must(err)
+		want(s, "key", "00/key", b.StorageKey)
+		named, err := tx.KeyNamed(s.Context(), "00/copy")
+		s.must(err)
+		want(s, "the copy is still named", true, named)
 		return nil
 	})
 }
