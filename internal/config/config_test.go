@@ -172,7 +172,10 @@ func TestPrintIsReadBackAndShowsNoSecret(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(c.Redacted()) {
 		t.Errorf("read back\n%+v, want\n%+v", got, c.Redacted())
 	}
-	for _, secret := range []string{"postgres://u:hunter2@[bad", "hunter2%zz"} {
+	for _, secret := range []string{
+		"postgres://u:hunter2@[bad", "hunter2%zz", "postgres://u@h/d?password=hunter2;x", "postgres://u@h/d?password=hunter2%zz",
+		"host=h password=hunter2", "postgres:u:hunter2@h", "postgres://u:1#hunter2@h/d",
+	} {
 		c.Database = secret
 		if r := c.Redacted(); strings.Contains(r.Database, "hunter2") {
 			t.Errorf("%q is shown as %q", secret, r.Database)

@@ -55,13 +55,17 @@ func redactURL(s string) string {
 		return ""
 	}
 	u, err := url.Parse(s)
-	if err != nil {
-		return redacted // it may be a secret whole
+	if err != nil || u.Scheme == "" || u.Opaque != "" || u.Fragment != "" {
+		return redacted // no URL as it was meant: anything in it may be the secret
 	}
 	if _, has := u.User.Password(); has {
 		u.User = url.UserPassword(u.User.Username(), redacted)
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // what cannot be read would be left as it is
+		u.RawQuery = redacted
+		return u.String()
+	}
 	for name := range q {
 		// sslkey names a file.
 		if name != "sslkey" && slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(strings.ToLower(name), w) }) {
