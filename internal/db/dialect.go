@@ -32,6 +32,12 @@ type dialect struct {
 	// or undone; see [Tx.Events].
 	settled string
 
+	// settle is run whenever a database is opened: numbers of transactions in it
+	// that are from another server, which a dump was made on, mean nothing here.
+	// Then all events so far are in the order of seq, before any to come. Empty:
+	// there are no such numbers.
+	settle string
+
 	reads, writes *sql.TxOptions
 }
 
@@ -56,8 +62,10 @@ var postgresDialect = dialect{
 	turn:    "SELECT pg_advisory_xact_lock($1)",
 	notify:  "SELECT pg_notify($1, $2)",
 	settled: " AND txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
-	reads:   &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
-	writes:  &sql.TxOptions{Isolation: sql.LevelReadCommitted},
+	settle: `UPDATE event SET txid = 0 WHERE txid <> 0
+		AND (SELECT MAX(e.txid) FROM event e) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint`,
+	reads:  &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+	writes: &sql.TxOptions{Isolation: sql.LevelReadCommitted},
 }
 
 // reading returns the dialect of transactions that write nothing: they lock

@@ -45,7 +45,9 @@ func (d *DB) migrate(ctx context.Context) error {
 		return gatehouse.Errorf(gatehouse.CodeConflict, "its schema has version %d, and this program knows versions up to %d", has, knows).
 			WithHint("a newer gatehouse has used it: run that one, or restore a backup from before")
 	}
-	_, err = p.Up(ctx)
+	if _, err = p.Up(ctx); err == nil && d.dialect.settle != "" {
+		_, err = d.write.ExecContext(ctx, d.dialect.settle)
+	}
 	return unavailable(err)
 }
 
