@@ -261,7 +261,7 @@ func (c *Content) reviewBatch(ctx context.Context, kind db.TaskKind, now gcNow) 
 		}
 		if len(r.tasks) > 0 && gatehouse.CodeOf(err) != gatehouse.CodeUnavailable && ctx.Err() == nil {
 			s.done.Failed++
-			if perr := c.postpone(ctx, r.tasks[0]); perr != nil {
+			if perr := c.postpone(ctx, r.tasks[0], err); perr != nil {
 				return s, errors.Join(err, perr)
 			}
 		}
@@ -283,13 +283,30 @@ func (c *Content) reviewOnce(ctx context.Context, kind db.TaskKind, now gcNow, n
 	return r, err
 }
 
-// postpone puts a task off that cannot be done, longer each time.
-func (c *Content) postpone(ctx context.Context, task db.Task) error {
+// postpone puts a task off that cannot be done, longer each time. Where that is
+// because too much hangs on a manifest, so is that one: while it waits it is a
+// root, and the others that hang on it are not read in full one after the other.
+func (c *Content) postpone(ctx context.Context, task db.Task, why error) error {
 	return c.db.Write(ctx, func(tx *db.Tx) error {
-		pause := min(gcRetryMin<<min(task.Attempts, 16), gcRetryMax)
-		next := task
-		next.Attempts, next.ReviewAfter = task.Attempts+1, tx.Now().Add(pause)
-		return tx.AddTasks(ctx, next)
+		tasks, attempts := []db.Task{task}, task.Attempts
+		var t *tangled
+		if errors.As(why, &t) {
+			for _, id := range t.at {
+				more, ok, err := tx.Task(ctx, db.ManifestTask, id)
+				if err != nil {
+					return err
+				}
+				if !ok {
+					more = db.Task{Kind: db.ManifestTask, Key: id, Event: "too much hangs on it"}
+				}
+				tasks, attempts = append(tasks, more), max(attempts, more.Attempts)
+			}
+		}
+		next := tx.Now().Add(min(gcRetryMin<<min(attempts, 16), gcRetryMax))
+		for i := range tasks {
+			tasks[i].Attempts, tasks[i].ReviewAfter = attempts+1, next
+		}
+		return tx.AddTasks(ctx, tasks...)
 	})
 }
 

@@ -31,9 +31,21 @@ type node struct {
 	until   time.Time // until when it is kept; zero: it is dead
 }
 
-// closureError says that too much hangs together.
-func (c *Content) closureError() error {
-	return gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d manifests hang together", c.opts.GC.closureMax)
+// tangled is the error that too much hangs together to be judged.
+type tangled struct {
+	err error
+	at  []int64 // manifests that too much hangs on, at most tangledMax
+}
+
+const tangledMax = 64
+
+func (e *tangled) Error() string { return e.err.Error() }
+func (e *tangled) Unwrap() error { return e.err }
+
+func (c *Content) closureError(at []int64) error {
+	return &tangled{
+		gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d manifests hang together", c.opts.GC.closureMax), at[:min(len(at), tangledMax)],
+	}
 }
 
 // loadGraph reads the manifests ids with everything that keeps them. Behind a
@@ -43,6 +55,7 @@ func (c *Content) loadGraph(ctx context.Context, tx *db.Tx, now time.Time, ids [
 	met := map[int64]bool{}
 	front := make([]int64, 0, len(ids))
 	edges := 0
+	var open []int64 // no roots: what keeps them is looked at
 	for _, id := range ids {
 		if !met[id] {
 			met[id], front = true, append(front, id)
@@ -50,13 +63,13 @@ func (c *Content) loadGraph(ctx context.Context, tx *db.Tx, now time.Time, ids [
 	}
 	for len(front) > 0 {
 		if len(met) > c.opts.GC.closureMax {
-			return nil, c.closureError()
+			return nil, c.closureError(open)
 		}
 		list, err := tx.Keepables(ctx, front)
 		if err != nil {
 			return nil, err
 		}
-		var open []int64
+		open = nil
 		for _, k := range list {
 			n := &node{Keepable: k}
 			g.nodes[k.ID], g.order = n, append(g.order, k.ID)
@@ -72,7 +85,7 @@ func (c *Content) loadGraph(ctx context.Context, tx *db.Tx, now time.Time, ids [
 			return nil, err
 		}
 		if more {
-			return nil, c.closureError()
+			return nil, c.closureError(open)
 		}
 		edges += len(keepers)
 		for _, k := range keepers {

@@ -236,6 +236,33 @@ func TestGCTooMuchHangsTogether(t *testing.T) {
 	}
 }
 
+// TestGCTooMuchIsReadOnce: what too much hangs on is put off itself, so that not
+// everything that hangs on it is read in full for each of its parts. Its row is
+// younger here than theirs, so that it is not the first that is looked at.
+func TestGCTooMuchIsReadOnce(t *testing.T) {
+	clk := &clock{}
+	d := openDB(t, db.Options{Now: clk.now})
+	opts := noGC
+	opts.GC = opts.GC.WithLimits(5, 7)
+	c := content.New(d, mem.New(), opts)
+	s := &contenttest.Suite{T: t, C: c}
+	subject := s.Push("b", contenttest.Image{Config: "{}"})
+	for i := range 10 {
+		s.Push("a", contenttest.Image{Config: "{}", Subject: &subject, Annotations: map[string]string{"n": fmt.Sprint(i)}})
+	}
+	s.Push("a", contenttest.Image{Config: "{}"})
+	for range 3 { // the pauses grow
+		report := collect(t, c)
+		if report.Failed != 1 {
+			t.Errorf("collected %+v, want one failure", report.Collected)
+		}
+		clk.ahead += 10 * time.Minute
+	}
+	if report := collect(t, content.New(d, mem.New(), noGC)); report.Manifests != 11 {
+		t.Errorf("collected %+v", report.Collected)
+	}
+}
+
 // garbage makes a registry in which everything that can be garbage is.
 func garbage(ctx context.Context, t *testing.T, clk *clock, store *mem.Store) (*content.Content, *db.DB) {
 	t.Helper()
