@@ -3,10 +3,11 @@ package db_test
 import (
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
-	"github.com/jackc/pgx/v5"
 )
 
 // TestEventsOfAnotherCluster: a dump that is restored elsewhere brings the
