@@ -81,6 +81,7 @@ func fillUp(t testing.TB, dir string) (free func()) {
 // refused with 503 and a hint, reads go on, nothing is stored by half, and the
 // same process goes on when there is room again.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	r := newReplica(t, "gatehouse", t.TempDir())
 	if err := os.Mkdir(r.data(), 0o700); err != nil {
@@ -122,7 +123,7 @@ func TestDiskFull(t *testing.T) {
 	r.start()
 	c.end()
 	c.check(0)
-	if err := r.terminate(); err != nil {
+	if err := errors.Join(r.terminate(), r.fsck()); err != nil {
 		t.Error(err)
 	}
 	wantSound(t, r.data(), true)
@@ -209,6 +210,7 @@ func (d *loopDisk) mend() {
 // read-only, as after an error of the device. Pushes are refused with 503, and
 // when the disk is back, with all that was not synced gone, every promise holds.
 func TestDiskBreaks(t *testing.T) {
+	t.Parallel()
 	r := newReplica(t, "gatehouse", t.TempDir())
 	d := newLoopDisk(t, r.data())
 	c := newCrowd(t, r)
@@ -238,7 +240,7 @@ func TestDiskBreaks(t *testing.T) {
 	}
 	c.end()
 	c.check(0)
-	if err := r.terminate(); err != nil {
+	if err := errors.Join(r.terminate(), r.fsck()); err != nil {
 		t.Error(err)
 	}
 	wantSound(t, r.data(), true)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -166,6 +167,22 @@ func (r *replica) terminate() error {
 	p.Stop() // forgets it
 	if err := p.Err(); err != nil {
 		return fmt.Errorf("%s ended with %w after SIGTERM\n%s", r.name, err, p.LogTail())
+	}
+	return nil
+}
+
+// fsck runs `gatehouse fsck --deep` on what the replica that has ended left.
+func (r *replica) fsck() error {
+	args := []string{"fsck", "--deep", "--rate", "0", "--data", r.data()}
+	for i, flag := range r.flags {
+		if flag == "--database" || flag == "--storage" {
+			args = append(args, flag, r.flags[i+1])
+		}
+	}
+	cmd := exec.CommandContext(r.t.Context(), gatehouse(r.t), args...)
+	cmd.Env = append(os.Environ(), r.env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("gatehouse fsck: %w\n%s", err, out)
 	}
 	return nil
 }
