@@ -274,8 +274,8 @@ func (p *pusher) deleteImage(ctx context.Context) error {
 	err := p.attempt(ctx, func() error {
 		tries++
 		_, err := p.c.do(ctx, call{method: "DELETE", path: "/v2/" + img.repo + "/manifests/" + img.digest})
-		if tries > 1 && refused(err, http.StatusNotFound, "MANIFEST_UNKNOWN") {
-			return nil // the attempt that had no answer
+		if (tries > 1 || p.collect) && refused(err, http.StatusNotFound, "MANIFEST_UNKNOWN") {
+			return nil // the attempt that had no answer, or the collector
 		}
 		return err
 	})
