@@ -10,12 +10,8 @@ import (
 
 // check holds a registry at rest to the ledger.
 type check struct {
-	c *client
-	l *ledger
-	// rooted: a collector has run, so that only what a tag leads to must be
-	// there.
-	rooted bool
-
+	c     *client
+	l     *ledger
 	mu    sync.Mutex
 	blobs map[string]error // already read, by repo@digest
 	wrong []string
@@ -34,16 +30,16 @@ func (k *check) say(format string, args ...any) {
 
 // checkLedger returns what is wrong, one sentence each. since bounds it to what
 // was touched in that round and later; lists are always read whole.
-func checkLedger(ctx context.Context, c *client, l *ledger, rooted bool, since int) []string {
+func checkLedger(ctx context.Context, c *client, l *ledger, since int) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := &check{c: c, l: l, rooted: rooted, blobs: map[string]error{}}
-	roots := k.roots()
+	k := &check{c: c, l: l, blobs: map[string]error{}}
+	roots := l.roots()
 	var work []func()
 	for _, i := range l.images {
 		if i.touched >= since {
 			want := i.state
-			if rooted && want == there && !roots[i] {
+			if l.collects && want == there && !roots[i] {
 				want = unsure
 			}
 			work = append(work, func() { k.image(ctx, i, want) })
@@ -54,7 +50,7 @@ func checkLedger(ctx context.Context, c *client, l *ledger, rooted bool, since i
 	}
 	work = append(work, func() { k.catalog(ctx) })
 	work = append(work, k.referrers(ctx, since, roots)...)
-	if !rooted {
+	if !l.collects {
 		fresh := l.fresh
 		if since == 0 {
 			fresh = nil
@@ -85,39 +81,6 @@ func inParallel(n int, work []func()) {
 	}
 	close(queue)
 	wg.Wait()
-}
-
-// roots are the images that a tag leads to for certain.
-func (k *check) roots() map[*image]bool {
-	if !k.rooted {
-		return nil
-	}
-	hanging := map[*image][]*image{}
-	for _, i := range k.l.images {
-		if i.subject != nil && i.state == there {
-			hanging[i.subject] = append(hanging[i.subject], i)
-		}
-	}
-	roots := map[*image]bool{}
-	var add func(*image)
-	add = func(i *image) {
-		if i == nil || roots[i] {
-			return
-		}
-		roots[i] = true
-		add(i.subject)
-		for _, c := range append(i.children, hanging[i]...) {
-			add(c)
-		}
-	}
-	for _, t := range k.l.tags {
-		if len(t.may) == 1 {
-			for _, i := range t.may {
-				add(i)
-			}
-		}
-	}
-	return roots
 }
 
 func gone(err error) bool { return refused(err, http.StatusNotFound, "") }
@@ -276,7 +239,7 @@ func (k *check) referrers(ctx context.Context, since int, roots map[*image]bool)
 			}
 			for _, i := range bySubject[subject] {
 				listed := slices.Contains(list, i.digest)
-				if i.state == there && !listed && (!k.rooted || roots[i]) {
+				if i.state == there && !listed && (!k.l.collects || roots[i]) {
 					k.say("referrer %s of %s was acknowledged and is not listed", i.digest, subject.key())
 				}
 				if i.state == absent && listed {

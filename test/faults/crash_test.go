@@ -32,7 +32,6 @@ type crowd struct {
 	replicas []*replica
 	ledger   *ledger
 	reader   *client // past the door
-	rooted   bool    // a collector runs
 	pushers  []*pusher
 
 	// door is held by every request of a pusher, and whole by a check.
@@ -123,7 +122,7 @@ func (c *crowd) pushFor(steps int, strike func()) {
 // check holds the registry to what it promised.
 func (c *crowd) check(since int) {
 	c.t.Helper()
-	for _, w := range checkLedger(c.t.Context(), c.reader, c.ledger, c.rooted, since) {
+	for _, w := range checkLedger(c.t.Context(), c.reader, c.ledger, since) {
 		c.t.Error(w)
 	}
 	for _, r := range c.replicas {

@@ -3,6 +3,7 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -115,6 +116,8 @@ type tag struct {
 // send a request and the promise when it was answered; what was never answered
 // may have happened or not. One image, tag or blob belongs to one pusher.
 type ledger struct {
+	collects bool // a collector runs: what no tag leads to may go
+
 	mu     sync.Mutex
 	round  int
 	images map[string]*image
@@ -167,10 +170,49 @@ func (l *ledger) put(i *image, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.touch(i)
+	before := l.roots()
 	i.state, i.blobs = there, nil
 	if name != "" {
 		l.tag(i.repo, name).may = map[string]*image{i.digest: i}
 	}
+	for rooted := range l.roots() { // what a tag leads to again may have gone meanwhile
+		if !before[rooted] && rooted != i && !slices.Contains(i.children, rooted) && rooted.state == there {
+			rooted.state = unsure
+		}
+	}
+}
+
+// roots are the images that a tag leads to for certain; nil without a collector.
+func (l *ledger) roots() map[*image]bool {
+	if !l.collects {
+		return nil
+	}
+	hanging := map[*image][]*image{}
+	for _, i := range l.images {
+		if i.subject != nil && i.state == there {
+			hanging[i.subject] = append(hanging[i.subject], i)
+		}
+	}
+	roots := map[*image]bool{}
+	var add func(*image)
+	add = func(i *image) {
+		if i == nil || roots[i] {
+			return
+		}
+		roots[i] = true
+		add(i.subject)
+		for _, c := range append(i.children, hanging[i]...) {
+			add(c)
+		}
+	}
+	for _, t := range l.tags {
+		if len(t.may) == 1 {
+			for _, i := range t.may {
+				add(i)
+			}
+		}
+	}
+	return roots
 }
 
 func (l *ledger) untagging(repo, name string) {

@@ -130,6 +130,7 @@ func (p *pusher) pushImage(ctx context.Context, subject *image) error {
 // mounting it, or by an upload.
 func (p *pusher) pushBlob(ctx context.Context, repo string, b []byte) error {
 	u := newUpload(p.c, repo, b, p.random)
+	u.brief = p.collect
 	switch p.random.IntN(4) {
 	case 0:
 		err := p.attempt(ctx, func() error {

@@ -174,7 +174,7 @@ func TestReplicaDiesInAChunk(t *testing.T) {
 	if err := p.put(t.Context(), img, "whole"); err != nil {
 		t.Fatal(err)
 	}
-	for _, w := range checkLedger(t.Context(), c, p.l, false, 0) {
+	for _, w := range checkLedger(t.Context(), c, p.l, 0) {
 		t.Error(w)
 	}
 }
@@ -356,6 +356,9 @@ func onceEach(t *testing.T, h *house) {
 		}
 	}
 	if open > 0 || more > 0 || jobs == 0 {
-		t.Errorf("of %d jobs %d are not done and %d were run more than once or failed", jobs, open, more)
+		var which string
+		h.query(t, `SELECT coalesce(string_agg(kind || ' ' || key || ' state ' || state || ' attempts ' || attempts || ': ' || error, E'\n'), '') FROM job
+			WHERE state <> 2 OR attempts > 1`, &which)
+		t.Errorf("of %d jobs %d are not done and %d were run more than once or failed:\n%s", jobs, open, more, which)
 	}
 }

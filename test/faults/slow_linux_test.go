@@ -180,7 +180,7 @@ func TestSlowClients(t *testing.T) {
 			t.Fatalf("beside %d slow clients: %v", len(clients), err)
 		}
 	}
-	for _, w := range checkLedger(t.Context(), c, p.l, false, 0) {
+	for _, w := range checkLedger(t.Context(), c, p.l, 0) {
 		t.Error(w)
 	}
 	files, sockets, memory := proc(t, pid)
