@@ -63,6 +63,8 @@ func (u *upload) advance(ctx context.Context) (err error) {
 			u.doubt, u.disturbed, u.late = true, true, u.late || u.finishing
 		case u.late && refused(err, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN"):
 			u.doubt, err = true, nil // the PUT without an answer was carried out after all
+		case u.disturbed && refused(err, http.StatusRequestedRangeNotSatisfiable, ""):
+			u.doubt, err = true, nil // so was the PATCH
 		}
 	}()
 	switch {
