@@ -144,6 +144,8 @@ func (u *upload) send(ctx context.Context) error {
 	in := call{method: "PATCH", path: u.location, header: map[string]string{"Content-Type": octets["Content-Type"]}, streamed: u.mode == streamed}
 	if u.mode == chunked {
 		end = min(end, u.promised+u.chunk)
+	}
+	if u.mode == chunked || u.disturbed { // what was lost may come late: say where these belong
 		in.header["Content-Range"] = strconv.FormatInt(u.promised, 10) + "-" + strconv.FormatInt(end-1, 10)
 	}
 	in.body = u.data[u.promised:end]
@@ -169,7 +171,7 @@ func (u *upload) finish(ctx context.Context) error {
 	in := call{method: "PUT", path: u.location + "?digest=" + u.digest, header: octets, body: []byte{}}
 	if u.promised < u.sent {
 		in.body = u.data[u.promised:]
-		if u.promised > 0 { // after a loss: say where these belong
+		if u.disturbed {
 			in.header = map[string]string{"Content-Type": octets["Content-Type"],
 				"Content-Range": strconv.FormatInt(u.promised, 10) + "-" + strconv.FormatInt(u.sent-1, 10)}
 		}
