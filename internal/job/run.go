@@ -103,9 +103,13 @@ func (r *runner) next(ctx context.Context) (j *Job, ok bool, wait time.Duration)
 		}
 		return nil, false, wait
 	}
+	// Free of the end of ctx: a claim whose commit is cut off may have been made,
+	// and then nobody would do that work before its lease has run out.
+	whole, stop := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer stop()
 	j = &Job{}
-	err = r.db.Write(ctx, func(tx *db.Tx) (err error) {
-		j.Job, ok, err = tx.ClaimJob(ctx, r.kinds, rand.Text(), tx.Now().Add(r.opts.Lease))
+	err = r.db.Write(whole, func(tx *db.Tx) (err error) {
+		j.Job, ok, err = tx.ClaimJob(whole, r.kinds, rand.Text(), tx.Now().Add(r.opts.Lease))
 		return err
 	})
 	if err != nil {
@@ -202,7 +206,7 @@ func (r *runner) keep(ctx context.Context, cancel context.CancelCauseFunc, id in
 	}
 }
 
-// endTimeout bounds the writing of a job's outcome.
+// endTimeout bounds a claim, and the writing of a job's outcome.
 const endTimeout = 10 * time.Second
 
 // end writes the outcome of a job, if it still is ours.

@@ -102,7 +102,8 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, name string, l ne
 	connections := s.metrics.connections.WithLabelValues(name)
 	perAddress := crowd{max: connectionsMax}
 	srv := &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
+		Handler: impatient(h), HTTP2: &http.HTTP2Config{WriteByteTimeout: patience},
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },
 		ConnState: func(conn net.Conn, state http.ConnState) {

@@ -80,6 +80,11 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 		return nil, err
 	}
 	d.stop = append(d.stop, d.DB.Close)
+	if url == "" { // the rows are ours alone: what is claimed, a dead process claimed
+		if err := d.DB.Write(ctx, func(tx *db.Tx) error { return tx.EndLeases(ctx) }); err != nil {
+			return nil, err
+		}
+	}
 	store, err := openStore(ctx, cfg, getenv)
 	if err != nil {
 		return nil, err

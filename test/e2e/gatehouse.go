@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -33,22 +34,35 @@ type Gatehouse struct {
 // (not those of make build), so that it shares what they have compiled.
 func BuildGatehouse(t testing.TB) string {
 	t.Helper()
+	path := filepath.Join(t.TempDir(), "gatehouse")
+	if err := Build(t.Context(), path, false); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Build builds the binary of this clone at path, with the race detector in it or
+// without.
+func Build(ctx context.Context, path string, race bool) error {
 	wd, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	root, err := tool.ModuleRoot(wd)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	path := filepath.Join(t.TempDir(), "gatehouse")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", path, "./cmd/gatehouse")
+	args, cgo := []string{"build", "-buildvcs=false", "-o", path}, "CGO_ENABLED=0"
+	if race {
+		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/gatehouse")...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "PWD="+root)
+	cmd.Env = append(os.Environ(), cgo, "PWD="+root)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build ./cmd/gatehouse: %v\n%s", err, out)
+		return fmt.Errorf("go build ./cmd/gatehouse: %w\n%s", err, out)
 	}
-	return path
+	return nil
 }
 
 // ReserveGatehouse prepares a server whose address is known before it starts,

@@ -93,7 +93,7 @@ func startKube(t testing.TB, etcd, apiserver string, options KubeOptions) (*Kube
 		return nil, err
 	}
 	if err := waitReady(t.Context(), db, &http.Client{Timeout: time.Second}, client+"/health", ""); err != nil {
-		db.stop()
+		db.Stop()
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
 	api, err := start(t, k.path("apiserver.log"), apiserver, append([]string{
@@ -112,9 +112,9 @@ func startKube(t testing.TB, etcd, apiserver string, options KubeOptions) (*Kube
 	}
 	if err != nil {
 		if api != nil {
-			api.stop()
+			api.Stop()
 		}
-		db.stop()
+		db.Stop()
 		return nil, fmt.Errorf("kube-apiserver: %w", err)
 	}
 	return k, nil
@@ -140,7 +140,7 @@ func freePorts(n int) ([]int, error) {
 }
 
 // waitReady asks url until it answers 200, the process ends or time is up.
-func waitReady(ctx context.Context, p *process, client *http.Client, url, token string) error {
+func waitReady(ctx context.Context, p *Process, client *http.Client, url, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWait)
 	defer cancel()
 	for {
@@ -159,9 +159,9 @@ func waitReady(ctx context.Context, p *process, client *http.Client, url, token 
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("ended by itself: %w\n%s", p.err, p.logTail())
+			return fmt.Errorf("ended by itself: %w\n%s", p.err, p.LogTail())
 		case <-ctx.Done():
-			return fmt.Errorf("not ready after %s\n%s", readyWait, p.logTail())
+			return fmt.Errorf("not ready after %s\n%s", readyWait, p.LogTail())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

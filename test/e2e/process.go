@@ -15,24 +15,35 @@ const (
 	logTailBytes = 4 << 10          // of a log, shown when a test failed
 )
 
-// process is a program under way. It is stopped by its own id.
-type process struct {
+// Process is a program under way. It is stopped by its own id.
+type Process struct {
 	cmd  *exec.Cmd
 	log  string
 	done chan struct{} // closed when it has ended; err is set before
 	err  error
 	once sync.Once
+
+	killed bool // its end says nothing
 }
 
-// start runs a program with its output in a file; it ends with the test at the
-// latest, and, on Linux, with the test binary.
-func start(t testing.TB, log, name string, args ...string) (*process, error) {
-	file, err := os.Create(log)
+// Program is what Start runs.
+type Program struct {
+	Name string // path
+	Args []string
+	Env  []string // NAME=VALUE, besides those of the test binary
+	Log  string   // file that its output is added to
+}
+
+// Start runs a program; it ends with the test at the latest, and, on Linux, with
+// the test binary.
+func Start(t testing.TB, program Program) (*Process, error) {
+	file, err := os.OpenFile(program.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	p := &process{cmd: exec.Command(name, args...), log: log, done: make(chan struct{})}
+	p := &Process{cmd: exec.Command(program.Name, program.Args...), log: program.Log, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), program.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = file, file
 	p.cmd.SysProcAttr = sysProcAttr()
 	if err := p.cmd.Start(); err != nil {
@@ -43,17 +54,43 @@ func start(t testing.TB, log, name string, args ...string) (*process, error) {
 		close(p.done)
 	}()
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() && !p.killed {
 			// Before the stop, which says much and explains nothing.
-			t.Logf("end of %s:\n%s", log, p.logTail())
+			t.Logf("end of %s:\n%s", p.log, p.LogTail())
 		}
-		p.stop()
+		p.Stop()
 	})
 	return p, nil
 }
 
-// stop ends the process, by force if it does not listen, and waits for it.
-func (p *process) stop() {
+// start is Start with nothing unusual.
+func start(t testing.TB, log, name string, args ...string) (*Process, error) {
+	return Start(t, Program{Name: name, Args: args, Log: log})
+}
+
+// ID is the process id.
+func (p *Process) ID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err is how it ended, nil for exit 0. Call it after Done.
+func (p *Process) Err() error { return p.err }
+
+// Kill ends the process at once (SIGKILL) and waits for it.
+func (p *Process) Kill() {
+	p.once.Do(func() {
+		p.killed = true
+		_ = p.cmd.Process.Kill() // it may have ended already
+		<-p.done
+	})
+}
+
+// Terminate asks the process to end (SIGTERM).
+func (p *Process) Terminate() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+
+// Stop ends the process, by force if it does not listen, and waits for it.
+func (p *Process) Stop() {
 	p.once.Do(func() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 		select {
@@ -65,7 +102,8 @@ func (p *process) stop() {
 	})
 }
 
-func (p *process) logTail() string {
+// LogTail is the end of what it wrote.
+func (p *Process) LogTail() string {
 	b, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()

@@ -19,6 +19,10 @@ import (
 // packageTimeout ends a test binary that hangs; its stacks are the output.
 const packageTimeout = "15m"
 
+// processes are the packages that run the binary beside other servers, for
+// minutes: they belong to `make e2e` alone.
+var processes = []string{"test/e2e", "test/faults"}
+
 // goPackages lists the packages of the main module for `make test`: those for
 // the race detector apart, without the end-to-end tests and what has run as a
 // check.
@@ -33,7 +37,7 @@ func (r *runner) goPackages(ctx context.Context) (fast, race []string, err error
 	for _, path := range strings.Fields(string(out)) {
 		rel := short(path)
 		switch {
-		case rel == "test/e2e" || rel == "internal/arch":
+		case slices.Contains(processes, rel) || rel == "internal/arch":
 		case slices.ContainsFunc(raced, func(box string) bool {
 			return rel == "internal/"+box || strings.HasPrefix(rel, "internal/"+box+"/")
 		}):
@@ -46,7 +50,7 @@ func (r *runner) goPackages(ctx context.Context) (fast, race []string, err error
 }
 
 // e2ePackages finds the packages with tests that ask for a tool of this stage
-// which `make test` does not have: ./test/e2e, and whoever reads
+// which `make test` does not have: those of processes, and whoever reads
 // GATEHOUSE_COSIGN and the like.
 func (r *runner) e2ePackages() ([]string, error) {
 	var asks [][]byte
@@ -55,7 +59,12 @@ func (r *runner) e2ePackages() ([]string, error) {
 			asks = append(asks, []byte(t.Env()), fmt.Appendf(nil, "tool.Need(t, %q)", t.Name))
 		}
 	}
-	found := map[string]bool{"./test/e2e": true}
+	found := map[string]bool{}
+	for _, rel := range processes {
+		if _, err := os.Stat(filepath.Join(r.root, filepath.FromSlash(rel))); err == nil {
+			found["./"+rel] = true
+		}
+	}
 	err := filepath.WalkDir(r.root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

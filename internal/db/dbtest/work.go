@@ -11,6 +11,7 @@ var uploadTests = []test{
 	{"an upload session from begin to end", uploadLife},
 	{"a lease excludes others until it runs out", uploadLease},
 	{"dropped sessions stay until they are forgotten", uploadDrop},
+	{"what a dead process had claimed is given back", leasesEnd},
 }
 
 // session opens an upload session.
@@ -112,6 +113,32 @@ func uploadLease(s *suite) {
 		s.must(tx.ReleaseUpload(s.Context(), "one", "second"))
 		_, err = tx.LeaseUpload(s.Context(), "a", "one", "third", tx.Now().Add(time.Hour))
 		return err
+	})
+}
+
+func leasesEnd(s *suite) {
+	s.session("one")
+	s.write(func(tx *db.Tx) error {
+		_, err := tx.LeaseUpload(s.Context(), "a", "one", "dead", tx.Now().Add(time.Hour))
+		s.must(err)
+		_, err = tx.AddJob(s.Context(), "k", "key", nil, time.Time{})
+		s.must(err)
+		_, _, err = tx.ClaimJob(s.Context(), []string{"k"}, "dead", tx.Now().Add(time.Hour))
+		s.must(err)
+		s.must(tx.EndLeases(s.Context()))
+		held, err := tx.KeepUpload(s.Context(), "one", "dead", tx.Now().Add(time.Hour))
+		s.must(err)
+		if held {
+			s.Error("the dead process still holds its upload session")
+		}
+		_, err = tx.LeaseUpload(s.Context(), "a", "one", "living", tx.Now().Add(time.Hour))
+		s.must(err)
+		j, ok, err := tx.ClaimJob(s.Context(), []string{"k"}, "living", tx.Now().Add(time.Hour))
+		s.must(err)
+		if !ok || j.Attempts != 2 {
+			s.Errorf("claimed %+v, %v: want the job of the dead process, whose attempt counts", j, ok)
+		}
+		return nil
 	})
 }
 
