@@ -1,8 +1,10 @@
 package content_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/blob/mem"
@@ -72,4 +74,42 @@ func TestReplicaGoesOn(t *testing.T) {
 	}
 	second.WantBlob("a/b", desc, text)
 	wantSound(t, two)
+}
+
+// TestReferrerWaitsForItsSubject: while one replica decides whether a subject is
+// garbage, nobody adds a referrer that would keep it; and the other way round.
+func TestReferrerWaitsForItsSubject(t *testing.T) {
+	url, store, ctx := dbtest.Postgres(t), mem.New(), t.Context()
+	collector := dbtest.Open(t, url, db.Options{})
+	s := &contenttest.Suite{T: t, C: content.New(dbtest.Open(t, url, db.Options{}), store, content.Options{})}
+	const index = "application/vnd.oci.image.index.v1+json"
+	subject, err := s.Put("a/b", index, []byte(`{"schemaVersion":2,"mediaType":"`+index+`","manifests":[]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	referrer := []byte(`{"schemaVersion":2,"mediaType":"` + index + `","manifests":[],"subject":{"mediaType":"` + index +
+		`","digest":"` + string(subject.Digest) + `","size":` + strconv.FormatInt(subject.Size, 10) + `}}`)
+	pushed := make(chan error, 1)
+	err = collector.Write(ctx, func(tx *db.Tx) error {
+		if _, err := tx.OwnManifest(ctx, "a/b", subject.Digest); err != nil {
+			return err
+		}
+		go func() {
+			_, err := s.Put("a/b", index, referrer, "keep")
+			pushed <- err
+		}()
+		select {
+		case err := <-pushed:
+			t.Errorf("the referrer was added under the collector's eyes: %v", err)
+			pushed <- err
+		case <-time.After(200 * time.Millisecond): // it waits
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-pushed; err != nil {
+		t.Fatal(err)
+	}
 }

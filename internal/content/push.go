@@ -176,7 +176,11 @@ func resource(repo gatehouse.Repo, digest gatehouse.Digest) string {
 
 // resolve finds the rows of everything that the manifest needs.
 func resolve(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, p *Parsed, row *db.NewManifest) error {
-	children, err := tx.ManifestIDs(ctx, row.RepoID, digests(p.Manifests))
+	known := digests(p.Manifests)
+	if p.Subject != "" { // it need not be here; if it is, it stays until this commits
+		known = append(known, p.Subject)
+	}
+	children, err := tx.ManifestIDs(ctx, row.RepoID, known)
 	if err != nil {
 		return err
 	}
