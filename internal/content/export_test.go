@@ -28,6 +28,12 @@ func (c *Content) HealFrom(ctx context.Context, digest gatehouse.Digest, key, sp
 // RestoreHash goes on with a stored hash.
 var RestoreHash = restoreHash
 
+// GCStep is one round of the loop of garbage collection.
+func (c *Content) GCStep(ctx context.Context) error {
+	_, err := c.step(ctx, gcNow{})
+	return err
+}
+
 // WithLimits returns the options with other limits of a review.
 func (o GCOptions) WithLimits(closure, slice int) GCOptions {
 	o.closureMax, o.sliceMax = closure, slice

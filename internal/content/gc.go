@@ -221,8 +221,12 @@ func (s *step) add(more step) {
 }
 
 // step reviews one batch of manifests and one of blobs and deletes one batch of
-// objects.
+// objects. It looks first: where nothing is due it takes no turn to write, and
+// does not wake the loop by a commit of its own.
 func (c *Content) step(ctx context.Context, now gcNow) (s step, err error) {
+	if due, err := c.due(ctx, now); err != nil || !due {
+		return s, err
+	}
 	kinds := []db.TaskKind{db.ManifestTask, db.BlobTask}
 	if c.opts.GC.KeepUntagged {
 		kinds = kinds[1:]
@@ -237,6 +241,15 @@ func (c *Content) step(ctx context.Context, now gcNow) (s step, err error) {
 	more, err := c.deleteDoomed(ctx, now)
 	s.done.add(more)
 	return s, err
+}
+
+func (c *Content) due(ctx context.Context, now gcNow) (due bool, err error) {
+	err = c.db.Get(ctx, func(tx *db.Tx) error {
+		next, ok, err := tx.NextTask(ctx, !c.opts.GC.KeepUntagged)
+		due = ok && !next.After(now.of(tx))
+		return err
+	})
+	return due, err
 }
 
 // reviewBatch reviews tasks of one kind in one transaction. Where that fails

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,6 +179,26 @@ func TestGCStatus(t *testing.T) {
 	if err != nil || status.PendingObjects != 0 || status.Totals.Bytes != int64(len(big))+2 || status.Totals.Objects != 1 || status.Due+status.Waiting != 0 {
 		t.Errorf("in the end: %+v, %v", status, err)
 	}
+}
+
+// TestGCLooksFirst: while nothing is due, nothing is written. Each commit wakes
+// the loop, which would go round for ever, and takes the turn from a push.
+func TestGCLooksFirst(t *testing.T) {
+	clk := &clock{}
+	var writes atomic.Int64
+	d := openDB(t, db.Options{Now: clk.now, OnWrite: func(context.Context, time.Time, error) { writes.Add(1) }})
+	c := content.New(d, mem.New(), content.Options{})
+	s := &contenttest.Suite{T: t, C: c}
+	s.Push("a", contenttest.Image{Config: "{}", Layers: []string{"layer"}})
+	before := writes.Load()
+	if err := c.GCStep(t.Context()); err != nil || writes.Load() != before {
+		t.Errorf("with reviews that wait: %d transactions that write, %v", writes.Load()-before, err)
+	}
+	clk.ahead = 25 * time.Hour
+	if err := c.GCStep(t.Context()); err != nil || writes.Load() == before {
+		t.Errorf("with reviews that are due: no transaction that writes, %v", err)
+	}
+	wantSound(t, c)
 }
 
 // TestGCSlices: what is dead together but too much for one transaction goes in

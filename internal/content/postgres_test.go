@@ -30,6 +30,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("Kill", TestKill)
 	t.Run("GCRules", TestGCRules)
 	t.Run("GCInParallel", TestGCInParallel)
+	t.Run("GCLooksFirst", TestGCLooksFirst)
 	t.Run("GCSlices", TestGCSlices)
 	t.Run("GCCrashes", TestGCCrashes)
 	t.Run("GCStatus", TestGCStatus)
