@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -48,6 +49,25 @@ func TestFailedFirstStartLeavesNoAccount(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestStaleReadyFile: scripts wait for the file, so that an earlier server's
+// must be gone before this one answers.
+func TestStaleReadyFile(t *testing.T) {
+	cfg := config.Default()
+	cfg.Data, cfg.Listen, cfg.AdmissionListen = t.TempDir(), "127.0.0.1:0", ""
+	cfg.ReadyFile = filepath.Join(t.TempDir(), "ready")
+	put(t, cfg.ReadyFile, []byte("http://127.0.0.1:1\n"))
+	s, err := server.New(t.Context(), cfg, noEnv, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(cfg.ReadyFile); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("before the server answers: %v", err)
+	}
+	if err := runAndStop(t, s); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/admit"
 	"github.com/gatehouse-dev/gatehouse/internal/api"
 	"github.com/gatehouse-dev/gatehouse/internal/auth"
@@ -90,6 +91,7 @@ func newServer(ctx context.Context, cfg config.Config, getenv func(string) strin
 		func() error { return s.openData(ctx, getenv) },
 		func() error { return s.openTrust(ctx, getenv) },
 		s.listen,
+		s.unready,
 		// Last: a start that fails for another reason must not leave an account.
 		func() error { return s.openAccounts(ctx, getenv) },
 	} {
@@ -349,6 +351,17 @@ func ignoreClosed(f func() error) func() error {
 		}
 		return nil
 	}
+}
+
+// unready removes what an earlier server left: scripts take it for this one's.
+func (s *Server) unready() error {
+	if s.cfg.ReadyFile == "" {
+		return nil
+	}
+	if err := os.Remove(s.cfg.ReadyFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "ready-file: %w", err)
+	}
+	return nil
 }
 
 // writeReady tells scripts where the server is, whole or not at all.
