@@ -116,13 +116,14 @@ func (a *app) configCmd() *cobra.Command {
 	check := &cobra.Command{
 		Use: "check", Short: "tell whether the settings can work", Args: cobra.NoArgs,
 		Long: `Check reads the settings as gatehouse serve does, and the files that they name:
-certificates with their keys, policies, the database URL. It contacts nobody.`,
+certificates with their keys, policies, the URLs of database and storage. It
+contacts nobody.`,
 		Example: `  gatehouse config check
   gatehouse config check --config /etc/gatehouse.yaml --syntax-only`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.loadConfig(cmd, flags)
 			if err == nil && !syntax {
-				err = checkFiles(cfg)
+				err = checkFiles(cfg, a.getenv)
 			}
 			if err != nil {
 				return err
@@ -131,7 +132,7 @@ certificates with their keys, policies, the database URL. It contacts nobody.`,
 			return err
 		},
 	}
-	check.Flags().BoolVar(&syntax, "syntax-only", false, "do not read the files that the settings name")
+	check.Flags().BoolVar(&syntax, "syntax-only", false, "look neither into files nor into URLs that the settings name")
 	show := &cobra.Command{
 		Use: "print", Short: "print the settings in force, with where they may be set", Args: cobra.NoArgs,
 		Example: `  gatehouse config print
@@ -152,8 +153,8 @@ certificates with their keys, policies, the database URL. It contacts nobody.`,
 }
 
 // checkFiles reads the files that settings name, as the server would.
-func checkFiles(cfg config.Config) error {
-	if _, err := cfg.DatabaseURL(); err != nil {
+func checkFiles(cfg config.Config, getenv func(string) string) error {
+	if err := server.CheckURLs(cfg, getenv); err != nil {
 		return err
 	}
 	for _, pair := range []struct{ key, cert, certKey string }{

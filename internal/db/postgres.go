@@ -75,6 +75,13 @@ func OpenPostgres(ctx context.Context, rawURL string, opts Options) (*DB, error)
 	return d, nil
 }
 
+// CheckPostgres reads the URL as [OpenPostgres] does, and contacts nobody.
+// Errors: CodeInvalid.
+func CheckPostgres(rawURL string) error {
+	_, _, err := parsePostgres(rawURL)
+	return err
+}
+
 // parsePostgres reads the URL and how many connections it allows. Its errors
 // quote nothing that may be a part of the password.
 func parsePostgres(rawURL string) (*pgx.ConnConfig, int, error) {
@@ -84,6 +91,12 @@ func parsePostgres(rawURL string) (*pgx.ConnConfig, int, error) {
 	}
 	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return nil, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "the database URL does not begin with postgres://").WithHint(postgresExample)
+	}
+	// Parsers disagree on where the password ends; a part of it would be taken
+	// for the host, and shown.
+	authority, _, _ := strings.Cut(strings.TrimPrefix(rawURL, u.Scheme+"://"), "/")
+	if strings.Count(authority, "@") > 1 {
+		return nil, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "the database URL has more than one @ before its database").WithHint(postgresExample)
 	}
 	config, err := pgx.ParseConfig(rawURL)
 	if err != nil {

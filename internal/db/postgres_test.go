@@ -50,6 +50,7 @@ func TestPostgresURLRefused(t *testing.T) {
 		"no URL":                  {"host=h user=u password=" + secret, gatehouse.CodeInvalid, "postgres://"},
 		"a password with a slash": {"postgres://u:a/" + secret + "@h/db", gatehouse.CodeInvalid, "cannot be read"},
 		"a password with a hash":  {"postgres://u:12#" + secret + "@h/db", gatehouse.CodeInvalid, "cannot be"},
+		"a password with an at":   {"postgres://u:12@" + secret + "@h/db", gatehouse.CodeInvalid, "more than one @"},
 		"a password with percent": {"postgres://u:%zz" + secret + "@h/db", gatehouse.CodeInvalid, "cannot be read"},
 		"an unknown sslmode":      {"postgres://u:" + secret + "@h/db?sslmode=maybe", gatehouse.CodeInvalid, "sslmode"},
 		"a pool of none":          {"postgres://u:" + secret + "@h/db?pool_max_conns=0", gatehouse.CodeInvalid, "pool_max_conns"},

@@ -134,7 +134,7 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, name string, l ne
 // connections. What is cut off has a moment to save what it has.
 func (s *Server) drain(srv *http.Server, name string, cut context.CancelFunc) {
 	if s.ready.Swap(false) {
-		s.log.Info("drain start", "delay", s.cfg.DrainDelay, "time", s.cfg.DrainTime)
+		s.log.Info("drain start", "delay", s.cfg.DrainDelay.String(), "time", s.cfg.DrainTime.String())
 	}
 	time.Sleep(s.cfg.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTime)

@@ -98,6 +98,19 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 	return d, nil
 }
 
+// CheckURLs reads the URLs of database and storage as a server does, and
+// contacts nobody. Errors: CodeInvalid.
+func CheckURLs(cfg config.Config, getenv func(string) string) error {
+	url, err := cfg.DatabaseURL()
+	if err == nil && url != "" {
+		err = db.CheckPostgres(url)
+	}
+	if err == nil && cfg.Storage != "" {
+		err = s3.Check(cfg.Storage, getenv)
+	}
+	return err
+}
+
 // openDatabase is the one place that knows which databases there are.
 func openDatabase(ctx context.Context, url, dir string, opts db.Options) (*db.DB, error) {
 	if url != "" {

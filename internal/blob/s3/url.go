@@ -36,6 +36,12 @@ func invalid(format string, args ...any) *gatehouse.Error {
 	return gatehouse.Errorf(gatehouse.CodeInvalid, "storage: "+format, args...)
 }
 
+// Check reads the URL as [Open] does, and contacts nobody. Errors: CodeInvalid.
+func Check(rawURL string, getenv func(string) string) error {
+	_, err := parseURL(rawURL, getenv)
+	return err
+}
+
 // parseURL reads the URL that [Open] documents. Its errors never hold the URL
 // itself: a secret may stand in it by mistake.
 func parseURL(rawURL string, getenv func(string) string) (p place, err error) {
@@ -48,7 +54,7 @@ func parseURL(rawURL string, getenv func(string) string) (p place, err error) {
 	}
 	p.bucket = u.Host
 	if !bucketPattern.MatchString(p.bucket) {
-		return p, invalid("%q is not a bucket's name", p.bucket)
+		return p, invalid("%q is not a bucket's name", p.bucket).WithHint("write s3://BUCKET/PREFIX; a bucket's name has 3 to 63 lower-case letters, digits, '-' and '.'")
 	}
 	if path := strings.Trim(u.Path, "/"); path != "" {
 		if !prefixPattern.MatchString(path) || len(path) > 512 {
@@ -62,7 +68,7 @@ func parseURL(rawURL string, getenv func(string) string) (p place, err error) {
 	}
 	for key, values := range query {
 		if !slices.Contains(urlKeys, key) {
-			return p, invalid("the setting %q is unknown", key).WithHint("did you mean %s?", nearest(key, urlKeys))
+			return p, invalid("the setting %q is unknown", key).WithHint("there are %s", strings.Join(urlKeys, ", "))
 		}
 		if len(values) != 1 {
 			return p, invalid("%s is set more than once", key)
@@ -126,30 +132,4 @@ func flag(query url.Values, key string, otherwise bool) (bool, error) {
 		return false, nil
 	}
 	return false, invalid("%s is neither true nor false", key)
-}
-
-// nearest returns the word with the fewest edits to s.
-func nearest(s string, words []string) string {
-	s = s[:min(len(s), 40)]
-	return slices.MinFunc(words, func(a, b string) int { return distance(s, a) - distance(s, b) })
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		left := row[0]
-		row[0]++
-		for j := range len(b) {
-			cost := left
-			if a[i] != b[j] {
-				cost++
-			}
-			left, row[j+1] = row[j+1], min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
