@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -89,9 +91,21 @@ func (c *client) send(ctx context.Context, method, path string, query url.Values
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err).WithHint("is gatehouse serve running at %s?", c.base)
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err).WithHint("%s", c.unreached(err))
 	}
 	return res, nil
+}
+
+// unreached says what would help where no answer came.
+func (c *client) unreached(err error) string {
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &certificate):
+		return "check the name in --server; SSL_CERT_FILE names a file with the certificate of the authority to trust"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "it speaks HTTP there: --server http://" + c.base.Host
+	}
+	return "is gatehouse serve running at " + c.base.String() + "?"
 }
 
 // do sends one request and decodes the JSON answer into out, unless that is nil.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -27,8 +28,12 @@ func (a *app) environment(cmd *cobra.Command) error {
 	if path == "" {
 		path = a.getenv(config.EnvName("config"))
 	}
-	var err error
-	if a.file, err = config.ReadFile(path, flagNames(cmd.Root())); err != nil {
+	known := flagNames(cmd.Root())
+	err := a.mistyped(os.Environ(), known)
+	if err != nil {
+		return err
+	}
+	if a.file, err = config.ReadFile(path, known); err != nil {
 		return err
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -44,6 +49,28 @@ func (a *app) environment(cmd *cobra.Command) error {
 		a.say("settings from ./%s", a.file.Path)
 	}
 	return err
+}
+
+// otherVariables are read beside the settings and flags.
+var otherVariables = []string{"config", "username", "username-file", "password", "password-file", "admin-password", "admin-password-file"}
+
+// mistyped finds a variable whose name is nearly that of a setting: unlike a key
+// of the file, an unknown one may be somebody else's, as Kubernetes sets
+// GATEHOUSE_PORT where a service has that name.
+func (a *app) mistyped(environ, flags []string) error {
+	known := slices.Concat(config.Keys(), flags, otherVariables)
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		rest, ours := strings.CutPrefix(name, config.EnvPrefix)
+		key := strings.ToLower(strings.ReplaceAll(rest, "_", "-"))
+		if !ours || slices.Contains(known, key) || a.getenv(name) == "" {
+			continue
+		}
+		if near := config.Similar(key, known); near != "" {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "unknown variable %s", name).WithHint("did you mean %s? If not, give it another name", config.EnvName(near))
+		}
+	}
+	return nil
 }
 
 // setFlag gives f the value of its variable or of its key in the file. found

@@ -30,6 +30,9 @@ type fsckFlags struct {
 	rate, server, format     string
 }
 
+// fsckSettings say what to open where no server is asked.
+var fsckSettings = []string{"data", "database", "database-file", "storage"}
+
 func (a *app) fsckCmd() *cobra.Command {
 	var f fsckFlags
 	cfg := config.Default()
@@ -53,9 +56,15 @@ Exit code 0: nothing is wrong, or all of it was repaired. 1: something is wrong.
   gatehouse fsck --data /var/lib/gatehouse --deep --repair`,
 		Args: noArgs("it checks everything; --data names a directory, --server a server"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			rate, err := parseRate(f.rate)
+			rate, err := config.ParseBytes(f.rate)
 			if err != nil {
-				return err
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "--rate: %w", err).WithHint("it is per second; 0 is no limit")
+			}
+			for _, here := range fsckSettings {
+				if f.server != "" && cmd.Flags().Changed(here) {
+					return gatehouse.Errorf(gatehouse.CodeInvalid, "--%s and a server (%s) exclude each other", here, f.server).
+						WithHint("a server knows its own data; to check a directory without one, leave --server out and unset GATEHOUSE_SERVER")
+				}
 			}
 			out, err := newFsckPrinter(a, f)
 			if err != nil {
@@ -85,7 +94,7 @@ Exit code 0: nothing is wrong, or all of it was repaired. 1: something is wrong.
 	fs.StringVar(&f.format, "format", "table", "table or json")
 	keys, help := config.Keys(), config.Help()
 	for i, v := range cfg.Values() {
-		if slices.Contains([]string{"data", "database", "database-file", "storage"}, keys[i]) {
+		if slices.Contains(fsckSettings, keys[i]) {
 			fs.Var(v, keys[i], help[i])
 		}
 	}
@@ -98,6 +107,9 @@ func (a *app) fsckHere(ctx context.Context, cfg config.Config, f fsckFlags, rate
 	sqlite := cfg.Database == "" && cfg.DatabaseFile == ""
 	if _, err := os.Stat(filepath.Join(cfg.Data, "meta.db")); sqlite && errors.Is(err, os.ErrNotExist) {
 		return gatehouse.Errorf(gatehouse.CodeNotFound, "there is no registry in %s", cfg.Data).WithHint("name its directory with --data, or a running server with --server")
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Data, "blobs")); cfg.Storage == "" && errors.Is(err, os.ErrNotExist) {
+		return gatehouse.Errorf(gatehouse.CodeNotFound, "there are no blobs in %s", cfg.Data).WithHint("say with --storage or --data where this registry keeps them")
 	}
 	data, err := server.OpenContent(ctx, cfg, a.getenv)
 	if gatehouse.CodeOf(err) == gatehouse.CodeConflict {
@@ -271,6 +283,7 @@ func (p *fsckPrinter) end() error {
 	return answerNo{code: 1, message: fmt.Sprintf("%d problems; gatehouse fsck --repair does what is said above", left)}
 }
 
+// bytesText writes a number of bytes for people.
 func bytesText(n int64) string {
 	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
 	v, i := float64(n), 0
@@ -281,19 +294,4 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%d bytes", n)
 	}
 	return fmt.Sprintf("%.1f %s", v, units[i])
-}
-
-// parseRate reads bytes per second: 1048576, 512KiB, 20MiB, 1GiB.
-func parseRate(s string) (int64, error) {
-	number, factor := s, int64(1)
-	for i, unit := range []string{"KiB", "MiB", "GiB"} {
-		if rest, ok := strings.CutSuffix(s, unit); ok {
-			number, factor = rest, 1<<(10*(i+1))
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 || n > math.MaxInt64/factor {
-		return 0, gatehouse.Errorf(gatehouse.CodeInvalid, "rate %q is no number of bytes per second", s).WithHint("write it as 1048576, 512KiB or 20MiB; 0 is no limit")
-	}
-	return n * factor, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 )
 
 // asking are the flags of commands that ask a server and print the answer.
@@ -23,6 +24,15 @@ func (q *asking) bind(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&q.server, "server", "http://127.0.0.1:5000", "the server (URL)")
 	cmd.Flags().StringVar(&q.format, "format", "table", "table or json")
 	return cmd
+}
+
+// at is q for a command about image: a registry in front says which server is
+// meant unless --server does.
+func (q asking) at(cmd *cobra.Command, image string) asking {
+	if ref, local, err := gatehouse.ParseLocalRef(image); err == nil && !local && !cmd.Flags().Changed("server") {
+		q.server = ref.Registry
+	}
+	return q
 }
 
 // asker makes a client, and checks the format before anything is asked.
@@ -87,9 +97,9 @@ type gcStatus struct {
 	} `json:"totals"`
 	LastRun       *time.Time `json:"lastRun,omitempty"`
 	KeepsUntagged bool       `json:"keepsUntagged"`
-	Grace         string     `json:"grace"`
-	TagRestore    string     `json:"tagRestore"`
-	Tombstone     string     `json:"tombstone"`
+	Grace         float64    `json:"graceSeconds"`
+	TagRestore    float64    `json:"tagRestoreSeconds"`
+	Tombstone     float64    `json:"tombstoneSeconds"`
 }
 
 func (a *app) gcStatusCmd() *cobra.Command {
@@ -116,6 +126,9 @@ func (a *app) gcStatusCmd() *cobra.Command {
 					}
 					return t.UTC().Format(time.RFC3339)
 				}
+				span := func(seconds float64) string {
+					return config.FormatDuration(time.Duration(seconds * float64(time.Second)))
+				}
 				untagged := "collected"
 				if s.KeepsUntagged {
 					untagged = "kept for ever"
@@ -124,28 +137,15 @@ func (a *app) gcStatusCmd() *cobra.Command {
 					fmt.Sprintf("Reviews due:\t%d, the oldest since %s", s.Due, at(s.OldestDue)),
 					fmt.Sprintf("Reviews waiting:\t%d, the next at %s", s.Waiting, at(s.Next)),
 					fmt.Sprintf("Reviews failing:\t%d", s.Failing),
-					fmt.Sprintf("To be deleted:\t%d objects, %s", s.PendingObjects, sizeText(s.PendingBytes)),
+					fmt.Sprintf("To be deleted:\t%d objects, %s", s.PendingObjects, bytesText(s.PendingBytes)),
 					fmt.Sprintf("Holds:\t%d", s.Holds),
-					fmt.Sprintf("Collected so far:\t%d manifests, %d blobs, %s", s.Totals.Manifests, s.Totals.Blobs, sizeText(s.Totals.Bytes)),
+					fmt.Sprintf("Collected so far:\t%d manifests, %d blobs, %s", s.Totals.Manifests, s.Totals.Blobs, bytesText(s.Totals.Bytes)),
 					fmt.Sprintf("Last collection:\t%s", at(s.LastRun)),
-					fmt.Sprintf("Settings:\tgrace %s, tags restorable %s, bytes stay %s, untagged manifests are %s", s.Grace, s.TagRestore, s.Tombstone, untagged),
+					fmt.Sprintf("Settings:\tgrace %s, tags restorable %s, bytes stay %s, untagged manifests are %s", span(s.Grace), span(s.TagRestore), span(s.Tombstone), untagged),
 				)
 			})
 		},
 	})
-}
-
-// sizeText writes bytes for people.
-func sizeText(n int64) string {
-	units := []string{"bytes", "KiB", "MiB", "GiB", "TiB"}
-	value, unit := float64(n), 0
-	for value >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	return fmt.Sprintf("%.1f %s", value, units[unit])
 }
 
 // gcReport is the server's answer to a run.
@@ -228,7 +228,7 @@ func (a *app) gcProgress(ctx context.Context, c *client, dry bool) (stop func())
 			}
 			var s gcStatus
 			if c.do(ctx, "GET", "/api/v1/gc", nil, nil, &s) == nil {
-				a.say("%d reviews and %d objects (%s) to go", s.Due, s.PendingObjects, sizeText(s.PendingBytes))
+				a.say("%d reviews and %d objects (%s) to go", s.Due, s.PendingObjects, bytesText(s.PendingBytes))
 			}
 		}
 	}()
@@ -260,7 +260,7 @@ func (a *app) printGarbage(r gcReport) error {
 		a.say("note: %d reviews failed and will be repeated; the server's log says why", r.Failed)
 	}
 	_, err := fmt.Fprintf(a.stdout, "%s: %d manifests, %d blobs (%s), %d objects in storage; %s freed\n",
-		did, r.Manifests, r.Blobs, sizeText(r.BlobBytes), r.Objects, sizeText(r.Bytes))
+		did, r.Manifests, r.Blobs, bytesText(r.BlobBytes), r.Objects, bytesText(r.Bytes))
 	return err
 }
 
@@ -275,7 +275,7 @@ to it. It exits with 1 if nothing keeps it: then it will be collected.`,
   gatehouse gc explain team/app@sha256:4f53…`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.asker(q)
+			c, err := a.asker(q.at(cmd, args[0]))
 			if err != nil {
 				return err
 			}
@@ -343,7 +343,7 @@ names what it points at now; the tag itself may move.`,
   gatehouse gc hold team/app@sha256:4f53… --reason "evidence, ask legal@example.com"`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.asker(q)
+			c, err := a.asker(q.at(cmd, args[0]))
 			if err != nil {
 				return err
 			}
@@ -370,7 +370,7 @@ func (a *app) gcReleaseCmd() *cobra.Command {
   gatehouse gc release --server https://registry.example team/app:v1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.client(q.server)
+			c, err := a.client(q.at(cmd, args[0]).server)
 			if err != nil {
 				return err
 			}

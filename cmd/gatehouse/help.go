@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 )
 
 // group makes cmd a command that only holds others: without an argument it
@@ -32,6 +35,20 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 		return e.WithHint("did you mean `%s %s`?", cmd.CommandPath(), near[0])
 	}
 	return e.WithHint("`%s --help` lists the commands", cmd.CommandPath())
+}
+
+// unknownFlag names the flag that was probably meant.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := config.Similar(unknown.GetSpecifiedName(), names); near != "" {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "%w", err).WithHint("did you mean --%s?", near)
+	}
+	return err
 }
 
 // noArgs is cobra.NoArgs with a hint to where the argument may belong.
@@ -135,7 +152,8 @@ your machine has:
 
   docker save your-app:latest -o app.tar && gatehouse scan --input app.tar`},
 	{"environment", "settings in variables and in gatehouse.yaml", `Every flag can be set by a variable: GATEHOUSE_ and the flag's name in capitals,
-with _ for -. Lists are divided by commas. A flag is stronger than a variable.
+with _ for -. Lists are divided by commas. A flag is stronger than a variable. A
+variable that looks like one of these mistyped is an error.
 
   GATEHOUSE_SERVER=https://registry.example gatehouse db status
   GATEHOUSE_SEVERITY=CRITICAL,HIGH gatehouse scan alpine:3.20

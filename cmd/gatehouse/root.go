@@ -83,6 +83,7 @@ Start with: gatehouse quickstart`,
 	}
 	root.AddCommand(a.configCmd(), a.versionCmd())
 	group(root)
+	root.SetFlagErrorFunc(unknownFlag)
 	a.addHelp(root)
 	a.noteRunning(root)
 	return root

@@ -20,8 +20,8 @@ func (a *app) tagCmd() *cobra.Command {
 		Short: "tags of a server's repositories: where they point and pointed, and back again",
 		Long: `A server remembers who moved which tag from what to what and when. A tag that was
 moved or deleted can be restored while its manifest is kept (tag-restore, 14 days
-unless the server is set otherwise). A registry in front of REPOSITORY may be left
-out.`,
+unless the server is set otherwise). A registry in front of REPOSITORY says which
+server is asked, unless --server does.`,
 		Example: `  gatehouse tag list team/app
   gatehouse tag history team/app:v1
   gatehouse tag restore team/app:v1`,
@@ -49,11 +49,17 @@ type tagChange struct {
 	At    time.Time        `json:"at"`
 }
 
-// tagRef reads REPOSITORY:TAG[@DIGEST]. A registry in front says which server is
-// meant unless --server does.
+// hasTag reports whether a tag stands in a reference; ParseRef adds latest.
+func hasTag(s string) bool {
+	name, _, _ := strings.Cut(s, "@")
+	return strings.Contains(name[strings.LastIndexByte(name, '/')+1:], ":")
+}
+
+// tagRef reads REPOSITORY:TAG[@DIGEST]. The tag must be there: nobody should
+// delete latest by leaving something out.
 func tagRef(s string) (gatehouse.Ref, error) {
 	ref, _, err := gatehouse.ParseLocalRef(s)
-	if err == nil && ref.Tag == "" {
+	if err == nil && !hasTag(s) {
 		err = gatehouse.Errorf(gatehouse.CodeInvalid, "%q names no tag", s).WithHint("name it as REPOSITORY:TAG")
 	}
 	return ref, err
@@ -74,10 +80,13 @@ func (a *app) tagListCmd() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, _, err := gatehouse.ParseLocalRef(args[0])
+			if err == nil && (hasTag(args[0]) || ref.Digest != "") {
+				err = gatehouse.Errorf(gatehouse.CodeInvalid, "%q names more than a repository", args[0]).WithHint("gatehouse tag show tells about one tag")
+			}
 			if err != nil {
 				return err
 			}
-			c, err := a.asker(q)
+			c, err := a.asker(q.at(cmd, args[0]))
 			if err != nil {
 				return err
 			}
@@ -120,7 +129,7 @@ func (a *app) tagShowCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.asker(q)
+			c, err := a.asker(q.at(cmd, args[0]))
 			if err != nil {
 				return err
 			}
@@ -153,7 +162,7 @@ func (a *app) tagHistoryCmd() *cobra.Command {
 			if limit < 1 {
 				return gatehouse.Errorf(gatehouse.CodeInvalid, "--limit %d is less than 1", limit)
 			}
-			c, err := a.asker(q)
+			c, err := a.asker(q.at(cmd, args[0]))
 			if err != nil {
 				return err
 			}
@@ -209,7 +218,7 @@ func (a *app) tagRestoreCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := a.asker(q)
+			c, err := a.asker(q.at(cmd, args[0]))
 			if err != nil {
 				return err
 			}
@@ -241,7 +250,7 @@ func (a *app) tagDeleteCmd() *cobra.Command {
 			if ref.Digest != "" {
 				return gatehouse.Errorf(gatehouse.CodeInvalid, "a tag is deleted by its name, without a digest")
 			}
-			c, err := a.client(q.server)
+			c, err := a.client(q.at(cmd, args[0]).server)
 			if err != nil {
 				return err
 			}

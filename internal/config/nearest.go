@@ -15,6 +15,16 @@ func Nearest(s string, candidates []string) string {
 	return best
 }
 
+// Similar is [Nearest] where s looks like a mistyped candidate, else empty: no
+// more than a third of it differs.
+func Similar(s string, candidates []string) string {
+	near := Nearest(s, candidates)
+	if near == "" || distance(s, near) > len(s)/3 {
+		return ""
+	}
+	return near
+}
+
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

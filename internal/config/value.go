@@ -64,7 +64,7 @@ func (v *Value) String() string {
 	}
 	switch x := v.field.Interface().(type) {
 	case time.Duration:
-		return formatDuration(x)
+		return FormatDuration(x)
 	case int64:
 		return formatBytes(x)
 	case []string:
@@ -161,7 +161,8 @@ func ParseDuration(s string) (time.Duration, error) {
 	return days + d, nil
 }
 
-func formatDuration(d time.Duration) string {
+// FormatDuration writes what [ParseDuration] reads: 14d, 24h, 1h30m.
+func FormatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d >= day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"

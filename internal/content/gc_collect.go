@@ -147,9 +147,10 @@ type GCStatus struct {
 	Totals         GCTotals   `json:"totals"`
 	LastRun        *time.Time `json:"lastRun,omitempty"`
 	KeepsUntagged  bool       `json:"keepsUntagged"`
-	Grace          string     `json:"grace"`
-	TagRestore     string     `json:"tagRestore"`
-	Tombstone      string     `json:"tombstone"`
+	// The settings, in seconds.
+	GraceSeconds      float64 `json:"graceSeconds"`
+	TagRestoreSeconds float64 `json:"tagRestoreSeconds"`
+	TombstoneSeconds  float64 `json:"tombstoneSeconds"`
 }
 
 // GCTotals are the sums since the registry was made.
@@ -180,7 +181,7 @@ func (c *Content) GCStatus(ctx context.Context) (GCStatus, error) {
 	out := GCStatus{
 		Due: s.Due, Waiting: s.Waiting, OldestDue: at(s.Oldest), Next: at(s.Next), Failing: s.Failed,
 		PendingObjects: s.DoomedObjects, PendingBytes: s.DoomedBytes, Holds: s.Holds, KeepsUntagged: c.opts.GC.KeepUntagged,
-		Grace: c.opts.GC.Grace.String(), TagRestore: c.opts.GC.TagRestore.String(), Tombstone: c.opts.GC.Tombstone.String(),
+		GraceSeconds: c.opts.GC.Grace.Seconds(), TagRestoreSeconds: c.opts.GC.TagRestore.Seconds(), TombstoneSeconds: c.opts.GC.Tombstone.Seconds(),
 		Totals: GCTotals{
 			Reviewed: s.Counters[countTasks], Manifests: s.Counters[countManifests], Blobs: s.Counters[countBlobs],
 			Objects: s.Counters[countObjects], Bytes: s.Counters[countBytes],
