@@ -48,6 +48,9 @@ type Options struct {
 	Now func() time.Time // the clock; that of the database by default
 	// OnWrite is told of every Write when it is over, for metrics and traces.
 	OnWrite func(ctx context.Context, start time.Time, err error)
+	// Alone refuses to share a PostgreSQL schema with another process, now and
+	// later: for one whose blobs lie where no other finds them.
+	Alone bool
 }
 
 // Statements counts the statements run so far, for metrics and for tests that

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 // replicas is what processes on one PostgreSQL tell each other, on a connection
@@ -23,6 +25,7 @@ import (
 type replicas struct {
 	d      *DB
 	config *pgx.ConnConfig
+	alone  bool // see [Options]
 	clock  clock
 	self   string // what comes from here is known already
 
@@ -38,6 +41,10 @@ const (
 	saidWork    = "work"
 	saidChanged = "changed"
 
+	joinLock  = 0x67617465 // the class of the lock of join; turns are of one key, not of two
+	joinWait  = 2 * time.Second
+	joinPause = 100 * time.Millisecond
+
 	tellGap      = 20 * time.Millisecond // between two messages
 	clockPeriod  = 30 * time.Second
 	answerMax    = 10 * time.Second // for any one statement of the listener
@@ -46,11 +53,23 @@ const (
 )
 
 // connectReplicas connects, asks for the time, and listens until close.
-func connectReplicas(ctx context.Context, d *DB, config *pgx.ConnConfig) (*replicas, error) {
-	r := &replicas{d: d, config: config, self: rand.Text(), ended: make(chan struct{})}
+func connectReplicas(ctx context.Context, d *DB, config *pgx.ConnConfig, alone bool) (*replicas, error) {
+	r := &replicas{d: d, config: config, alone: alone, self: rand.Text(), ended: make(chan struct{})}
 	conn, err := r.connect(ctx)
 	if err != nil {
 		return nil, err
+	}
+	joined, err := r.join(ctx, conn)
+	for end := time.Now().Add(joinWait); err == nil && !joined && time.Now().Before(end); {
+		time.Sleep(joinPause) // the database may not know yet that the one before was killed
+		joined, err = r.join(ctx, conn)
+	}
+	if err == nil && !joined {
+		err = gatehouse.Errorf(gatehouse.CodeConflict, "another server uses it, and they do not share their blobs").
+			WithHint("give all servers on one database the same --storage s3://…, or stop the other one")
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	ctx, r.stop = context.WithCancel(context.WithoutCancel(ctx))
 	go r.run(ctx, conn)
@@ -90,7 +109,10 @@ func (r *replicas) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err = conn.Exec(ctx, "LISTEN "+channel); err == nil {
+	if err = settle(ctx, conn); err == nil {
+		_, err = conn.Exec(ctx, "LISTEN "+channel)
+	}
+	if err == nil {
 		for range 3 { // the first one also prepares the statement
 			if err = r.askTime(ctx, conn); err != nil {
 				break
@@ -101,6 +123,17 @@ func (r *replicas) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	return conn, nil
+}
+
+// join takes a lock for as long as conn lives, one for all processes that share
+// their blobs, or for one alone.
+func (r *replicas) join(ctx context.Context, conn *pgx.Conn) (joined bool, err error) {
+	try := "pg_try_advisory_lock_shared"
+	if r.alone {
+		try = "pg_try_advisory_lock"
+	}
+	err = conn.QueryRow(ctx, "SELECT "+try+"($1::INTEGER, hashtext(current_schema()))", joinLock).Scan(&joined)
+	return joined, err
 }
 
 func (r *replicas) askTime(ctx context.Context, conn *pgx.Conn) error {
@@ -118,12 +151,18 @@ func (r *replicas) run(ctx context.Context, conn *pgx.Conn) {
 		if conn != nil {
 			r.listen(ctx, conn)
 			closing, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			if ctx.Err() != nil { // so that the lock is gone when Close returns
+				_, _ = conn.Exec(closing, "SELECT pg_advisory_unlock_all()")
+			}
 			_ = conn.Close(closing) // it is broken, or we end
 			stop()
 		}
 		var err error
 		if conn, err = r.connect(ctx); err == nil {
 			pause = reconnectMin
+			// Who has the lock by now must not stop a server that serves; who
+			// comes later meets it.
+			_, _ = r.join(ctx, conn)
 			// Nobody knows what was said meanwhile.
 			r.d.changed.happened()
 			r.d.jobs.happened()

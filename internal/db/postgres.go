@@ -39,7 +39,8 @@ const (
 // what the URL does not. A transaction that committed survives power loss.
 //
 // CodeInvalid: the URL is wrong, or the server refuses the login or is too old.
-// CodeConflict: the schema is of a newer version. CodeUnavailable: it does not
+// CodeConflict: the schema is of a newer version, or of two processes that share
+// it one said [Options.Alone]. CodeUnavailable: it does not
 // answer. No error shows a password.
 func OpenPostgres(ctx context.Context, rawURL string, opts Options) (*DB, error) {
 	config, size, err := parsePostgres(rawURL)
@@ -63,7 +64,7 @@ func OpenPostgres(ctx context.Context, rawURL string, opts Options) (*DB, error)
 		err = d.migrate(ctx)
 	}
 	if err == nil {
-		d.replicas, err = connectReplicas(ctx, d, config)
+		d.replicas, err = connectReplicas(ctx, d, config, opts.Alone)
 	}
 	if err != nil {
 		d.Close()

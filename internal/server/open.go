@@ -76,6 +76,7 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 		}
 		d.stop = append(d.stop, unlock)
 	}
+	opts.Alone = cfg.Storage == ""
 	if d.DB, err = openDatabase(ctx, url, cfg.Data, opts); err != nil {
 		return nil, err
 	}
