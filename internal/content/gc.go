@@ -79,8 +79,8 @@ const (
 const (
 	gcPoll     = time.Minute            // other replicas make garbage too
 	gcSettle   = 250 * time.Millisecond // a burst of changes is looked at once
-	gcPauseMin = 5 * time.Millisecond
 	gcPauseMax = 100 * time.Millisecond
+	gcPauseMin = 5 * time.Millisecond
 	gcRest     = 2               // times what a step took, until the next one
 	gcBusy     = 2 * time.Second // until what somebody is using is looked at again
 	gcRetryMin = 30 * time.Second
@@ -156,7 +156,7 @@ func (c *Content) RunGC(ctx context.Context) error {
 			wait(ctx, min(time.Second<<min(failures, 8), gcPoll), nil)
 		case step.worked():
 			failures = 0
-			rest(ctx, time.Since(start), gcRest)
+			rest(ctx, max(gcRest*time.Since(start), gcPauseMin))
 		default:
 			failures = 0
 			if done != (Collected{}) {
@@ -186,12 +186,10 @@ func (c *Content) idle(ctx context.Context, changed <-chan struct{}) {
 	wait(ctx, gcSettle, nil)
 }
 
-// rest leaves the machine to others after a step that took so long: clients that
-// pull meanwhile must not notice that garbage is collected. The time of a step,
-// most of which is waiting for the disk, says how busy the machine is.
-func rest(ctx context.Context, took time.Duration, times time.Duration) {
-	wait(ctx, min(max(times*took, gcPauseMin), gcPauseMax), nil)
-}
+// rest leaves the machine to others after a step: clients that pull meanwhile must
+// not notice that garbage is collected. What the step took, most of which is
+// waiting for the disk, says how busy the machine is and how long to rest.
+func rest(ctx context.Context, d time.Duration) { wait(ctx, min(d, gcPauseMax), nil) }
 
 func wait(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	timer := time.NewTimer(d)

@@ -78,7 +78,7 @@ func (c *Content) Collect(ctx context.Context, o CollectOptions) (report Collect
 		if err != nil || !s.worked() {
 			return report, err
 		}
-		rest(ctx, time.Since(begun), runRest)
+		rest(ctx, runRest*time.Since(begun))
 		if o.Progress != nil {
 			o.Progress(report.Collected)
 		}
