@@ -48,8 +48,12 @@ type CollectReport struct {
 	Seconds   float64       `json:"seconds"`
 }
 
-// runRest is to Collect what gcRest is to RunGC: somebody is waiting for it.
-const runRest = 1
+// runRest is to Collect what gcRest is to RunGC: somebody is waiting for it, so
+// that it does not rest for long because the disk is slow.
+const (
+	runRest    = 1
+	runRestMax = 20 * time.Millisecond
+)
 
 // Collect does at once what [Content.RunGC] does in the course of time: it
 // collects all that is due, at up to twice the speed, in as small steps. It may
@@ -78,7 +82,7 @@ func (c *Content) Collect(ctx context.Context, o CollectOptions) (report Collect
 		if err != nil || !s.worked() {
 			return report, err
 		}
-		rest(ctx, runRest*time.Since(begun))
+		rest(ctx, min(runRest*time.Since(begun), runRestMax))
 		if o.Progress != nil {
 			o.Progress(report.Collected)
 		}
