@@ -65,7 +65,7 @@ func (o *GCOptions) set() {
 // Limits of one step. Reviews are cheap, but they hold the one right to write
 // that SQLite has: a step must be short beside a push.
 const (
-	gcBatch     = 256  // tasks of one transaction
+	gcBatch     = 128  // tasks of one transaction: some 5 ms of one processor
 	doomedBatch = 1000 // objects deleted at once, the most that S3 takes
 	// closureMax bounds the manifests that one review reads. What hangs together
 	// with more is kept, and counted as a failure.
@@ -80,6 +80,8 @@ const (
 	gcPoll     = time.Minute            // other replicas make garbage too
 	gcSettle   = 250 * time.Millisecond // a burst of changes is looked at once
 	gcPauseMax = 100 * time.Millisecond
+	gcPauseMin = 5 * time.Millisecond
+	gcRest     = 2               // times what a step took, until the next one
 	gcBusy     = 2 * time.Second // until what somebody is using is looked at again
 	gcRetryMin = 30 * time.Second
 	gcRetryMax = 6 * time.Hour
@@ -154,7 +156,7 @@ func (c *Content) RunGC(ctx context.Context) error {
 			wait(ctx, min(time.Second<<min(failures, 8), gcPoll), nil)
 		case step.worked():
 			failures = 0
-			wait(ctx, min(max(time.Since(start)/2, 5*time.Millisecond), gcPauseMax), nil)
+			rest(ctx, max(gcRest*time.Since(start), gcPauseMin))
 		default:
 			failures = 0
 			if done != (Collected{}) {
@@ -183,6 +185,11 @@ func (c *Content) idle(ctx context.Context, changed <-chan struct{}) {
 	wait(ctx, max(pause, gcSettle), changed)
 	wait(ctx, gcSettle, nil)
 }
+
+// rest leaves the machine to others after a step: clients that pull meanwhile must
+// not notice that garbage is collected. What the step took, most of which is
+// waiting for the disk, says how busy the machine is and how long to rest.
+func rest(ctx context.Context, d time.Duration) { wait(ctx, min(d, gcPauseMax), nil) }
 
 func wait(ctx context.Context, d time.Duration, early <-chan struct{}) {
 	timer := time.NewTimer(d)

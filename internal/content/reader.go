@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/blob"
@@ -72,10 +73,7 @@ func (c *Content) OpenBlob(ctx context.Context, repo gatehouse.Repo, digest gate
 // checkLength refuses an object that is not as long as its blob: one call of the
 // operating system that saves readers from half a blob with a good status.
 func (c *Content) checkLength(ctx context.Context, b stored, body io.Seeker) error {
-	size, err := body.Seek(0, io.SeekEnd)
-	if err == nil && size == b.size {
-		_, err = body.Seek(0, io.SeekStart)
-	}
+	size, err := lengthOf(body)
 	if err != nil {
 		return blob.Unavailable(err)
 	}
@@ -87,6 +85,23 @@ func (c *Content) checkLength(ctx context.Context, b stored, body io.Seeker) err
 		return err
 	})
 	return errDamaged("the stored bytes of blob %s have been damaged", b.digest)
+}
+
+// lengthOf is the length of a body that stands at its beginning, and still does
+// then.
+func lengthOf(body io.Seeker) (int64, error) {
+	if f, ok := body.(*os.File); ok {
+		info, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
+	size, err := body.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = body.Seek(0, io.SeekStart)
+	}
+	return size, err
 }
 
 func wrongLength(got, want int64) string {

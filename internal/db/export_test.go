@@ -21,6 +21,13 @@ func StoredDigest(raw []byte) (digest string, again []byte, err error) {
 	return string(d), again, err
 }
 
+// LowerFindingsMax sets the bound of [Tx.FindingsOfImage] until the test ends.
+func LowerFindingsMax(t interface{ Cleanup(func()) }, n int) {
+	before := findingsMax
+	t.Cleanup(func() { findingsMax = before })
+	findingsMax = n
+}
+
 // Schema lists the statements that made the database.
 func Schema(ctx context.Context, d *DB) ([]string, error) {
 	return d.tx(d.read).strings(ctx, `SELECT sql FROM sqlite_master WHERE sql IS NOT NULL`)

@@ -269,6 +269,9 @@ func (t *Tx) findingDocs(ctx context.Context, pkg int64, osSpace string) (map[st
 // more is an attack, or nothing that anybody would read.
 const FindingsMax = 100_000
 
+// findingsMax is FindingsMax but in a test of it.
+var findingsMax = FindingsMax
+
 // FindingsOfImage lists what is wrong with an image's visible packages, each at
 // its place, in the order of reports: severity, package, id. CodeTooLarge: there
 // are more than FindingsMax.
@@ -309,8 +312,8 @@ func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Findin
 		if err := json.Unmarshal([]byte(pkg), &f.Package); err != nil {
 			return nil, fmt.Errorf("couldn't read a stored package: %w", err)
 		}
-		if len(out) >= FindingsMax {
-			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the image has more than %d findings", FindingsMax)
+		if len(out) >= findingsMax {
+			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the image has more than %d findings", findingsMax)
 		}
 		f.Package.Path, f.Package.Layer, f.FirstSeen = path, gatehouse.Digest(layer), fromMicros(seen)
 		out = append(out, f)

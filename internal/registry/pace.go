@@ -104,6 +104,7 @@ type pacedWriter struct {
 	stall   time.Duration
 	status  int   // 0 while there is none
 	total   int64 // bytes of the body
+	sent    bool  // nothing waits in a buffer
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -121,6 +122,7 @@ func (w *pacedWriter) renew() { w.control.SetWriteDeadline(time.Now().Add(w.stal
 
 // Write implements io.Writer.
 func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	w.sent = false
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
@@ -155,6 +157,7 @@ func (w *pacedWriter) ReadFrom(src io.Reader) (int64, error) {
 		}
 		piece := &io.LimitedReader{R: limited.R, N: size}
 		n, err := to.ReadFrom(piece)
+		w.sent = true // net/http flushes first what came before
 		total, limited.N = total+n, limited.N-n
 		w.total += n
 		if err != nil || n == 0 {
@@ -167,9 +170,24 @@ func (w *pacedWriter) ReadFrom(src io.Reader) (int64, error) {
 // finish sends what is buffered while the deadline still holds, and takes the
 // deadline off the connection, which other handlers may use next.
 func (w *pacedWriter) finish() {
-	w.renew()
-	w.control.Flush()
+	if !w.sent {
+		w.renew()
+		w.control.Flush()
+	}
 	w.control.SetWriteDeadline(time.Time{})
+}
+
+// whole answers with the size bytes that body has from where it stands. It is
+// what http.ServeContent does for a request without conditions, but for the calls
+// that find out the size. An error has been answered as well as it can be: the
+// status is out, and the missing bytes close the connection.
+func (w *pacedWriter) whole(body io.Reader, size int64) error {
+	h := w.Header()
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.ReadFrom(&io.LimitedReader{R: body, N: size})
+	return nil
 }
 
 // json answers with a document of known length.

@@ -48,8 +48,22 @@ func (s *server) getBlob(c *call) error {
 	if err := filterRange(c.w, c.r, blob.Size); err != nil {
 		return err
 	}
+	if c.r.Method == http.MethodGet && !conditional(c.r.Header) {
+		return c.w.whole(blob.Body, blob.Size)
+	}
 	http.ServeContent(c.w, c.r, "", time.Time{}, blob.Body)
 	return nil
+}
+
+// conditional reports whether the answer may be another one than the whole
+// (RFC 9110 sections 13.1 and 14.2).
+func conditional(h http.Header) bool {
+	for _, name := range [...]string{"Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if _, ok := h[name]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // redirectBlob sends the client to storage, where that gives addresses. The

@@ -24,11 +24,12 @@ const (
 	collectClients  = 4
 	collectPause    = 5 * time.Millisecond // between two pulls of one client
 	collectLook     = 200 * time.Millisecond
+	collectCalm     = 4 * time.Second // of pulls alone, before and after
 )
 
 // measureCollect deletes a manifest that is the last to need ten thousand
-// blobs, asks for a collection that takes grace and tombstone delay as over, and
-// measures how long their files remain; meanwhile clients pull another image.
+// blobs, then asks for a collection that takes grace and tombstone delay as over,
+// and measures how long their files remain; meanwhile clients pull another image.
 func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 	binary, err := b.buildGatehouse(ctx)
 	if err != nil {
@@ -55,27 +56,36 @@ func measureCollect(ctx context.Context, b *bench) (rows []row, err error) {
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	t := s.target()
+	c, err := dial(t)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	if _, err := c.want(http.StatusAccepted, "DELETE", "bench/garbage", "/v2/bench/garbage/manifests/"+garbage, nil); err != nil {
+		return nil, err
+	}
 	if err := settled(t); err != nil {
 		return nil, err
 	}
 	kept := 1 + len(img.layers) // at most: configs and small blobs lie in rows
-	before, err := pullWhile(ctx, t, img, func() error { time.Sleep(3 * time.Second); return nil })
-	if err != nil {
-		return nil, err
-	}
+	calm := func() error { time.Sleep(collectCalm); return nil }
 	var took time.Duration
-	during, err := pullWhile(ctx, t, img, func() (err error) {
-		took, err = collect(ctx, binary, s, garbage, kept)
+	var pulls [3][]time.Duration // before, during, after
+	for i, work := range []func() error{calm, func() (err error) {
+		took, err = collect(ctx, binary, s, kept)
 		return err
-	})
-	if err != nil {
-		return nil, err
+	}, calm} {
+		if pulls[i], err = pullWhile(ctx, t, img, work); err != nil {
+			return nil, err
+		}
 	}
-	a, z := percentile(before, 99), percentile(during, 99)
+	alone, during := slices.Concat(pulls[0], pulls[2]), pulls[1]
+	a, z := percentile(alone, 99), percentile(during, 99)
 	return []row{
 		under(fmt.Sprintf("gc of %d unreferenced blobs of %d KiB on disk, until their files are gone", collectBlobs, collectBlobSize>>10), took.Seconds(), collectLimitS, "s"),
-		under("— p99 of concurrent pulls against that before it", float64(z)/float64(a), collectGrow, "x"),
-		{what: fmt.Sprintf("— p99 before, during (%d and %d pulls)", len(before), len(during)), measured: fmt.Sprintf("%.3g ms, %.3g ms", ms(a), ms(z))},
+		under("— p99 of concurrent pulls against that of pulls alone, before and after", float64(z)/float64(a), collectGrow, "x"),
+		{what: fmt.Sprintf("— p99 alone, during (%d and %d pulls)", len(alone), len(during)), measured: fmt.Sprintf("%.3g ms, %.3g ms", ms(a), ms(z))},
+		{what: "— p99 before, after", measured: fmt.Sprintf("%.3g ms, %.3g ms", ms(percentile(pulls[0], 99)), ms(percentile(pulls[2], 99)))},
 	}, nil
 }
 
@@ -124,18 +134,10 @@ func fillGarbage(ctx context.Context, binary, data string, img image) (digest st
 	return digestOf(manifest), c.pushManifest(repo, digestOf(manifest), manifest)
 }
 
-// collect deletes the manifest, asks for a collection and waits until no more
-// than the kept files are left. That is seen in the directory itself.
-func collect(ctx context.Context, binary string, s *server, garbage string, kept int) (time.Duration, error) {
-	c, err := dial(s.target())
-	if err != nil {
-		return 0, err
-	}
-	defer c.close()
+// collect asks for a collection and waits until no more than the kept files are
+// left. That is seen in the directory itself.
+func collect(ctx context.Context, binary string, s *server, kept int) (time.Duration, error) {
 	start := time.Now()
-	if _, err := c.want(http.StatusAccepted, "DELETE", "bench/garbage", "/v2/bench/garbage/manifests/"+garbage, nil); err != nil {
-		return 0, err
-	}
 	run := exec.CommandContext(ctx, binary, "gc", "run", "--ignore-windows", "--yes", "--server", s.url)
 	run.Env = append(run.Environ(), "GATEHOUSE_USERNAME=admin", "GATEHOUSE_PASSWORD="+adminPassword)
 	if _, err := runUsed(run); err != nil {

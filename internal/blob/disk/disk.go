@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/blob"
 )
@@ -174,7 +175,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, blob.ErrNotFound(key)
 	}
@@ -184,10 +185,22 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
 	return f, nil
 }
 
-// Delete implements [blob.Store].
+// restEvery is after how many deletions of a longer list the processor, and
+// the journal of the file system, are left to readers for as long as these took.
+const (
+	restEvery = 32
+	restMax   = 20 * time.Millisecond
+)
+
+// Delete implements [blob.Store]. A long list takes its time.
 func (s *Store) Delete(ctx context.Context, keys ...string) (err error) {
 	defer func() { err = blob.Unavailable(err) }()
-	for _, key := range keys {
+	start := time.Now()
+	for i, key := range keys {
+		if i > 0 && i%restEvery == 0 {
+			time.Sleep(min(time.Since(start), restMax))
+			start = time.Now()
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
