@@ -36,7 +36,9 @@ func unavailable(err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database is busy: %w", err)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return gatehouse.Errorf(gatehouse.CodeInternal, "the database file is damaged: %w", err).WithHint("restore it from a backup")
+		// SQLite says so, too, of a file whose disk went away in the middle.
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database file cannot be read, or is damaged: %w", err).
+			WithHint("is the disk there and whole? If it is, restore the database from a backup")
 	}
 	return &gatehouse.Error{Code: gatehouse.CodeInternal, Message: "the database refused a statement", Err: err}
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
@@ -169,12 +170,32 @@ func (d *loopDisk) run(name string, args ...string) {
 	}
 }
 
+// shutdownNow is FS_IOC_SHUTDOWN. With logFlush the kernel refuses each write and
+// sync from that moment on, ends the transaction of its journal that is on its
+// way, and gives up: file contents that were not synced are lost. Without it, as
+// with "remount,abort", it drops that transaction, and a sync that waits for it
+// at this very moment may return without an error (jbd2_complete_transaction
+// takes a dropped transaction for a committed one): a promise that the kernel
+// does not keep, of which nobody above it can know.
+const (
+	shutdownNow = 0x8004587d
+	logFlush    = 1
+)
+
 // breakDown makes the kernel give the file system up, as it does after an error
-// of the device: from now on nothing can be written, and what was not synced is
-// lost.
+// of the device: from now on nothing can be written, and contents that were not
+// synced are lost.
 func (d *loopDisk) breakDown() {
 	d.t.Helper()
-	d.run(d.mount, "-o", "remount,abort", d.dir)
+	f, err := os.Open(d.dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	how := uint32(logFlush)
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), shutdownNow, uintptr(unsafe.Pointer(&how))); errno != 0 {
+		d.t.Fatalf("shut the file system down: %v", errno)
+	}
 }
 
 func (d *loopDisk) unmount() {
