@@ -34,6 +34,8 @@ type client struct {
 	lost     func(request string, err error) // is told of requests without an answer; nil: nobody is
 	refused  func(*refusal)                  // looks at every refusal; nil: nobody does
 	steps    *atomic.Int64                   // counts requests and pieces of bodies; nil: none
+	// doubtful: what is answered now is no promise; it counts as lost. nil: never.
+	doubtful *atomic.Bool
 }
 
 // answer is what came back.
@@ -139,6 +141,9 @@ func (c *client) do(ctx context.Context, in call) (answer, error) {
 	var r *refusal
 	if c.refused != nil && errors.As(err, &r) {
 		c.refused(r)
+	}
+	if err == nil && c.doubtful != nil && c.doubtful.Load() {
+		return answer{}, lostError{errors.New("it was answered at a time that proves nothing")}
 	}
 	return a, err
 }
