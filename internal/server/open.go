@@ -96,6 +96,7 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 	}
 	d.stop = append(d.stop, d.Advisories.Close)
 	d.Content = content.New(d.DB, d.Store, content.Options{OnPush: pipeline.Pushed, GC: gcOptions(cfg, log)})
+	d.stop = append(d.stop, d.Content.Close)
 	return d, nil
 }
 
