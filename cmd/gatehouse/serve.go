@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -164,7 +163,7 @@ func checkFiles(cfg config.Config, getenv func(string) string) error {
 		if pair.cert == "" {
 			continue
 		}
-		c, err := tls.LoadX509KeyPair(pair.cert, pair.certKey)
+		c, err := server.LoadKeyPair(pair.cert, pair.certKey)
 		if err != nil {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", pair.key, err)
 		}

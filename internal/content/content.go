@@ -53,6 +53,7 @@ type Content struct {
 	hot     hotBlobs
 
 	scrubbed scrubCounts
+	doubts   *doubts
 }
 
 const copyBufferSize = 256 << 10
@@ -73,7 +74,7 @@ func New(d *db.DB, store blob.Store, opts Options) *Content {
 	set(&opts.UploadAgeMax, 24*time.Hour)
 	opts.GC.set()
 	set(&opts.LeaseTime, 30*time.Second)
-	return &Content{db: d, store: store, opts: opts, buffers: sync.Pool{New: func() any { return new([copyBufferSize]byte) }}}
+	return &Content{db: d, store: store, opts: opts, doubts: newDoubts(), buffers: sync.Pool{New: func() any { return new([copyBufferSize]byte) }}}
 }
 
 var _ gatehouse.Content = (*Content)(nil)

@@ -252,12 +252,7 @@ func (c *Content) verified(ctx context.Context, b stored, body io.ReadSeekCloser
 	if _, local := body.(*os.File); local {
 		return body
 	}
-	return &verifier{ReadSeekCloser: body, digest: b.digest, size: b.size, sum: b.digest.Hash(), damaged: func(why string) {
-		noted(ctx, func(ctx context.Context) error {
-			_, err := c.withhold(ctx, gatehouse.System("read"), b, why)
-			return err
-		})
-	}}
+	return &verifier{ReadSeekCloser: body, digest: b.digest, size: b.size, sum: b.digest.Hash(), damaged: func() { c.doubt(ctx, b) }}
 }
 
 // pacedReader reads at a pace.

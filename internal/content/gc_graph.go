@@ -140,6 +140,63 @@ func (c *Content) findRoot(ctx context.Context, tx *db.Tx, now time.Time, n *nod
 // judge finds out until when each manifest is kept: until the last of the roots
 // that it reaches.
 func (g *graph) judge() {
+	g.spread()
+	if g.unknot() {
+		g.spread()
+	}
+}
+
+// unknot makes roots of the tags that attach dead manifests to each other in a
+// circle: an index whose tag is named after its own child, two manifests whose
+// tags are named after each other. Such a tag cannot say that one of them goes
+// with another, so that it is a tag like any other. What attaches something to a
+// manifest that is merely dead is none: that goes with it.
+//
+// Referrers and subjects are no part of a circle: the referrers tag of an image
+// points at an index that lists what refers to it, and goes with the image.
+func (g *graph) unknot() (changed bool) {
+	waits := map[int64]int{} // for so many that are left
+	keeps := map[int64][]int64{}
+	var free, order []int64
+	circular := func(k db.Keeper) bool { return k.Why == db.KeptByIndex || k.Why == db.KeptByName }
+	for _, id := range g.order {
+		n := g.nodes[id]
+		if !n.until.IsZero() {
+			continue
+		}
+		order = append(order, id)
+		for _, k := range n.keepers {
+			if by := g.nodes[k.By]; by != nil && circular(k) {
+				waits[id]++
+				keeps[k.By] = append(keeps[k.By], id)
+			}
+		}
+		if waits[id] == 0 {
+			free = append(free, id)
+		}
+	}
+	for len(free) > 0 {
+		id := free[len(free)-1]
+		free = free[:len(free)-1]
+		for _, kept := range keeps[id] {
+			if waits[kept]--; waits[kept] == 0 {
+				free = append(free, kept)
+			}
+		}
+	}
+	// What is left is in a circle or hangs on one, which is alive from now on.
+	for _, id := range order {
+		n := g.nodes[id]
+		named := slices.ContainsFunc(n.keepers, func(k db.Keeper) bool { return k.Why == db.KeptByName && waits[k.By] > 0 })
+		if waits[id] > 0 && named {
+			n.root, n.why, changed = forever.Add(-1), "a tag that is named after what only it keeps", true
+		}
+	}
+	return changed
+}
+
+// spread gives every manifest the time of the last root that it reaches.
+func (g *graph) spread() {
 	keeps := map[int64][]int64{}
 	var roots []*node
 	for _, id := range g.order {

@@ -80,10 +80,14 @@ func (c *Content) checkLength(ctx context.Context, b stored, body io.Seeker) err
 	if size == b.size {
 		return nil
 	}
-	noted(ctx, func(ctx context.Context) error {
-		_, err := c.withhold(ctx, gatehouse.System("read"), b, wrongLength(size, b.size))
-		return err
-	})
+	if _, local := body.(*os.File); local {
+		noted(ctx, func(ctx context.Context) error {
+			_, err := c.withhold(ctx, gatehouse.System("read"), b, wrongLength(size, b.size))
+			return err
+		})
+	} else {
+		c.doubt(ctx, b)
+	}
 	return errDamaged("the stored bytes of blob %s have been damaged", b.digest)
 }
 

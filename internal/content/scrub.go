@@ -37,6 +37,7 @@ const (
 	scrubPause   = time.Hour        // after a failure
 	scrubLease   = time.Minute      // after which the claims of a dead scrubber are free
 	scrubRerate  = 10 * time.Minute // between looks at how much there is to read
+	scrubAgain   = 24 * time.Hour   // between looks at a blob that is withheld
 )
 
 func (o ScrubOptions) withDefaults() ScrubOptions {
@@ -232,7 +233,7 @@ type scrubDamage struct {
 
 // read hashes the blobs of one batch.
 func (s *scrub) read(ctx context.Context, claimed []db.ScrubBlob) error {
-	var right, later []int64
+	var right, later, withheld []int64
 	var wrong []scrubDamage
 	missing := 0
 	var failed error
@@ -249,6 +250,13 @@ func (s *scrub) read(ctx context.Context, claimed []db.ScrubBlob) error {
 		case err != nil:
 			failed, later = err, append(later, b.ID)
 			continue
+		case b.Withheld:
+			withheld = append(withheld, b.ID)
+			if d.kind == "" {
+				if err := s.putBackFound(ctx, at); err != nil {
+					failed = err
+				}
+			}
 		case d.kind == "":
 			right = append(right, b.ID)
 		case d.kind == BlobMissing:
@@ -263,7 +271,8 @@ func (s *scrub) read(ctx context.Context, claimed []db.ScrubBlob) error {
 	// Failing blobs are put off, so that they keep nobody from the others.
 	noted(ctx, func(ctx context.Context) error {
 		return s.db.Write(ctx, func(tx *db.Tx) error {
-			return errors.Join(tx.BlobsChecked(ctx, right), tx.PutOffScrub(ctx, later, tx.Now().Add(scrubPause)))
+			return errors.Join(tx.BlobsChecked(ctx, right), tx.PutOffScrub(ctx, later, tx.Now().Add(scrubPause)),
+				tx.PutOffScrub(ctx, withheld, tx.Now().Add(scrubAgain)))
 		})
 	})
 	if missing > 1 && missing > len(right) {
@@ -282,10 +291,29 @@ func (s *scrub) read(ctx context.Context, claimed []db.ScrubBlob) error {
 	return failed
 }
 
-// contain heals a damaged blob or withholds it. A row that has changed since it
-// was claimed is left alone.
+// putBackFound returns a withheld blob to service whose bytes are right: the
+// alarm was a false one, or somebody has put them back.
+func (s *scrub) putBackFound(ctx context.Context, b stored) error {
+	done, err := s.putBack(ctx, gatehouse.System("scrub"), b)
+	if done {
+		s.opts.Log.InfoContext(ctx, "scrub put a withheld blob back into service: its bytes are right", "digest", b.digest, "key", b.key)
+	}
+	return err
+}
+
+// contain heals a damaged blob or withholds it, if a second look finds it damaged
+// too. A row that has changed since it was claimed is left alone.
 func (s *scrub) contain(ctx context.Context, w scrubDamage) error {
 	actor := gatehouse.System("scrub")
+	again, err := s.examine(ctx, w.stored, true, s.pace)
+	if err != nil {
+		return err
+	}
+	if again.kind == "" {
+		s.opts.Log.WarnContext(ctx, "scrub read a blob twice and found damage once", "digest", w.digest, "key", w.key, "damage", w.why)
+		return s.db.Write(ctx, func(tx *db.Tx) error { return tx.BlobsChecked(ctx, []int64{w.id}) })
+	}
+	w.damage = again
 	healed, err := s.heal(ctx, actor, w.stored, s.pace)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package content
 
 import (
-	"fmt"
 	"hash"
 	"io"
 
@@ -20,7 +19,7 @@ type verifier struct {
 	at      int64 // the next byte that is read
 	hashed  int64 // bytes in sum; they are the first ones
 	broken  error // it is damaged
-	damaged func(why string)
+	damaged func()
 }
 
 // Read implements io.Reader.
@@ -48,7 +47,7 @@ func (v *verifier) right() bool {
 	}
 	v.broken = errDamaged("the stored bytes of blob %s have been damaged", v.digest)
 	if v.damaged != nil {
-		v.damaged(fmt.Sprintf("has other bytes in storage: they have the digest %s", got))
+		v.damaged()
 	}
 	return false
 }

@@ -13,11 +13,13 @@ type ScrubBlob struct {
 	Digest gatehouse.Digest
 	Key    string
 	Size   int64
+	// Withheld: it was found damaged before.
+	Withheld bool
 }
 
 // ClaimScrub takes live stored blobs that were last checked before due, the
-// oldest first, at most n, and none that another worker has claimed: until then
-// they are the caller's.
+// oldest first, and withheld ones, all of them at most n, and none that another
+// worker has claimed or put off: until then they are the caller's.
 func (t *Tx) ClaimScrub(ctx context.Context, due time.Time, lease string, until time.Time, n int) ([]ScrubBlob, error) {
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM scrub_claim WHERE until < $1`, micros(t.now)); err != nil {
 		return nil, unavailable(err)
@@ -40,10 +42,22 @@ func (t *Tx) ClaimScrub(ctx context.Context, due time.Time, lease string, until 
 	return out, nil
 }
 
+// dueBlobs finds withheld blobs, which take a quarter of n at most, and live ones
+// that were last checked before due.
 func (t *Tx) dueBlobs(ctx context.Context, due time.Time, n int) ([]ScrubBlob, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT b.id, b.digest, b.storage_key, b.size FROM blob b
-		WHERE b.state = 0 AND b.storage_key <> '' AND b.checked_at < $1
-		AND NOT EXISTS (SELECT 1 FROM scrub_claim c WHERE c.blob_id = b.id) ORDER BY b.checked_at, b.id LIMIT $2`, micros(due), n)
+	found, err := t.scrubBlobs(ctx, `b.state = 2 ORDER BY b.id LIMIT $1`, max(1, n/4))
+	if err != nil {
+		return nil, err
+	}
+	live, err := t.scrubBlobs(ctx, `b.state = 0 AND b.checked_at < $2 ORDER BY b.checked_at, b.id LIMIT $1`, n-len(found), micros(due))
+	return append(found, live...), err
+}
+
+// scrubBlobs finds stored blobs that nobody has claimed; args are $1 and on of
+// which.
+func (t *Tx) scrubBlobs(ctx context.Context, which string, args ...any) ([]ScrubBlob, error) {
+	rows, err := t.tx.QueryContext(ctx, `SELECT b.id, b.digest, b.storage_key, b.size, CASE WHEN b.state = 2 THEN 1 ELSE 0 END FROM blob b
+		WHERE b.storage_key <> '' AND NOT EXISTS (SELECT 1 FROM scrub_claim c WHERE c.blob_id = b.id) AND `+which, args...)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -51,9 +65,11 @@ func (t *Tx) dueBlobs(ctx context.Context, due time.Time, n int) ([]ScrubBlob, e
 	var out []ScrubBlob
 	for rows.Next() {
 		var b ScrubBlob
-		if err := rows.Scan(&b.ID, (*dbDigest)(&b.Digest), &b.Key, &b.Size); err != nil {
+		var withheld int
+		if err := rows.Scan(&b.ID, (*dbDigest)(&b.Digest), &b.Key, &b.Size, &withheld); err != nil {
 			return nil, unavailable(err)
 		}
+		b.Withheld = withheld != 0
 		out = append(out, b)
 	}
 	if err := rows.Err(); err != nil {

@@ -31,7 +31,7 @@ type Data struct {
 // without a server. Where everything lies in the data directory, no server may
 // run on it meanwhile. The caller closes it.
 // Errors: CodeInvalid for settings that cannot work, CodeConflict if a server
-// has the data directory, CodeUnavailable if a database does not answer.
+// has the data directory or another installation the storage, CodeUnavailable if a database does not answer.
 func OpenContent(ctx context.Context, cfg config.Config, getenv func(string) string) (*Data, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 			return nil, err
 		}
 	}
-	store, err := openStore(ctx, cfg, getenv)
+	store, err := openStore(ctx, cfg, getenv, d.DB)
 	if err != nil {
 		return nil, err
 	}
@@ -96,6 +96,7 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 	}
 	d.stop = append(d.stop, d.Advisories.Close)
 	d.Content = content.New(d.DB, d.Store, content.Options{OnPush: pipeline.Pushed, GC: gcOptions(cfg, log)})
+	d.stop = append(d.stop, d.Content.Close)
 	return d, nil
 }
 
@@ -120,12 +121,17 @@ func openDatabase(ctx context.Context, url, dir string, opts db.Options) (*db.DB
 	return db.OpenSQLite(ctx, filepath.Join(dir, "meta.db"), opts)
 }
 
-// openStore is the one place that knows which storages there are.
-func openStore(ctx context.Context, cfg config.Config, getenv func(string) string) (blob.Store, error) {
+// openStore is the one place that knows which storages there are. A bucket
+// becomes that of the database's installation.
+func openStore(ctx context.Context, cfg config.Config, getenv func(string) string, d *db.DB) (blob.Store, error) {
 	if cfg.Storage != "" {
+		installation, err := d.Installation(ctx)
+		if err != nil {
+			return nil, err
+		}
 		// The operator named it: it may lie in a private network.
 		out := egress.New(egress.Config{UserTyped: true, Proxies: egress.ProxiesFrom(getenv), UserAgent: "gatehouse"})
-		return s3.Open(ctx, cfg.Storage, s3.Options{Getenv: getenv, Transport: out.Transport()})
+		return s3.Open(ctx, cfg.Storage, s3.Options{Getenv: getenv, Transport: out.Transport(), Installation: installation})
 	}
 	return disk.Open(cfg.Data)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/server"
 )
@@ -95,6 +96,35 @@ func TestOpenContent(t *testing.T) {
 		t.Error(err)
 	}
 	start(t, dir, nil) // the directory is free again
+}
+
+// TestOneInstallationPerPlace: a second database on the same bucket and prefix
+// must not come so far that it could delete what it does not know.
+func TestOneInstallationPerPlace(t *testing.T) {
+	b := s3test.Start(t)
+	first, second := config.Default(), config.Default()
+	first.Data, second.Data = t.TempDir(), t.TempDir()
+	first.Storage, second.Storage = b.URL, b.URL
+	for range 2 { // it knows itself again
+		d, err := server.OpenContent(t.Context(), first, b.Getenv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d, err := server.OpenContent(t.Context(), second, b.Getenv); gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+		t.Errorf("another database on the same bucket and prefix: %v, %v", d, err)
+	}
+	second.Storage = strings.Replace(b.URL, b.Name+"/", b.Name+"/second-", 1)
+	d, err := server.OpenContent(t.Context(), second, b.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestPoliciesAnswerWithWarnings: what lint would say is not lost on who puts a

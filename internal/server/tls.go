@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -60,12 +61,30 @@ func fromFiles(certFile, keyFile string) func(time.Time) ([]byte, []byte, error)
 	}
 }
 
+// LoadKeyPair reads a certificate and its key from files as a server does.
+func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	certPEM, keyPEM, err := fromFiles(certFile, keyFile)(time.Time{})
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(certPEM, keyPEM)
+}
+
+// readPEM reads a regular file, or one that links lead to. Anything else is
+// refused: a handshake would wait for the other end of a pipe.
 func readPEM(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a pipe waits too
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is not a regular file", path)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, pemSizeMax+1))
 	if err == nil && len(b) > pemSizeMax {
 		err = gatehouse.Errorf(gatehouse.CodeTooLarge, "%s is larger than %d bytes", path, pemSizeMax)

@@ -2,7 +2,7 @@
 //
 //	[prefix/]blobs/<key>           an object, or its first small sitting
 //	[prefix/]tails/<key>.<random>  what a sitting left that fills no part
-//	[prefix/]gatehouse-store       a marker, written once
+//	[prefix/]gatehouse-store       a marker that says whose the place is
 //
 // An object of at most one part that is written in one sitting costs one
 // request. Anything larger is a multipart upload on the object's own name: parts
@@ -60,6 +60,10 @@ type Options struct {
 	Getenv func(string) string
 	// Transport carries every request, those for credentials too.
 	Transport http.RoundTripper
+	// Installation is whose the bucket, or the folder of it, must be or becomes:
+	// a text of one line. Empty: it is not asked whose it is, as for a tool that
+	// looks at the objects of a server.
+	Installation string
 	// RetryTime is how long a request is repeated while the storage does not
 	// answer; 30 s by default.
 	RetryTime time.Duration
@@ -92,7 +96,8 @@ var (
 // AWS_REGION. Credentials never stand in the URL; see [Options].
 //
 // Errors: CodeInvalid, with a hint: the URL, the credentials, or what the server
-// says of them and of the bucket. CodeUnavailable: it does not answer.
+// says of them and of the bucket. CodeConflict: the place is another
+// installation's. CodeUnavailable: the server does not answer.
 func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
 	if opts.Transport == nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the S3 store was given no transport")
@@ -119,7 +124,9 @@ func Open(ctx context.Context, rawURL string, opts Options) (*Store, error) {
 	}
 	s := &Store{core: core, place: p, retryTime: opts.RetryTime, requestTime: opts.RequestTime}
 	s.parts.New = func() any { return new([PartSize]byte) }
-	if err := s.probe(ctx); err != nil {
+	if err := s.probe(ctx, opts.Installation); errors.Is(err, errForeign) {
+		return nil, err
+	} else if err != nil {
 		return nil, s.refusal(err)
 	}
 	return s, nil
@@ -129,27 +136,6 @@ func setDefault(d *time.Duration, value time.Duration) {
 	if *d <= 0 {
 		*d = value
 	}
-}
-
-// probe writes the marker: one request that tells whether the server, the
-// bucket, the credentials and the right to write are there, and whether
-// conditions on writes are honoured.
-func (s *Store) probe(ctx context.Context) error {
-	const text = "This bucket, or this folder of it, belongs to Gatehouse.\n"
-	name := s.place.prefix + "gatehouse-store"
-	for range 2 { // the second must meet the first
-		err := s.put(ctx, name, "", []byte(text), true)
-		switch {
-		case is(err, http.StatusPreconditionFailed):
-			s.conditional = true
-			return nil
-		case is(err, http.StatusNotImplemented), is(err, http.StatusBadRequest):
-			return s.put(ctx, name, "", []byte(text), false)
-		case err != nil:
-			return err
-		}
-	}
-	return nil
 }
 
 // Conditional reports whether the server honours conditions on writes.

@@ -135,8 +135,10 @@ func flip(text string) string { return text[:len(text)/2] + "\x00" + text[len(te
 // wantWithheld checks what clients see of a damaged blob.
 func (s *damaged) wantWithheld(repo gatehouse.Repo, d gatehouse.Descriptor) {
 	s.Helper()
+	s.Content.Settle()
 	_, err := s.C.OpenBlob(s.Context(), repo, d.Digest)
 	s.WantError(err, gatehouse.CodeDamaged, "")
+	s.Content.Settle()
 	_, err = s.C.StatBlob(s.Context(), repo, d.Digest)
 	s.WantError(err, gatehouse.CodeNotFound, "BLOB_UNKNOWN")
 	_, err = s.C.MountBlob(s.Context(), Pusher, "elsewhere", repo, d.Digest)
