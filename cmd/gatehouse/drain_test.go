@@ -116,8 +116,9 @@ func (p *process) must(want int, method, path string, body io.Reader) *http.Resp
 	return res
 }
 
-// slowPatch begins to send a chunk of size bytes and returns how to send the
-// rest, and the answer.
+// slowPatch begins a request for a chunk of size bytes and returns how to send
+// them, and where the answer comes. The server is already reading by then: it
+// says 100 when its handler asks for the body.
 func (p *process) slowPatch(location string, size int) (net.Conn, *bufio.Reader) {
 	p.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
@@ -130,9 +131,13 @@ func (p *process) slowPatch(location string, size int) (net.Conn, *bufio.Reader)
 		p.t.Fatal(err)
 	}
 	req.SetBasicAuth("admin", drainPassword)
-	fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n",
+	fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
 		location, req.Header.Get("Authorization"), size)
-	return conn, bufio.NewReader(conn)
+	answer := bufio.NewReader(conn)
+	if res, err := http.ReadResponse(answer, nil); err != nil || res.StatusCode != http.StatusContinue {
+		p.t.Fatalf("the server does not ask for the chunk: %v, %v", res, err)
+	}
+	return conn, answer
 }
 
 // TestDrain: after SIGTERM /readyz says no while requests still come in, then
