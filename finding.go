@@ -69,7 +69,11 @@ type Advisory struct {
 	Aliases  []string `json:"aliases,omitempty"`  // the same flaw under other names
 	Upstream []string `json:"upstream,omitempty"` // the flaws that this record covers (OSV 1.7)
 	Related  []string `json:"related,omitempty"`
-	Source   string   `json:"source"` // feed: "osv", "trivydb"
+	Source   string   `json:"source"` // format of the feed: "osv", "trivydb", "nvd"
+	// Feed names the publication that the record came with ("osv/Debian",
+	// "trivy-db", "nvd"). A record is told by Feed and ID; a feed that is
+	// published whole replaces all of its own records and no others.
+	Feed     string   `json:"feed,omitempty"`
 	Summary  string   `json:"summary,omitempty"`
 	Details  string   `json:"details,omitempty"`
 	Severity Severity `json:"severity"` // of this record, before other records are asked
@@ -162,6 +166,65 @@ type Finding struct {
 	References     []string  `json:"references"`
 	Published      time.Time `json:"published,omitzero"`
 	FirstSeen      time.Time `json:"firstSeen,omitzero"` // on this package version, by this server
+	// EPSS and KEV are applied on reading: a new score matches nothing again.
+	EPSS *EPSS `json:"epss,omitempty"`
+	KEV  *KEV  `json:"kev,omitempty"`
+	// Resolution says how to repair what no newer version repairs: secrets,
+	// misconfiguration, malware, licences.
+	Resolution string `json:"resolution,omitempty"`
+	// Location is set where the finding is about a file or the configuration
+	// and not about a package. Package then holds Path and Layer only.
+	Location *Location `json:"location,omitempty"`
+	// Suppressed says why the finding does not count. It stays visible.
+	Suppressed *Suppression `json:"suppressed,omitempty"`
+}
+
+// Location is where in an image something stands that is no package.
+type Location struct {
+	// Origin is "file", "env", "label", "history", "config" or "image".
+	Origin string `json:"origin"`
+	// Name is the variable, the label or the step; empty for files.
+	Name string `json:"name,omitempty"`
+	// StartLine and EndLine count from 1; 0 = not a line of text.
+	StartLine int `json:"startLine,omitempty"`
+	EndLine   int `json:"endLine,omitempty"`
+	// Excerpt shows the place. What is secret in it is masked before it gets
+	// here: the secret itself is never stored.
+	Excerpt string `json:"excerpt,omitempty"`
+	// Deleted: an upper layer hides the file, and whoever pulls the image can
+	// still read it.
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// EPSS is FIRST's estimate that a flaw will be exploited in the next 30 days.
+type EPSS struct {
+	Score      float64 `json:"score"`      // probability, 0 to 1
+	Percentile float64 `json:"percentile"` // 0 to 1
+}
+
+// KEV is an entry of CISA's catalog of known exploited vulnerabilities.
+type KEV struct {
+	Added      time.Time `json:"added"`
+	Due        time.Time `json:"due,omitzero"`
+	Ransomware bool      `json:"ransomware,omitempty"`
+}
+
+// Who suppresses a finding.
+const (
+	SuppressedByVEX        = "vex"
+	SuppressedByIgnoreFile = "ignorefile"
+	SuppressedByException  = "exception"
+	SuppressedByBaseline   = "baseline" // it was there before (--fail-on new)
+)
+
+// Suppression is why a finding does not count.
+type Suppression struct {
+	By      string    `json:"by"`
+	Reason  string    `json:"reason,omitempty"`
+	Status  string    `json:"status,omitempty"` // of VEX: "not_affected", "fixed"
+	Source  string    `json:"source,omitempty"` // file, digest of the VEX document, id of the exception
+	Author  string    `json:"author,omitempty"`
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // Fixable reports whether a fixed version exists.

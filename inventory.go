@@ -9,12 +9,37 @@ import (
 // Inventory is what is inside one image: a function of its bytes and of the
 // indexer's version only. It knows no advisory and no clock.
 type Inventory struct {
-	Subject    Digest    `json:"subject"` // the image manifest
-	Indexer    string    `json:"indexer"` // name and version of the analyser set
-	Distro     Distro    `json:"distro"`
-	Packages   []Package `json:"packages"` // visible in the uppermost layer, sorted by Path, Type, Name, Version
-	Complete   bool      `json:"complete"`
-	Incomplete []string  `json:"incompleteReasons,omitempty"` // why not Complete, one sentence each
+	Subject  Digest    `json:"subject"` // the image manifest
+	Indexer  string    `json:"indexer"` // name and version of the analyser set
+	Distro   Distro    `json:"distro"`
+	Packages []Package `json:"packages"` // visible in the uppermost layer, sorted by Path, Type, Name, Version
+	// Findings need no advisory: secrets and misconfiguration, of files and of
+	// the image configuration.
+	Findings []Finding `json:"findings,omitempty"`
+	// Files are the visible files that lists of malware may name: executables,
+	// scripts and archives.
+	Files []FileDigest `json:"files,omitempty"`
+	// Layers tells where each layer comes from, lowest first.
+	Layers     []LayerOrigin `json:"layers,omitempty"`
+	Complete   bool          `json:"complete"`
+	Incomplete []string      `json:"incompleteReasons,omitempty"` // why not Complete, one sentence each
+}
+
+// LayerOrigin says how one layer of an image came about.
+type LayerOrigin struct {
+	DiffID Digest `json:"diffID"`
+	// CreatedBy is the step of the image's history, as its author has it.
+	CreatedBy string `json:"createdBy,omitempty"`
+	// Base: the layer belongs to the base image, as far as that can be told.
+	Base bool `json:"base,omitempty"`
+}
+
+// FileDigest names one file by content.
+type FileDigest struct {
+	Path   string `json:"path"`   // relative to the root, cleaned, no leading slash
+	Digest Digest `json:"digest"` // sha256
+	Size   int64  `json:"size"`   // bytes
+	Layer  Digest `json:"layer,omitempty"`
 }
 
 // Distro is the operating system as os-release(5) names it. The zero Distro
@@ -136,6 +161,11 @@ type LayerInventory struct {
 	Whiteouts []string `json:"whiteouts,omitempty"`
 	Opaques   []string `json:"opaques,omitempty"`
 	Replaced  []string `json:"replaced,omitempty"`
+	// Findings of the layer's files that need neither an advisory nor another
+	// layer: secrets, modes. Package.Layer is empty here.
+	Findings []Finding `json:"findings,omitempty"`
+	// Files whose digests are kept; Layer is empty here.
+	Files []FileDigest `json:"files,omitempty"`
 	// Complete is false when a limit was hit or a file could not be read.
 	Complete   bool     `json:"complete"`
 	Incomplete []string `json:"incompleteReasons,omitempty"`
