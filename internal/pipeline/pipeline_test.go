@@ -255,9 +255,14 @@ func (h *house) publish(records ...string) db.Generation {
 
 func (h *house) vulns(d gatehouse.Digest) []string {
 	h.t.Helper()
-	img := h.indexed(d)
+	h.indexed(d)
+	var img db.Image
 	out := []string{}
-	err := h.db.Read(context.Background(), func(tx *db.Tx) error {
+	// One look for both: a match may come between two.
+	err := h.db.Read(context.Background(), func(tx *db.Tx) (err error) {
+		if img, _, err = tx.ImageByDigest(context.Background(), d); err != nil {
+			return err
+		}
 		fs, err := tx.FindingsOfImage(context.Background(), img)
 		for _, f := range fs {
 			out = append(out, f.ID+" "+f.Package.Name+" "+f.Package.Version)
