@@ -278,9 +278,9 @@ func (p *fsckPrinter) end() error {
 	case left == 0:
 		return nil
 	case p.f.repair:
-		return answerNo{code: 1, message: fmt.Sprintf("%d of %d problems are left; docs/fsck.md says what to do", left, p.sum.Problems)}
+		return answerNo{code: 1, message: fmt.Sprintf("%d of %s left; docs/fsck.md says what to do", left, counted(p.sum.Problems, "problem"))}
 	}
-	return answerNo{code: 1, message: fmt.Sprintf("%d problems; gatehouse fsck --repair does what is said above", left)}
+	return answerNo{code: 1, message: fmt.Sprintf("%s; gatehouse fsck --repair does what is said above", counted(left, "problem"))}
 }
 
 // bytesText writes a number of bytes for people.
@@ -294,4 +294,12 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%d bytes", n)
 	}
 	return fmt.Sprintf("%.1f %s", v, units[i])
+}
+
+// counted writes a number with its noun: "1 problem", "2 problems".
+func counted(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

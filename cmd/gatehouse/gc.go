@@ -410,7 +410,11 @@ func (a *app) gcHoldsCmd() *cobra.Command {
 			all := []hold{}
 			query := url.Values{"n": {strconv.Itoa(askPage)}}
 			if len(args) > 0 {
-				query.Set("repository", args[0])
+				repo, err := gatehouse.ParseRepo(args[0])
+				if err != nil {
+					return err
+				}
+				query.Set("repository", string(repo))
 			}
 			for {
 				var page struct {

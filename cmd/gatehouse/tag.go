@@ -257,7 +257,7 @@ func (a *app) tagDeleteCmd() *cobra.Command {
 			if err := c.do(cmd.Context(), "DELETE", tagPath(ref, ref.Tag), nil, nil, nil); err != nil {
 				return err
 			}
-			a.done("deleted %s:%s; `gatehouse tag restore` brings it back", ref.Repo, ref.Tag)
+			a.done("deleted %s:%s; as long as its manifest is kept (tag-restore), `gatehouse tag restore` brings it back", ref.Repo, ref.Tag)
 			return nil
 		},
 	}
