@@ -166,6 +166,11 @@ type LayerInventory struct {
 	Findings []Finding `json:"findings,omitempty"`
 	// Files whose digests are kept; Layer is empty here.
 	Files []FileDigest `json:"files,omitempty"`
+	// Paths are all files and directories that the layer writes: names that
+	// end in a zero byte, directories in a slash before it, compressed with
+	// zstd. They tell which findings and files of lower layers are replaced.
+	// Empty where there are too many to be kept.
+	Paths []byte `json:"paths,omitempty"`
 	// Complete is false when a limit was hit or a file could not be read.
 	Complete   bool     `json:"complete"`
 	Incomplete []string `json:"incompleteReasons,omitempty"`
@@ -202,6 +207,14 @@ type ImageConfig struct {
 		Entrypoint []string          `json:"Entrypoint,omitempty"`
 		Cmd        []string          `json:"Cmd,omitempty"`
 		Labels     map[string]string `json:"Labels,omitempty"`
+		// ExposedPorts, Volumes: what counts is the keys ("22/tcp", "/data").
+		ExposedPorts map[string]struct{} `json:"ExposedPorts,omitempty"`
+		Volumes      map[string]struct{} `json:"Volumes,omitempty"`
+		// Healthcheck is Docker's; OCI does not know it.
+		Healthcheck *struct {
+			Test []string `json:"Test,omitempty"` // ["NONE"] turns an inherited one off
+		} `json:"Healthcheck,omitempty"`
+		OnBuild []string `json:"OnBuild,omitempty"`
 	} `json:"config"`
 	RootFS struct {
 		Type    string   `json:"type"`
@@ -209,6 +222,7 @@ type ImageConfig struct {
 	} `json:"rootfs"`
 	History []struct {
 		CreatedBy  string `json:"created_by,omitempty"`
+		Comment    string `json:"comment,omitempty"`
 		EmptyLayer bool   `json:"empty_layer,omitempty"`
 	} `json:"history,omitempty"`
 }

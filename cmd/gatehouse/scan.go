@@ -289,8 +289,8 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image) error {
 	if err := json.Unmarshal(img.Config, &cfg); err != nil {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the image configuration is not valid JSON: %w", err)
 	}
-	extractors := index.Extractors()
-	cache := r.app.layerCache(index.Version(extractors))
+	what := index.All()
+	cache := r.app.layerCache(what.Version())
 	layers := make([]gatehouse.LayerInventory, 0, len(img.Layers))
 	// A registry is held to its digests by everybody who pulls; a file is not, so
 	// its bytes are read again.
@@ -301,7 +301,7 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image) error {
 			continue
 		}
 		r.progress("layer %d of %d: %s", i+1, len(img.Layers), l.Digest)
-		inv, err := readLayer(ctx, l, extractors)
+		inv, err := readLayer(ctx, l, what)
 		if err != nil && !incomplete(err) {
 			return err
 		}
@@ -321,13 +321,13 @@ func incomplete(err error) bool {
 	return code == gatehouse.CodeInvalid || code == gatehouse.CodeTooLarge
 }
 
-func readLayer(ctx context.Context, l fetch.Layer, extractors []index.Extractor) (gatehouse.LayerInventory, error) {
+func readLayer(ctx context.Context, l fetch.Layer, what index.Analysis) (gatehouse.LayerInventory, error) {
 	body, err := l.Open(ctx)
 	if err != nil {
 		return gatehouse.LayerInventory{}, err
 	}
 	defer body.Close()
-	return index.Layer(ctx, body, index.DefaultLimits(), extractors)
+	return index.Layer(ctx, body, index.DefaultLimits(), what)
 }
 
 func (r *scanRun) rootfs(ctx context.Context, dir string) error {
@@ -336,7 +336,7 @@ func (r *scanRun) rootfs(ctx context.Context, dir string) error {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't open the root file system: %w", err).WithHint("name a directory, as an image's root would look")
 	}
 	defer root.Close()
-	inv, err := index.Rootfs(ctx, root.FS(), index.DefaultLimits(), index.Extractors())
+	inv, err := index.Rootfs(ctx, root.FS(), index.DefaultLimits(), index.All())
 	if err != nil && !incomplete(err) {
 		return err
 	}

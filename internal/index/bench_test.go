@@ -109,12 +109,11 @@ func BenchmarkFloor(b *testing.B) {
 // BenchmarkLayer is the whole of Layer on the same bytes.
 func BenchmarkLayer(b *testing.B) {
 	layer, size := benchLayer()
-	extractors := index.Extractors()
 	b.SetBytes(size)
 	b.ReportAllocs()
 	defer reportCPU(b)()
 	for b.Loop() {
-		if _, err := index.Layer(b.Context(), bytes.NewReader(layer), index.Limits{}, extractors); err != nil {
+		if _, err := index.Layer(b.Context(), bytes.NewReader(layer), index.Limits{}, index.All()); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -28,6 +28,7 @@ type collector struct {
 	// in 2^64 with a secret seed.
 	nothing map[uint64]bool
 	seed    maphash.Seed
+	noted   noted
 
 	pathBytes    int64
 	packages     int             // kept now
@@ -242,6 +243,7 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 		inv.Incomplete = append(inv.Incomplete, fmt.Sprintf("and %d more reasons", c.untold))
 	}
 	inv.Complete = len(inv.Incomplete) == 0
+	c.noted.into(&inv, c)
 	return inv
 }
 
@@ -284,6 +286,11 @@ func cleanText(s string) string {
 	if len(s) > reasonLengthMax {
 		s = s[:reasonLengthMax] + "…"
 	}
+	return cleanLine(s)
+}
+
+// cleanLine makes foreign text one printable line.
+func cleanLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '

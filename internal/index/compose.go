@@ -9,7 +9,9 @@ import (
 )
 
 // Compose lays the layers of an image over each other, lowest first, and
-// returns what shows on top. It is a pure function of its arguments.
+// returns what shows on top. It is a pure function of its arguments. Findings
+// are those of the files that show, secrets also of those that do not
+// (Location.Deleted), and those of the configuration.
 //
 // A package of an operating system's database belongs to the layer where this
 // name, version and architecture appeared and has stayed since, found by
@@ -48,6 +50,10 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	}
 	inv.Packages = sortPackages(inv.Packages)
 	inv.Distro = visibleDistro(distros)
+	inv.Findings, inv.Files = attribute(layers)
+	if !isDirectory(layers, cfg) {
+		inv.Findings = append(inv.Findings, configFindings(cfg)...)
+	}
 	inv.Indexer, inv.Incomplete = composeReasons(layers, cfg)
 	switch hasOS := slices.ContainsFunc(inv.Packages, gatehouse.Package.OS); {
 	case inv.Distro.ID == "" && hasOS:
@@ -63,7 +69,7 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 // composeReasons tells what the layers and the configuration lack.
 func composeReasons(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig) (indexer string, reasons []string) {
 	const layerReasonsMax = 200
-	indexer = Version(nil)
+	indexer = Analysis{}.Version()
 	for i, l := range layers {
 		if i == 0 {
 			indexer = l.Indexer
@@ -92,7 +98,7 @@ func composeReasons(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig
 // alone and without a configuration, has nothing to compare.
 func CheckDiffIDs(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig) error {
 	declared := cfg.RootFS.DiffIDs
-	if len(declared) == 0 && len(layers) == 1 && layers[0].DiffID == "" {
+	if isDirectory(layers, cfg) {
 		return nil
 	}
 	if len(declared) != len(layers) {
@@ -109,6 +115,11 @@ func CheckDiffIDs(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig) 
 		}
 	}
 	return nil
+}
+
+// isDirectory reports whether layers is what [Rootfs] made.
+func isDirectory(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig) bool {
+	return len(cfg.RootFS.DiffIDs) == 0 && len(layers) == 1 && layers[0].DiffID == ""
 }
 
 // origins remembers, per path and package of OS databases, in which of the

@@ -83,10 +83,27 @@ func TestVersion(t *testing.T) {
 		}
 		seen[e.Name()] = true
 	}
-	if index.Version(all) != index.Version(index.Extractors()) {
+	for _, i := range index.Inspectors() {
+		if i.Name() == "" || i.Version() < 1 || seen[i.Name()] {
+			t.Errorf("inspector %q version %d", i.Name(), i.Version())
+		}
+		seen[i.Name()] = true
+	}
+	skip, err := index.NewSkip([]string{"/usr/share"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if index.All().Version() != index.All().Version() {
 		t.Error("the version of equal lists differs")
 	}
-	if index.Version(all) == index.Version(all[1:]) {
-		t.Error("the version of two lists is equal")
+	versions := map[string]bool{}
+	for _, a := range []index.Analysis{
+		index.All(), index.Packages(), {Extractors: all[1:]}, index.All().Without(index.InspectSecrets),
+		{Extractors: all, Inspectors: index.Inspectors(), Skip: skip},
+	} {
+		if versions[a.Version()] {
+			t.Errorf("two analyses are both %q", a.Version())
+		}
+		versions[a.Version()] = true
 	}
 }

@@ -25,9 +25,8 @@ func FuzzLayer(f *testing.F) {
 	f.Add(zstded(f, seed))
 	f.Add(sparse("x.jar", 1<<20))
 	limits := index.Limits{UncompressedMax: 8 << 20, EntriesMax: 1000, BodiesMax: 8 << 20, FileMax: 1 << 20, WindowMax: 1 << 20}
-	extractors := index.Extractors()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		inv, err := index.Layer(context.Background(), bytes.NewReader(b), limits, extractors)
+		inv, err := index.Layer(context.Background(), bytes.NewReader(b), limits, index.All())
 		if inv.Complete != (len(inv.Incomplete) == 0) || err != nil && inv.Complete {
 			t.Errorf("%v: complete %v, reasons %q", err, inv.Complete, inv.Incomplete)
 		}

@@ -120,7 +120,7 @@ func TestLayerLimitsPerLayer(t *testing.T) {
 func TestLayerEntries(t *testing.T) {
 	r := &endlessTar{header: tarOf(t, entry{name: "x"})[:512]}
 	limits := index.Limits{EntriesMax: 100_000}
-	inv, err := index.Layer(t.Context(), r, limits, index.Extractors())
+	inv, err := index.Layer(t.Context(), r, limits, index.All())
 	if gatehouse.CodeOf(err) != gatehouse.CodeTooLarge || !hasReason(inv.Incomplete, "more than 100000 entries") {
 		t.Errorf("%v %q", err, inv.Incomplete)
 	}
@@ -162,7 +162,7 @@ func TestLayerSpooledFile(t *testing.T) {
 // TestLayerDiskFails: a disk that is full is no fault of the layer.
 func TestLayerDiskFails(t *testing.T) {
 	blob := tarOf(t, entry{name: "lib/apk/db/installed", body: strings.Repeat("x", 5000)})
-	_, err := index.Layer(t.Context(), bytes.NewReader(blob), index.Limits{MemoryMax: 1000, TempDir: "/nonexistent"}, index.Extractors())
+	_, err := index.Layer(t.Context(), bytes.NewReader(blob), index.Limits{MemoryMax: 1000, TempDir: "/nonexistent"}, index.All())
 	if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
 		t.Errorf("%v (%s)", err, gatehouse.CodeOf(err))
 	}
@@ -272,7 +272,7 @@ func (panicking) Extract(context.Context, index.File) (gatehouse.PackageSet, err
 
 func TestLayerSurvivesPanic(t *testing.T) {
 	blob := tarOf(t, entry{name: "x.bad", body: "x"}, entry{name: "srv/node_modules/good/package.json", body: npmBody("good", "1.0.0")})
-	inv, err := index.Layer(t.Context(), bytes.NewReader(blob), index.Limits{}, append([]index.Extractor{panicking{}}, index.Extractors()...))
+	inv, err := index.Layer(t.Context(), bytes.NewReader(blob), index.Limits{}, index.Analysis{Extractors: append([]index.Extractor{panicking{}}, index.Extractors()...)})
 	if err != nil || inv.Complete || !hasReason(inv.Incomplete, "panicked: index out of range") || len(inv.Sets) != 2 {
 		t.Errorf("%v %+v", err, inv)
 	}
@@ -309,7 +309,7 @@ func TestLayerLeavesReaderAlone(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 20 {
 		r := &lateReader{Reader: &endlessTar{header: tarOf(t, entry{name: "x"})[:512]}}
-		if _, err := index.Layer(t.Context(), r, index.Limits{EntriesMax: 10}, nil); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge {
+		if _, err := index.Layer(t.Context(), r, index.Limits{EntriesMax: 10}, index.Analysis{}); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge {
 			t.Fatal(err)
 		}
 		r.over.Store(true)

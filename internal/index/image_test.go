@@ -123,7 +123,7 @@ func TestGoBinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	inv, err := index.Rootfs(t.Context(), root.FS(), index.Limits{}, index.Extractors())
+	inv, err := index.Rootfs(t.Context(), root.FS(), index.Limits{}, index.All())
 	if err != nil || !inv.Complete || len(inv.Sets) != 1 {
 		t.Fatalf("%v %+v", err, inv)
 	}

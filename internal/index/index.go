@@ -1,6 +1,7 @@
 // Package index turns the layers of an image into an inventory: a layer's
 // bytes go in, once and in a stream, and a [gatehouse.LayerInventory] comes
-// out; Compose lays the layers of an image over each other.
+// out: packages, secrets, misconfiguration, digests of what can be executed;
+// Compose lays the layers of an image over each other.
 //
 // The walk is bounded in memory, size and time whatever the layer holds
 // (see [Limits]); nothing of it is ever written under a name that the layer
@@ -8,19 +9,27 @@
 // reason; it is never left out silently. The package knows no advisory, no
 // database and no clock, and it does not log.
 //
+//	analysis.go   what is looked for
 //	layer.go      Layer: one stream, two digests, one walk
 //	stream.go     read ahead, inflate ahead, hash beside
 //	format.go     gzip, zstd or tar
 //	walk.go       what each tar entry means
-//	collect.go    what the walk has found, within bounds
+//	inspect.go    every file's bytes, piece by piece, to those who ask for them
+//	collect.go    the packages that the walk has found, within bounds
+//	noted.go      what else it has found
 //	extractors.go which file is whose
+//	inspectors.go secrets, modes, accounts, digests
+//	skip.go       what is not looked at
 //	hidden.go     what upper layers hide
 //	compose.go    layers → image
+//	attribute.go  findings and files of layers → of the image
 //	rootfs.go     a directory instead of a layer
 //
 // The parsers are packages of their own and know nothing of layers: dpkg, apk,
-// rpm, osrelease, and lang for the formats of programming languages. body
-// holds the bytes of one file, in memory or in an unlinked file.
+// rpm, osrelease, and lang for the formats of programming languages; secret
+// knows what secrets look like, misconfig what is wrong with a file or a
+// configuration. body holds the bytes of one file, in memory or in an unlinked
+// file.
 //
 // BUG(index): a symbolic link of a lower layer is not resolved when an upper
 // layer writes through it: the upper file keeps the path as written, so that
@@ -32,10 +41,8 @@ package index
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -83,19 +90,3 @@ type File struct {
 	// Limits are those of the walk, for what nests (archives).
 	Limits Limits
 }
-
-// Version names a list of extractors and their versions. Inventories of
-// different versions are not comparable; it becomes
-// [gatehouse.LayerInventory].Indexer.
-func Version(extractors []Extractor) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "gatehouse/%d", walkVersion)
-	for _, e := range extractors {
-		fmt.Fprintf(&b, " %s/%d", e.Name(), e.Version())
-	}
-	return b.String()
-}
-
-// walkVersion changes when the walk itself would give another answer for equal
-// bytes and equal extractors.
-const walkVersion = 1

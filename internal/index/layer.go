@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/index/body"
 )
 
 // Layer reads one layer to its very end: gzip (of any number of members),
@@ -26,13 +25,13 @@ import (
 // Layer does not close r and does not use it after it has returned, for which
 // it waits until a Read that is under way comes back. It uses three goroutines
 // and about 4 MiB while it runs, beside limits.MemoryMax, the window of zstd
-// and what an extractor takes. It may be called concurrently.
-func Layer(ctx context.Context, r io.Reader, limits Limits, extractors []Extractor) (gatehouse.LayerInventory, error) {
+// what extractors and inspectors take. It may be called concurrently.
+func Layer(ctx context.Context, r io.Reader, limits Limits, what Analysis) (gatehouse.LayerInventory, error) {
 	limits = limits.withDefaults()
-	found := newCollector(limits)
-	s := newStream(ctx, r, limits)
-	w := &walker{ctx: ctx, limits: limits, found: found, kinds: kindsOf(extractors), body: body.New(limits.MemoryMax, limits.TempDir)}
+	w := newWalker(ctx, limits, what)
 	defer w.body.Close()
+	found := w.found
+	s := newStream(ctx, r, limits)
 	walkErr := w.tar(s)
 	if walkErr == nil || gatehouse.CodeOf(walkErr) == gatehouse.CodeInvalid {
 		zeros, err := s.drain()
@@ -48,7 +47,7 @@ func Layer(ctx context.Context, r io.Reader, limits Limits, extractors []Extract
 		err = walkErr
 	}
 	inv := found.inventory()
-	inv.Indexer = Version(extractors)
+	inv.Indexer = what.Version()
 	inv.Size = s.plainSize
 	if s.whole {
 		inv.DiffID, inv.Blob = s.digests()

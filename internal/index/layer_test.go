@@ -58,7 +58,7 @@ func TestLayerFormats(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			for _, r := range []io.Reader{bytes.NewReader(test.blob), iotest.HalfReader(bytes.NewReader(test.blob)), iotest.DataErrReader(bytes.NewReader(test.blob))} {
-				inv, err := index.Layer(t.Context(), r, index.Limits{}, index.Extractors())
+				inv, err := index.Layer(t.Context(), r, index.Limits{}, index.All())
 				if err != nil || !inv.Complete {
 					t.Fatalf("%v %q", err, inv.Incomplete)
 				}
@@ -114,7 +114,7 @@ func TestLayerRefused(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			inv, err := index.Layer(t.Context(), bytes.NewReader(test.blob), index.Limits{}, index.Extractors())
+			inv, err := index.Layer(t.Context(), bytes.NewReader(test.blob), index.Limits{}, index.All())
 			if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !bytes.Contains([]byte(err.Error()), []byte(test.want)) {
 				t.Errorf("error %v (%s), want %q", err, gatehouse.CodeOf(err), test.want)
 			}
@@ -143,7 +143,7 @@ func paxHeader(t *testing.T, key, value string) []byte {
 func TestLayerCorruptTarKeepsDigests(t *testing.T) {
 	plain := tarOf(t, entry{name: "app/node_modules/a/package.json", body: npmBody("a", "1.0.0")}, entry{name: "z"})
 	copy(plain[1024+512+148:], "99999999")
-	inv, err := index.Layer(t.Context(), bytes.NewReader(gzipped(t, plain)), index.Limits{}, index.Extractors())
+	inv, err := index.Layer(t.Context(), bytes.NewReader(gzipped(t, plain)), index.Limits{}, index.All())
 	if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || inv.DiffID != digest(plain) || len(inv.Sets) != 1 || inv.Complete {
 		t.Errorf("%v %+v", err, inv)
 	}
@@ -167,7 +167,7 @@ func TestLayerReaderFails(t *testing.T) {
 	broken := errors.New("disk is broken")
 	for _, at := range []int{0, 5, len(blob) / 2, len(blob) - 1} {
 		r := io.MultiReader(bytes.NewReader(blob[:at]), iotest.ErrReader(broken))
-		inv, err := index.Layer(t.Context(), r, index.Limits{}, index.Extractors())
+		inv, err := index.Layer(t.Context(), r, index.Limits{}, index.All())
 		if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable || !errors.Is(err, broken) {
 			t.Errorf("at %d: %v (%s)", at, err, gatehouse.CodeOf(err))
 		}
@@ -180,7 +180,7 @@ func TestLayerReaderFails(t *testing.T) {
 func TestLayerHonoursContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	endless := &cancelReader{cancel: cancel, after: 3}
-	inv, err := index.Layer(ctx, endless, index.Limits{}, index.Extractors())
+	inv, err := index.Layer(ctx, endless, index.Limits{}, index.All())
 	if !errors.Is(err, context.Canceled) || inv.Complete {
 		t.Errorf("%v %+v", err, inv)
 	}
@@ -210,7 +210,7 @@ func TestLayerBomb(t *testing.T) {
 	})
 	t.Run("zstd window", func(t *testing.T) {
 		big := zstded(t, tarOf(t, entry{name: "z", body: string(make([]byte, 20<<20))}), zstd.WithWindowSize(16<<20), zstd.WithSingleSegment(false))
-		_, err := index.Layer(t.Context(), bytes.NewReader(big), index.Limits{WindowMax: 1 << 20}, nil)
+		_, err := index.Layer(t.Context(), bytes.NewReader(big), index.Limits{WindowMax: 1 << 20}, index.Analysis{})
 		if gatehouse.CodeOf(err) != gatehouse.CodeTooLarge {
 			t.Errorf("%v (%s)", err, gatehouse.CodeOf(err))
 		}
@@ -219,7 +219,7 @@ func TestLayerBomb(t *testing.T) {
 
 func bomb(t *testing.T, limits index.Limits, size int64, want string) {
 	t.Helper()
-	inv, err := index.Layer(t.Context(), bytes.NewReader(zeros(t, size)), limits, index.Extractors())
+	inv, err := index.Layer(t.Context(), bytes.NewReader(zeros(t, size)), limits, index.All())
 	if gatehouse.CodeOf(err) != gatehouse.CodeTooLarge || !bytes.Contains([]byte(err.Error()), []byte(want)) {
 		t.Errorf("error %v, want %q", err, want)
 	}

@@ -40,6 +40,13 @@ type Limits struct {
 	// layer; it is what a sparse file costs, whose bytes are not in the
 	// stream. Default 8 GiB.
 	BodiesMax int64
+	// SparseMax is the most bytes of sparse files that inspectors are shown of
+	// one layer. Default 1 GiB.
+	SparseMax int64
+	// FindingsMax is the most findings of one layer, FilesMax the most digests
+	// of files. Defaults 5,000 and 100,000.
+	FindingsMax int
+	FilesMax    int
 	// MemoryMax is the largest file in bytes that is kept in memory while it
 	// is read; a larger one goes to an unlinked file in TempDir.
 	// Default 16 MiB.
@@ -76,7 +83,7 @@ func DefaultLimits() Limits {
 		UncompressedMax: 16 * gib, RatioMax: 1000, RatioAfter: 64 * mib, WindowMax: 128 * mib,
 		EntriesMax: 2_000_000, PathMax: 4096, DepthMax: 256, PathBytesMax: 64 * mib,
 		SetsMax: 200_000, SetPackagesMax: 20_000, PackagesMax: 200_000, PackageBytesMax: 64 * mib,
-		FileMax: gib, BodiesMax: 8 * gib, MemoryMax: 16 * mib,
+		FileMax: gib, BodiesMax: 8 * gib, SparseMax: gib, FindingsMax: 5_000, FilesMax: 100_000, MemoryMax: 16 * mib,
 		ArchiveDepth: 4, ArchiveBytesMax: 2 * gib, ArchiveEntriesMax: 200_000,
 	}
 }
@@ -98,6 +105,9 @@ func (l Limits) withDefaults() Limits {
 	l.PackageBytesMax = orDefault(l.PackageBytesMax, d.PackageBytesMax)
 	l.FileMax = orDefault(l.FileMax, d.FileMax)
 	l.BodiesMax = orDefault(l.BodiesMax, d.BodiesMax)
+	l.SparseMax = orDefault(l.SparseMax, d.SparseMax)
+	l.FindingsMax = orDefault(l.FindingsMax, d.FindingsMax)
+	l.FilesMax = orDefault(l.FilesMax, d.FilesMax)
 	l.MemoryMax = orDefault(l.MemoryMax, d.MemoryMax)
 	l.ArchiveDepth = orDefault(l.ArchiveDepth, d.ArchiveDepth)
 	l.ArchiveBytesMax = orDefault(l.ArchiveBytesMax, d.ArchiveBytesMax)

@@ -41,7 +41,7 @@ func TestDatabasesAgainstScalibr(t *testing.T) {
 			_, inv := indexImage(t, img)
 			rec := &recorder{path: test.database}
 			for _, l := range img.layers {
-				if _, err := index.Layer(t.Context(), bytes.NewReader(l), index.Limits{}, []index.Extractor{recording{rec}}); err != nil {
+				if _, err := index.Layer(t.Context(), bytes.NewReader(l), index.Limits{}, index.Analysis{Extractors: []index.Extractor{recording{rec}}}); err != nil {
 					t.Fatal(err)
 				}
 			}

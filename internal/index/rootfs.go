@@ -7,7 +7,6 @@ import (
 	"io/fs"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/index/body"
 )
 
 // Rootfs indexes a directory as if it were the single layer of an image. fsys
@@ -20,12 +19,9 @@ import (
 // configuration. What cannot be opened makes it incomplete. Errors are those of
 // [Layer] without CodeInvalid, and CodeUnavailable when the directory itself
 // cannot be read.
-func Rootfs(ctx context.Context, fsys fs.FS, limits Limits, extractors []Extractor) (gatehouse.LayerInventory, error) {
+func Rootfs(ctx context.Context, fsys fs.FS, limits Limits, what Analysis) (gatehouse.LayerInventory, error) {
 	limits = limits.withDefaults()
-	w := &walker{
-		ctx: ctx, limits: limits, found: newCollector(limits), kinds: kindsOf(extractors),
-		body: body.New(limits.MemoryMax, limits.TempDir),
-	}
+	w := newWalker(ctx, limits, what)
 	defer w.body.Close()
 	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -37,7 +33,7 @@ func Rootfs(ctx context.Context, fsys fs.FS, limits Limits, extractors []Extract
 		return w.dirEntry(fsys, name, d)
 	})
 	inv := w.found.inventory()
-	inv.Indexer = Version(extractors)
+	inv.Indexer = what.Version()
 	inv.Size = w.bodies
 	if err != nil {
 		inv.Complete = false
@@ -60,19 +56,16 @@ func (w *walker) unreadable(name string, err error) error {
 }
 
 func (w *walker) dirEntry(fsys fs.FS, name string, d fs.DirEntry) error {
-	if d.IsDir() {
-		if name == "proc" || name == "sys" || name == "dev" {
-			return fs.SkipDir
-		}
-		return nil
+	if d.IsDir() && (name == "proc" || name == "sys" || name == "dev") {
+		return fs.SkipDir
 	}
 	clean, err := cleanPath(name, w.limits)
 	if err != nil {
 		w.found.incomplete("%s: %v; the file was ignored", quote(name), err)
 		return nil
 	}
-	if !d.Type().IsRegular() {
-		return nil // nothing lies below a single layer that it could hide
+	if d.IsDir() && w.skip.dir(clean) {
+		return fs.SkipDir
 	}
 	info, err := d.Info()
 	if err != nil {
@@ -81,15 +74,23 @@ func (w *walker) dirEntry(fsys fs.FS, name string, d fs.DirEntry) error {
 		}
 		return nil
 	}
-	if w.wants(clean, info.Size(), info.Mode()) == nil {
+	e := Entry{Path: clean, Mode: info.Mode(), Size: info.Size(), UID: -1}
+	if w.skip.file(clean) {
 		return nil
 	}
-	return w.open(fsys, name, clean)
+	wanted := w.announce(e)
+	if !d.Type().IsRegular() {
+		return nil // nothing lies below a single layer that it could hide
+	}
+	if !wanted && w.wants(clean, e.Size, e.Mode) == nil {
+		return nil
+	}
+	return w.open(fsys, name, e)
 }
 
 // open reads one file of a directory. The file may have been replaced since it
 // was listed: what counts is what was opened.
-func (w *walker) open(fsys fs.FS, name, clean string) error {
+func (w *walker) open(fsys fs.FS, name string, e Entry) error {
 	f, err := fsys.Open(name)
 	if err != nil {
 		w.found.incomplete("%s: %v", quote(name), err)
@@ -101,7 +102,8 @@ func (w *walker) open(fsys fs.FS, name, clean string) error {
 		w.found.incomplete("%s: changed while it was read", quote(name))
 		return nil
 	}
-	err = w.regular(clean, info.Size(), info.Mode(), &fileReader{f})
+	e.Mode, e.Size = info.Mode(), info.Size()
+	err = w.content(e, &fileReader{f})
 	var failed *fileError
 	switch {
 	case errors.As(err, &failed):

@@ -57,13 +57,13 @@ func TestRootfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	layer, err := index.Rootfs(t.Context(), root.FS(), index.Limits{}, index.Extractors())
+	layer, err := index.Rootfs(t.Context(), root.FS(), index.Limits{}, index.All())
 	if err != nil {
 		t.Fatal(err)
 	}
 	inv := index.Compose([]gatehouse.LayerInventory{layer}, gatehouse.ImageConfig{}, "")
 	want := gatehouse.Inventory{
-		Indexer: index.Version(index.Extractors()), Complete: true,
+		Indexer: index.All().Version(), Complete: true,
 		Distro: gatehouse.Distro{ID: "alpine", VersionID: "3.20.1"},
 		Packages: []gatehouse.Package{
 			{Type: "npm", Name: "a", Version: "1.0.0", Path: "app/node_modules/a/package.json"},
@@ -98,7 +98,7 @@ func TestRootfsTellsWhatCannotBeRead(t *testing.T) {
 		"app/node_modules/bad/package.json": {Data: []byte(npmBody("bad", "1.0.0"))},
 		"locked/x":                          {},
 	}}
-	inv, err := index.Rootfs(t.Context(), files, index.Limits{}, index.Extractors())
+	inv, err := index.Rootfs(t.Context(), files, index.Limits{}, index.All())
 	if err != nil || inv.Complete || len(inv.Sets) != 1 || len(inv.Incomplete) != 2 ||
 		!hasReason(inv.Incomplete, `"locked"`) || !hasReason(inv.Incomplete, `"app/node_modules/bad/package.json"`) {
 		t.Errorf("%v %+v", err, inv)
@@ -110,15 +110,15 @@ func TestRootfsEnds(t *testing.T) {
 	for i := range 600 {
 		many[string(rune('a'+i%26))+"/"+string(rune('0'+i/26))] = &fstest.MapFile{}
 	}
-	if inv, err := index.Rootfs(t.Context(), many, index.Limits{EntriesMax: 100}, nil); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge || inv.Complete {
+	if inv, err := index.Rootfs(t.Context(), many, index.Limits{EntriesMax: 100}, index.Analysis{}); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge || inv.Complete {
 		t.Errorf("bound of 100 entries: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if inv, err := index.Rootfs(ctx, many, index.Limits{}, nil); !errors.Is(err, context.Canceled) || inv.Complete {
+	if inv, err := index.Rootfs(ctx, many, index.Limits{}, index.Analysis{}); !errors.Is(err, context.Canceled) || inv.Complete {
 		t.Errorf("cancelled: %v", err)
 	}
-	if inv, err := index.Rootfs(t.Context(), os.DirFS("/nonexistent"), index.Limits{}, nil); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable || inv.Complete {
+	if inv, err := index.Rootfs(t.Context(), os.DirFS("/nonexistent"), index.Limits{}, index.Analysis{}); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable || inv.Complete {
 		t.Errorf("no directory: %v", err)
 	}
 }

@@ -102,7 +102,7 @@ func indexImage(t testing.TB, img image) ([]gatehouse.LayerInventory, gatehouse.
 	t.Helper()
 	var layers []gatehouse.LayerInventory
 	for _, l := range img.layers {
-		inv, err := index.Layer(t.Context(), bytes.NewReader(l), index.Limits{}, index.Extractors())
+		inv, err := index.Layer(t.Context(), bytes.NewReader(l), index.Limits{}, index.All())
 		if err != nil {
 			t.Fatal(err)
 		}

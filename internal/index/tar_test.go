@@ -62,7 +62,7 @@ func gzipped(t testing.TB, b []byte) []byte {
 // layerOf indexes a layer that must be readable to its end.
 func layerOf(t testing.TB, limits index.Limits, blob []byte) gatehouse.LayerInventory {
 	t.Helper()
-	inv, err := index.Layer(t.Context(), bytes.NewReader(blob), limits, index.Extractors())
+	inv, err := index.Layer(t.Context(), bytes.NewReader(blob), limits, index.All())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,10 +45,23 @@ type walker struct {
 	ctx     context.Context
 	limits  Limits
 	kinds   []kind
+	lookers []looker
+	skip    Skip
 	found   *collector
 	body    *body.Body
+	window  []byte // what inspections are shown of a file
 	entries int
 	bodies  int64 // bytes given to extractors so far
+	sparse  int64 // bytes of sparse files shown to inspections so far
+}
+
+func newWalker(ctx context.Context, limits Limits, what Analysis) *walker {
+	found := newCollector(limits)
+	return &walker{
+		ctx: ctx, limits: limits, found: found, skip: what.Skip,
+		kinds: kindsOf(what.Extractors), lookers: lookersOf(what.Inspectors, found),
+		body: body.New(limits.MemoryMax, limits.TempDir),
+	}
 }
 
 // tar walks the archive up to its end-of-archive blocks.
@@ -109,17 +123,28 @@ func (w *walker) tarEntry(h *tar.Header, content io.Reader) error {
 		w.whiteout(name, base)
 		return nil
 	}
+	_, capable := h.PAXRecords["SCHILY.xattr.security.capability"]
+	e := Entry{Path: name, Mode: h.FileInfo().Mode(), Size: h.Size, UID: h.Uid, Capabilities: capable}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
-		return w.regular(name, h.Size, h.FileInfo().Mode(), content)
+		w.found.taken(name, false)
+		e.sparse = isSparse(h)
+		return w.regular(e, content)
 	case tar.TypeDir:
+		w.found.taken(name, true)
 		w.found.drop(name)
 	case tar.TypeLink:
-		w.hardlink(name, h)
+		w.hardlink(e, h.Linkname)
+		return nil
 	case tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		w.found.taken(name, false)
 		w.found.replace(name)
 	default:
 		w.found.incomplete("%s: entry of unknown type %q was ignored", quote(name), h.Typeflag)
+		return nil
+	}
+	if !w.skip.file(name) {
+		w.announce(e)
 	}
 	return nil
 }
@@ -154,44 +179,76 @@ func (w *walker) wants(name string, size int64, mode fs.FileMode) *kind {
 	return nil
 }
 
-// regular reads one file if an extractor asks for it. Its errors are those of
-// the stream; everything else is told as incomplete.
-func (w *walker) regular(name string, size int64, mode fs.FileMode, content io.Reader) error {
-	k := w.wants(name, size, mode)
+// regular announces a file and reads it if anybody asks for it.
+func (w *walker) regular(e Entry, content io.Reader) error {
+	if w.skip.file(e.Path) {
+		w.found.drop(e.Path)
+		return nil
+	}
+	w.announce(e)
+	return w.content(e, content)
+}
+
+// content gives the bytes of a file to its extractor and to the inspections that
+// asked for them. Its errors are those of the stream; everything else is told
+// as incomplete.
+func (w *walker) content(e Entry, content io.Reader) error {
+	name, size := e.Path, e.Size
+	k := w.wants(name, size, e.Mode)
 	if k == nil || size < 0 {
 		w.found.drop(name)
-		return nil
+		return w.inspect(e, content)
 	}
 	if k.sniffer != nil {
 		head := make([]byte, min(headSize, size))
 		if _, err := io.ReadFull(content, head); err != nil {
 			return w.contentError(name, err)
 		}
+		content = io.MultiReader(bytes.NewReader(head), content)
 		if !k.sniffer.Sniff(head) {
 			if isData(name) {
 				w.found.looked(name)
 			} else {
 				w.found.notMine(name)
 			}
-			return nil
+			return w.inspect(e, content)
 		}
-		content = io.MultiReader(strings.NewReader(string(head)), content)
 	}
 	if most := min(k.fileMax, w.limits.FileMax); size > most {
 		w.found.incomplete("%s: %s file of %d bytes is larger than %d and was not read", quote(name), k.name, size, most)
 		w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
-		return nil
+		return w.inspect(e, content)
 	}
 	if w.bodies += size; w.bodies > w.limits.BodiesMax {
 		w.found.incomplete("%s: files with packages have more than %d bytes in this layer; it was not read", quote(name), w.limits.BodiesMax)
 		w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
-		return nil
+		return w.inspect(e, content)
 	}
 	section, err := w.body.Load(w.ctx, content, size)
 	if err != nil {
 		return w.contentError(name, err)
 	}
-	file := File{Path: name, Size: size, Mode: mode, Body: section, Limits: w.limits}
+	if err := w.extract(e, k, section); err != nil {
+		return err
+	}
+	if _, err := section.Seek(0, io.SeekStart); err != nil {
+		return w.contentError(name, err)
+	}
+	e.sparse = false // its bytes were counted
+	return w.inspect(e, section)
+}
+
+// isSparse reports whether h is of a file with holes, in any of GNU's forms.
+func isSparse(h *tar.Header) bool {
+	_, list := h.PAXRecords["GNU.sparse.map"]
+	_, major := h.PAXRecords["GNU.sparse.major"]
+	return h.Typeflag == tar.TypeGNUSparse || list || major
+}
+
+// extract runs the extractor k on a file that is wholly there.
+func (w *walker) extract(e Entry, k *kind, section *io.SectionReader) error {
+	name := e.Path
+	file := File{Path: name, Size: e.Size, Mode: e.Mode, Body: section, Limits: w.limits}
 	set, err := extract(w.ctx, k, file)
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
@@ -246,18 +303,32 @@ func extract(ctx context.Context, k *kind, file File) (set gatehouse.PackageSet,
 
 // hardlink gives a further name to a file of the same layer. Its content is
 // known if it was read under its first name.
-func (w *walker) hardlink(name string, h *tar.Header) {
-	k := w.wants(name, -1, h.FileInfo().Mode())
+func (w *walker) hardlink(e Entry, link string) {
+	name := e.Path
+	target, err := cleanPath(link, w.limits)
+	if err == nil && target == name {
+		return // a further name of itself changes nothing
+	}
+	w.found.taken(name, false)
+	if w.skip.file(name) {
+		w.found.drop(name)
+		return
+	}
+	if err == nil {
+		e.Size, e.Link = -1, target
+		w.announce(e)
+		w.found.linkNoted(name, target)
+	}
+	k := w.wants(name, -1, e.Mode)
 	if k == nil {
 		w.found.drop(name)
 		return
 	}
-	target, err := cleanPath(h.Linkname, w.limits)
 	if err == nil && w.found.link(name, target, k.name) {
 		return
 	}
 	w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
-	w.found.incomplete("%s: %s file is a hard link to %s, whose content was not read", quote(name), k.name, quote(h.Linkname))
+	w.found.incomplete("%s: %s file is a hard link to %s, whose content was not read", quote(name), k.name, quote(link))
 }
 
 // cleanPath returns name relative to the root, lexically clean, "" for the

@@ -120,7 +120,7 @@ func image(t testing.TB, name string) gatehouse.Inventory {
 	decode(t, blob(manifest.Config.Digest), &config)
 	var layers []gatehouse.LayerInventory
 	for _, l := range manifest.Layers {
-		one, err := index.Layer(context.Background(), bytes.NewReader(blob(l.Digest)), index.DefaultLimits(), index.Extractors())
+		one, err := index.Layer(context.Background(), bytes.NewReader(blob(l.Digest)), index.DefaultLimits(), index.All())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -131,7 +131,7 @@ func (p *Pipeline) layer(ctx context.Context, repo gatehouse.Repo, d gatehouse.D
 		return layerResult{}, err
 	}
 	defer blob.Body.Close()
-	inv, err := index.Layer(ctx, blob.Body, p.limits, p.extractors)
+	inv, err := index.Layer(ctx, blob.Body, p.limits, p.analysis)
 	if err != nil {
 		return layerResult{}, err
 	}

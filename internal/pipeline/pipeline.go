@@ -40,7 +40,7 @@ type Pipeline struct {
 	db         *db.DB
 	content    gatehouse.ContentReader
 	advisories *Advisories
-	extractors []index.Extractor
+	analysis   index.Analysis
 	indexer    string
 	limits     index.Limits
 	log        *slog.Logger
@@ -51,8 +51,8 @@ type Options struct {
 	DB         *db.DB
 	Content    gatehouse.ContentReader
 	Advisories *Advisories
-	Extractors []index.Extractor
-	Limits     index.Limits // zero: index.DefaultLimits
+	Analysis   index.Analysis // what layers are looked at for
+	Limits     index.Limits   // zero: index.DefaultLimits
 	Log        *slog.Logger
 }
 
@@ -62,8 +62,8 @@ func New(o Options) *Pipeline {
 		o.Limits = index.DefaultLimits()
 	}
 	return &Pipeline{
-		db: o.DB, content: o.Content, advisories: o.Advisories, extractors: o.Extractors,
-		indexer: index.Version(o.Extractors), limits: o.Limits, log: o.Log,
+		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
+		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
 	}
 }
 

@@ -72,7 +72,7 @@ func open(t *testing.T, dir string) *house {
 	}
 	h.content = content.New(h.db, h.store, content.Options{OnPush: pipeline.Pushed})
 	h.pipeline = pipeline.New(pipeline.Options{
-		DB: h.db, Content: h.content, Advisories: h.advisories, Extractors: index.Extractors(), Log: slog.New(slog.DiscardHandler),
+		DB: h.db, Content: h.content, Advisories: h.advisories, Analysis: index.All(), Log: slog.New(slog.DiscardHandler),
 	})
 	t.Cleanup(h.close)
 	return h
@@ -328,7 +328,7 @@ func TestLayerIsReadOnce(t *testing.T) {
 		t.Errorf("the first image opened %d files, the second %d; want 1 and 0", opens, n)
 	}
 	err := h.db.Read(t.Context(), func(tx *db.Tx) error {
-		_, ok, err := tx.LayerByBlob(t.Context(), gatehouse.DigestOf(base), index.Version(index.Extractors()))
+		_, ok, err := tx.LayerByBlob(t.Context(), gatehouse.DigestOf(base), index.All().Version())
 		if !ok {
 			t.Error("the base layer is not known by its bytes")
 		}
@@ -506,7 +506,7 @@ func TestPushesAndFeedsTogether(t *testing.T) {
 					return err
 				}
 				for _, b := range [][]byte{base, app} {
-					inv, err := index.Layer(context.Background(), bytes.NewReader(b), index.DefaultLimits(), index.Extractors())
+					inv, err := index.Layer(context.Background(), bytes.NewReader(b), index.DefaultLimits(), index.All())
 					if err != nil {
 						return err
 					}

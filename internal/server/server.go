@@ -134,7 +134,7 @@ func (s *Server) openData(ctx context.Context, getenv func(string) string) (err 
 	s.stop = append(s.stop, s.data.Close)
 	s.db, s.content, s.advisories = s.data.DB, s.data.Content, s.data.Advisories
 	s.pipeline = pipeline.New(pipeline.Options{
-		DB: s.db, Content: s.content, Advisories: s.advisories, Extractors: index.Extractors(), Log: s.log,
+		DB: s.db, Content: s.content, Advisories: s.advisories, Analysis: index.All(), Log: s.log,
 	})
 	s.jobs = job.New(s.db, job.Options{Log: s.log})
 	return nil

@@ -49,7 +49,7 @@ func measureIndex(ctx context.Context, b *bench) ([]row, error) {
 			return nil, err
 		}
 		o, err := selfUsed(func() error {
-			inventory, err := index.Layer(ctx, bytes.NewReader(blob), index.DefaultLimits(), index.Extractors())
+			inventory, err := index.Layer(ctx, bytes.NewReader(blob), index.DefaultLimits(), index.All())
 			if err == nil && !inventory.Complete {
 				err = fmt.Errorf("the inventory is incomplete: %v", inventory.Incomplete)
 			}

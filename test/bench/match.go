@@ -100,7 +100,7 @@ func oneAdvisory(ctx context.Context, b *bench, images, packages int, limit time
 
 func workers(ctx context.Context, d *db.DB, adv *pipeline.Advisories, store *disk.Store) (stop func(), err error) {
 	p := pipeline.New(pipeline.Options{
-		DB: d, Content: content.New(d, store, content.Options{}), Advisories: adv, Extractors: index.Extractors(),
+		DB: d, Content: content.New(d, store, content.Options{}), Advisories: adv, Analysis: index.All(),
 		Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(ctx)
