@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -23,8 +24,9 @@ const lineMax = 64 << 10
 var ErrTooMany = errors.New("too many packages")
 
 // Parse reads an installed database. Packages that were read before an error
-// are returned with it.
-func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
+// are returned with it. owns, which may be nil, is told of every file with the
+// package that installed it.
+func Parse(r io.Reader, max int, owns func(file, pkg string)) ([]gatehouse.Package, error) {
 	lines := bufio.NewReaderSize(r, lineMax)
 	if head, _ := lines.Peek(3); string(head) == "ADB" {
 		return nil, errors.New("database is of apk-tools 3's binary form, which is not read")
@@ -66,6 +68,9 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 			}
 		} else {
 			p.field(line, long)
+			if owns != nil && !long {
+				p.file(line, owns)
+			}
 		}
 		if err == io.EOF {
 			return packages, cmp.Or(flush(), firstErr)
@@ -76,11 +81,23 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 type entry struct {
 	name, version, arch, origin, license string
 
+	folder   string // of the files that follow
 	any, bad bool
 }
 
-// field takes one line, a letter, a colon and a value. Letters of files (F, R,
-// a, Z, M) are the bulk and are passed over.
+// file takes the lines F (a folder) and R (a file in it), which follow the
+// package's own.
+func (e *entry) file(line []byte, owns func(file, pkg string)) {
+	value, isFile := bytes.CutPrefix(line, []byte("R:"))
+	if isFile {
+		owns(path.Join(e.folder, string(value)), e.name)
+	} else if value, isFolder := bytes.CutPrefix(line, []byte("F:")); isFolder {
+		e.folder = string(value)
+	}
+}
+
+// field takes one line, a letter, a colon and a value. Those of files (F, R, a,
+// Z, M) are the bulk and are passed over.
 func (e *entry) field(line []byte, long bool) {
 	if len(line) < 2 || line[1] != ':' {
 		return

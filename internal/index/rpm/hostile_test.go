@@ -15,7 +15,7 @@ import (
 )
 
 func parse(b []byte, max int) ([]gatehouse.Package, error) {
-	return rpm.Parse(bytes.NewReader(b), int64(len(b)), max)
+	return rpm.Parse(bytes.NewReader(b), int64(len(b)), max, nil)
 }
 
 // TestForms writes the same packages in each form and with each page size.

@@ -38,8 +38,9 @@ var ErrNotDatabase = errors.New("file is no RPM database of a known form")
 
 // Parse finds out the form of the database and returns its packages, without
 // the public keys that rpm keeps beside them. Packages that were read before
-// an error are returned with it.
-func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
+// an error are returned with it. owns, which may be nil, is told of every file
+// with the package that installed it.
+func Parse(r io.ReaderAt, size int64, max int, owns func(file, pkg string)) ([]gatehouse.Package, error) {
 	head := make([]byte, 32)
 	n, err := r.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
@@ -72,6 +73,9 @@ func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
 			return ErrTooMany
 		}
 		packages = append(packages, p)
+		if owns != nil {
+			files(blob, func(file string) { owns(file, p.Name) })
+		}
 		return nil
 	})
 	return packages, cmp.Or(err, firstErr)
