@@ -34,6 +34,18 @@ type LayerOrigin struct {
 	Base bool `json:"base,omitempty"`
 }
 
+// Origin returns where the layer with this diffID comes from: the step that
+// made it, and whether the base image has it already. ok is false where the
+// image has no such layer.
+func (inv Inventory) Origin(layer Digest) (origin LayerOrigin, ok bool) {
+	for _, l := range inv.Layers {
+		if l.DiffID == layer && layer != "" {
+			return l, true
+		}
+	}
+	return LayerOrigin{}, false
+}
+
 // FileDigest names one file by content.
 type FileDigest struct {
 	Path   string `json:"path"`   // relative to the root, cleaned, no leading slash
@@ -72,6 +84,9 @@ type Package struct {
 	Path string `json:"path,omitempty"`
 	// Layer is the diffID of the layer that brought this version.
 	Layer Digest `json:"layer,omitempty"`
+	// Owner names the package of the operating system that installed this
+	// package of a language, and with whose advisories its flaws are reported.
+	Owner string `json:"owner,omitempty"`
 }
 
 // OS reports whether the operating system's package manager installed p.
@@ -177,12 +192,15 @@ type PackageSet struct {
 	Path      string    `json:"path"`             // relative to the root, cleaned, no leading slash
 	Extractor string    `json:"extractor"`        // "dpkg", "apk", "rpm", "os-release", "npm", …
 	Distro    *Distro   `json:"distro,omitempty"` // of an os-release file
-	Packages  []Package `json:"packages"`         // Path and Layer are empty here
+	Packages  []Package `json:"packages"`         // Path, Layer and Owner are empty here
+	// Owner names the package of the operating system that installed the file,
+	// as a database in the same layer has it. It is no part of what the set holds.
+	Owner string `json:"owner,omitempty"`
 }
 
 // Key names the set by what it holds (not by its path).
 func (s PackageSet) Key() Digest {
-	s.Path = ""
+	s.Path, s.Owner = "", ""
 	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a struct of strings always marshals

@@ -28,6 +28,7 @@ type collector struct {
 	// in 2^64 with a secret seed.
 	nothing map[uint64]bool
 	seed    maphash.Seed
+	owners  *owners
 
 	pathBytes    int64
 	packages     int             // kept now
@@ -43,8 +44,9 @@ type located struct {
 }
 
 func newCollector(limits Limits) *collector {
+	seed := maphash.MakeSeed()
 	return &collector{
-		limits: limits, seed: maphash.MakeSeed(),
+		limits: limits, seed: seed, owners: newOwners(seed),
 		sets: map[string]located{}, replaced: map[string]int{}, whiteouts: map[string]bool{},
 		opaques: map[string]bool{}, nothing: map[uint64]bool{}, full: map[string]bool{},
 	}
@@ -235,6 +237,9 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.sets)) {
 		if l := c.sets[name]; !c.buried(name, l.seq) {
+			if len(l.set.Packages) > 0 && !l.set.Packages[0].OS() {
+				l.set.Owner = c.owners.of(name)
+			}
 			inv.Sets = append(inv.Sets, l.set)
 		}
 	}

@@ -15,6 +15,8 @@
 //	collect.go    what the walk has found, within bounds
 //	extractors.go which file is whose
 //	hidden.go     what upper layers hide
+//	owned.go      which packages came with one of the operating system
+//	origin.go     which step and which image a layer comes from
 //	compose.go    layers → image
 //	rootfs.go     a directory instead of a layer
 //
@@ -73,6 +75,11 @@ type Sniffer interface {
 // layers hold there.
 var ErrNotMine = errors.New("the file is of another kind")
 
+// ErrNoPackages is what Extract returns for a file that it has read and that
+// never tells of packages, such as a list of files. There is no set for it, and
+// it hides nothing of lower layers.
+var ErrNoPackages = errors.New("the file tells of no packages")
+
 // File is one file of a layer. It is valid until Extract returns.
 type File struct {
 	Path string // cleaned, relative to the root, no leading slash
@@ -82,6 +89,16 @@ type File struct {
 	Body *io.SectionReader
 	// Limits are those of the walk, for what nests (archives).
 	Limits Limits
+	// Owns takes from the extractor of a database of the operating system that
+	// a package of it installed a file, both in the words of the database. It
+	// may be nil.
+	Owns func(file, pkg string)
+}
+
+func (f File) owns(file, pkg string) {
+	if f.Owns != nil {
+		f.Owns(file, pkg)
+	}
 }
 
 // Version names a list of extractors and their versions. Inventories of

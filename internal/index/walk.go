@@ -191,13 +191,17 @@ func (w *walker) regular(name string, size int64, mode fs.FileMode, content io.R
 	if err != nil {
 		return w.contentError(name, err)
 	}
-	file := File{Path: name, Size: size, Mode: mode, Body: section, Limits: w.limits}
+	file := File{Path: name, Size: size, Mode: mode, Body: section, Limits: w.limits, Owns: w.found.owners.add}
 	set, err := extract(w.ctx, k, file)
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
 	}
 	if errors.Is(err, ErrNotMine) {
 		w.found.notMine(name)
+		return nil
+	}
+	if errors.Is(err, ErrNoPackages) {
+		w.found.looked(name)
 		return nil
 	}
 	if errors.As(err, new(*body.DiskError)) {
