@@ -181,6 +181,9 @@ type LayerInventory struct {
 	Findings []Finding `json:"findings,omitempty"`
 	// Files whose digests are kept; Layer is empty here.
 	Files []FileDigest `json:"files,omitempty"`
+	// Licenses of Debian packages by name, as the copyright files in the layer
+	// have them: the package database has none.
+	Licenses map[string][]string `json:"licenses,omitempty"`
 	// Complete is false when a limit was hit or a file could not be read.
 	Complete   bool     `json:"complete"`
 	Incomplete []string `json:"incompleteReasons,omitempty"`

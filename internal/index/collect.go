@@ -29,6 +29,8 @@ type collector struct {
 	nothing map[uint64]bool
 	seed    maphash.Seed
 	owners  *owners
+	// licenses of Debian packages, by name.
+	licenses map[string][]string
 
 	pathBytes    int64
 	packages     int             // kept now
@@ -48,7 +50,7 @@ func newCollector(limits Limits) *collector {
 	return &collector{
 		limits: limits, seed: seed, owners: newOwners(seed),
 		sets: map[string]located{}, replaced: map[string]int{}, whiteouts: map[string]bool{},
-		opaques: map[string]bool{}, nothing: map[uint64]bool{}, full: map[string]bool{},
+		licenses: map[string][]string{}, opaques: map[string]bool{}, nothing: map[uint64]bool{}, full: map[string]bool{},
 	}
 }
 
@@ -62,6 +64,18 @@ func (c *collector) room(name string) bool {
 	}
 	c.once("paths", "the layer changes more paths than %d bytes of memory hold", c.limits.PathBytesMax)
 	return false
+}
+
+// license records what a Debian package is under. Beyond the bounds nothing is
+// recorded: such packages have no licence that is known.
+func (c *collector) license(pkg string, licenses []string) {
+	if len(c.licenses) >= c.limits.SetPackagesMax || len(pkg) > fieldMax {
+		return
+	}
+	p := gatehouse.Package{Type: "deb", Name: pkg, Licenses: licenses}
+	if boundPackage(&p) && c.room(p.Name+strings.Join(p.Licenses, "")) {
+		c.licenses[p.Name] = p.Licenses
+	}
 }
 
 // put records the set of a file.
@@ -247,6 +261,9 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 		inv.Incomplete = append(inv.Incomplete, fmt.Sprintf("and %d more reasons", c.untold))
 	}
 	inv.Complete = len(inv.Incomplete) == 0
+	if len(c.licenses) > 0 {
+		inv.Licenses = c.licenses
+	}
 	return inv
 }
 

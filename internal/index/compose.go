@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -26,6 +27,7 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	inv := gatehouse.Inventory{Subject: subject, Packages: []gatehouse.Package{}}
 	hidden := hiddenMap(layers)
 	installed := installedOS(layers, hidden)
+	licenses := licensesOf(layers)
 	origins := originsOf(layers)
 	var distros []gatehouse.PackageSet
 	for i, l := range layers {
@@ -41,6 +43,9 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 				p.Path, p.Layer, p.Owner = set.Path, l.DiffID, owner.Name
 				if p.OS() {
 					p.Layer = origins.of(i, set.Path, p)
+				}
+				if p.Type == "deb" && len(p.Licenses) == 0 {
+					p.Licenses = licenses[p.Name]
 				}
 				inv.Packages = append(inv.Packages, p)
 			}
@@ -60,6 +65,17 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	}
 	inv.Complete = len(inv.Incomplete) == 0
 	return inv
+}
+
+// licensesOf returns the licences of Debian packages as the uppermost layer that
+// tells of one has them. Images that leave the documentation out again do not
+// change what a package is under.
+func licensesOf(layers []gatehouse.LayerInventory) map[string][]string {
+	all := map[string][]string{}
+	for _, l := range layers {
+		maps.Copy(all, l.Licenses)
+	}
+	return all
 }
 
 // composeReasons tells what the layers and the configuration lack.

@@ -22,6 +22,7 @@ func Extractors() []Extractor {
 	return []Extractor{
 		plain{name: "os-release", version: 2, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
 		plain{name: "dpkg", version: 2, max: 64 * mib, wants: wantsDpkg, extract: dpkgFile},
+		plain{name: "copyright", version: 1, max: 16 * mib, wants: wantsCopyright, extract: copyright},
 		plain{name: "apk", version: 2, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
 		plain{name: "rpm", version: 2, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
 		plain{name: "npm", version: 1, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
@@ -124,6 +125,10 @@ func wantsDpkg(name string, _ fs.FileMode) bool {
 		return false
 	}
 	return rest == "status" || strings.HasPrefix(rest, "status.d/") || strings.HasPrefix(rest, "info/") && strings.HasSuffix(rest, ".list")
+}
+
+func wantsCopyright(name string, _ fs.FileMode) bool {
+	return strings.HasSuffix(name, "/copyright") && dpkg.CopyrightPackage(name) != ""
 }
 
 func wantsApk(name string, _ fs.FileMode) bool {
@@ -240,6 +245,17 @@ func dpkgFile(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro
 	}
 	p, err := dpkg.Parse(f.Body, split, f.Limits.SetPackagesMax)
 	return p, nil, err
+}
+
+func copyright(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	licenses, err := dpkg.Copyright(f.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.Licensed != nil && len(licenses) > 0 {
+		f.Licensed(dpkg.CopyrightPackage(f.Path), licenses)
+	}
+	return nil, nil, ErrNoPackages
 }
 
 func apkInstalled(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {

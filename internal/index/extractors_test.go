@@ -27,6 +27,8 @@ func TestWants(t *testing.T) {
 		{"var/lib/dpkg/status.d/tzdata.md5sums", 0o644, "dpkg"},
 		{"var/lib/dpkg/info/libc6:amd64.list", 0o644, "dpkg"},
 		{"var/lib/dpkg/info/libc6:amd64.md5sums", 0o644, ""},
+		{"usr/share/doc/bash/copyright", 0o644, "copyright"},
+		{"usr/share/doc/bash/examples/copyright", 0o644, ""},
 		{"lib/apk/db/installed", 0o644, "apk"},
 		{"usr/lib/apk/db/installed", 0o644, "apk"},
 		{"var/lib/rpm/Packages", 0o644, "rpm"},

@@ -93,6 +93,9 @@ type File struct {
 	// a package of it installed a file, both in the words of the database. It
 	// may be nil.
 	Owns func(file, pkg string)
+	// Licensed takes which licences a file says that a Debian package is under.
+	// It may be nil.
+	Licensed func(pkg string, licenses []string)
 }
 
 func (f File) owns(file, pkg string) {

@@ -157,3 +157,22 @@ func TestOwnerIsNoContent(t *testing.T) {
 		t.Error("the owner tells sets apart")
 	}
 }
+
+// TestDebianLicenses: the status file has none, the copyright files do, and they
+// hold for what a later layer lists again or cleans away.
+func TestDebianLicenses(t *testing.T) {
+	copyright := entry{name: "usr/share/doc/bash/copyright", body: "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: GPL-3+\n"}
+	layers, inv := composeOf(t,
+		[]entry{release("debian", "12"), {name: "var/lib/dpkg/status", body: dpkgBody("bash=5.2-1")}, copyright},
+		[]entry{{name: "var/lib/dpkg/status", body: dpkgBody("bash=5.2-1", "curl=8")}, {name: "usr/share/doc/bash/.wh.copyright"}})
+	for _, p := range inv.Packages {
+		if want := map[string]int{"bash": 1}[p.Name]; len(p.Licenses) != want || want == 1 && p.Licenses[0] != "GPL-3+" {
+			t.Errorf("%s: %q", p.Name, p.Licenses)
+		}
+	}
+	for _, s := range layers[0].Sets {
+		if s.Extractor == "copyright" || len(s.Packages) > 0 && s.Packages[0].Licenses != nil {
+			t.Errorf("%s: licences are part of the sets", s.Path)
+		}
+	}
+}

@@ -191,7 +191,7 @@ func (w *walker) regular(name string, size int64, mode fs.FileMode, content io.R
 	if err != nil {
 		return w.contentError(name, err)
 	}
-	file := File{Path: name, Size: size, Mode: mode, Body: section, Limits: w.limits, Owns: w.found.owners.add}
+	file := File{Path: name, Size: size, Mode: mode, Body: section, Limits: w.limits, Owns: w.found.owners.add, Licensed: w.found.license}
 	set, err := extract(w.ctx, k, file)
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
