@@ -27,7 +27,7 @@ func Extractors() []Extractor {
 		plain{name: "rpm", version: 2, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
 		plain{name: "npm", version: 1, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
 		plain{name: "python", version: 2, max: 64 * mib, wants: wantsPython, extract: python},
-		plain{name: "java", version: 1, max: 512 * mib, wants: wantsJava, extract: java},
+		plain{name: "java", version: 2, max: 512 * mib, wants: wantsJava, extract: java},
 		plain{name: "gem", version: 2, max: lang.GemSizeMax, wants: wantsGem, extract: gem},
 		plain{name: "dotnet", version: 1, max: lang.DotNetSizeMax, wants: wantsDotNet, extract: dotNet},
 		plain{name: "composer", version: 1, max: lang.ComposerSizeMax, wants: wantsComposer, extract: composer},
