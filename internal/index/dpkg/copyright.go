@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -16,9 +15,13 @@ const (
 	licenseMax  = 200
 )
 
-// commonLicense is how a copyright file in free text names a licence: by the
+// commonLicenses is how a copyright file in free text names a licence: by the
 // copy of it that Debian has (Debian Policy, 12.5).
-var commonLicense = regexp.MustCompile(`/usr/share/common-licenses/([0-9A-Za-z_.+-]*[0-9A-Za-z+])`)
+var commonLicenses = []byte("/usr/share/common-licenses/")
+
+func isLicenseRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '+' || r == '-'
+}
 
 // CopyrightPackage returns the package whose copyright file that path is of, ""
 // if it is none.
@@ -39,7 +42,7 @@ func CopyrightPackage(path string) string {
 // packaging's, in free text those that it refers to. They are in the words of
 // Debian ("GPL-2+", "Expat"), sorted.
 func Copyright(r io.Reader) ([]string, error) {
-	lines := bufio.NewReaderSize(r, lineMax)
+	lines := bufio.NewReaderSize(r, pathLineMax)
 	machine, packaging, first := false, false, true
 	var found []string
 	add := func(name string) {
@@ -57,9 +60,12 @@ func Copyright(r io.Reader) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if machine && len(line) > 0 && line[0] == ' ' {
+			continue // text
+		}
 		key, value, _ := bytes.Cut(line, []byte(":"))
 		switch {
-		case len(bytes.TrimSpace(line)) == 0:
+		case len(line) == 0:
 			packaging = false
 		case first:
 			first = false
@@ -71,8 +77,12 @@ func Copyright(r io.Reader) ([]string, error) {
 				add(string(value))
 			}
 		case !machine:
-			for _, m := range commonLicense.FindAllSubmatch(line, licensesMax) {
-				add(string(m[1]))
+			for _, rest, ok := bytes.Cut(line, commonLicenses); ok; _, rest, ok = bytes.Cut(rest, commonLicenses) {
+				end := bytes.IndexFunc(rest, func(r rune) bool { return !isLicenseRune(r) })
+				if end < 0 {
+					end = len(rest)
+				}
+				add(strings.TrimRight(string(rest[:end]), "._-")) // the sentence goes on
 			}
 		}
 	}

@@ -91,10 +91,13 @@ func ListPackage(base string, split bool) string {
 	return name
 }
 
+// pathLineMax is the longest line in bytes of a list of files.
+const pathLineMax = 8 << 10
+
 // Files reads a list of installed files: a path per line, in a list of md5sums
 // behind the sum. Lines longer than a path can be are passed over.
 func Files(r io.Reader, split bool, each func(file string)) error {
-	lines := bufio.NewReaderSize(r, lineMax)
+	lines := bufio.NewReaderSize(r, pathLineMax)
 	for {
 		line, long, err := readLine(lines)
 		if err == io.EOF {
