@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,4 +176,8 @@ func TestDebianLicenses(t *testing.T) {
 			t.Errorf("%s: licences are part of the sets", s.Path)
 		}
 	}
+}
+
+func hasPackage(packages []gatehouse.Package, path string) bool {
+	return slices.ContainsFunc(packages, func(p gatehouse.Package) bool { return p.Path == path })
 }

@@ -101,7 +101,7 @@ func TestParseRefuses(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(database)
 	f.Fuzz(func(t *testing.T, in string) {
-		packages, _ := apk.Parse(strings.NewReader(in), 50, nil)
+		packages, _ := apk.Parse(strings.NewReader(in), 50, func(string, string) {})
 		if len(packages) > 50 {
 			t.Errorf("%d packages", len(packages))
 		}
