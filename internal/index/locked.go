@@ -3,7 +3,6 @@ package index
 import (
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/index/lang"
@@ -13,10 +12,14 @@ import (
 // lists them in the same version: node_modules beside package-lock.json. The
 // lock file is where they are to be changed.
 func withoutLocked(packages []gatehouse.Package) []gatehouse.Package {
-	locked := map[packageKey][]string{} // folders of lock files
+	type place struct {
+		what packageKey
+		dir  string // of the lock file, "." for the root
+	}
+	locked := map[place]bool{}
 	for _, p := range packages {
 		if !p.OS() && lang.IsLock(p.Path) {
-			locked[keyOf(p)] = append(locked[keyOf(p)], path.Dir(p.Path))
+			locked[place{keyOf(p), path.Dir(p.Path)}] = true
 		}
 	}
 	if len(locked) == 0 {
@@ -26,8 +29,11 @@ func withoutLocked(packages []gatehouse.Package) []gatehouse.Package {
 		if p.OS() || lang.IsLock(p.Path) {
 			return false
 		}
-		return slices.ContainsFunc(locked[keyOf(p)], func(dir string) bool {
-			return dir == "." || strings.HasPrefix(p.Path, dir+"/")
-		})
+		for dir := range parents(p.Path) {
+			if locked[place{keyOf(p), dir}] {
+				return true
+			}
+		}
+		return locked[place{keyOf(p), "."}]
 	})
 }

@@ -22,11 +22,16 @@ type owners struct {
 	names []string          // of packages
 	last  map[string]uint32 // package → its place in names
 	paths map[uint64]uint32 // hash of a path → place in names
+	asked int               // paths that were looked at
 }
 
-// ownedMax is the most paths that are remembered of one layer, 20 MiB of them.
-// What is beyond is reported twice.
-const ownedMax = 300_000
+// ownedMax is the most paths that are remembered of one layer, 20 MiB of them,
+// ownedAskedMax the most that are looked at: ten times the largest images. What
+// is beyond is reported twice.
+const (
+	ownedMax      = 300_000
+	ownedAskedMax = 10_000_000
+)
 
 func newOwners(seed maphash.Seed) *owners {
 	return &owners{seed: seed, last: map[string]uint32{}, paths: map[uint64]uint32{}}
@@ -34,6 +39,9 @@ func newOwners(seed maphash.Seed) *owners {
 
 // add records that the package installed the file, a path from the root.
 func (o *owners) add(file, pkg string) {
+	if o.asked++; o.asked > ownedAskedMax {
+		return
+	}
 	file = strings.TrimPrefix(strings.TrimPrefix(file, "."), "/")
 	if pkg == "" || len(o.paths) >= ownedMax || len(pkg) > fieldMax || !tells(file) {
 		return

@@ -20,12 +20,19 @@ import (
 // of other fields are skipped.
 const lineMax = 64 << 10
 
+// pathMax is the longest path of a file in bytes, pathBytesMax what all paths of
+// a database may have together: a folder is named once for many files.
+const (
+	pathMax      = 4096
+	pathBytesMax = 256 << 20
+)
+
 // ErrTooMany says that max packages were read and more follow.
 var ErrTooMany = errors.New("too many packages")
 
 // Parse reads an installed database. Packages that were read before an error
-// are returned with it. owns, which may be nil, is told of every file with the
-// package that installed it.
+// are returned with it. owns, which may be nil, is told of the files with the
+// package that installed them, within pathBytesMax.
 func Parse(r io.Reader, max int, owns func(file, pkg string)) ([]gatehouse.Package, error) {
 	lines := bufio.NewReaderSize(r, lineMax)
 	if head, _ := lines.Peek(3); string(head) == "ADB" {
@@ -33,9 +40,10 @@ func Parse(r io.Reader, max int, owns func(file, pkg string)) ([]gatehouse.Packa
 	}
 	var packages []gatehouse.Package
 	var firstErr error
-	var p entry
+	left := pathBytesMax
+	p := entry{left: &left}
 	flush := func() error {
-		defer func() { p = entry{} }()
+		defer func() { p = entry{left: &left} }()
 		if !p.any {
 			return nil
 		}
@@ -82,6 +90,7 @@ type entry struct {
 	name, version, arch, origin, license string
 
 	folder   string // of the files that follow
+	left     *int   // bytes of paths that may still be made
 	any, bad bool
 }
 
@@ -90,7 +99,10 @@ type entry struct {
 func (e *entry) file(line []byte, owns func(file, pkg string)) {
 	value, isFile := bytes.CutPrefix(line, []byte("R:"))
 	if isFile {
-		owns(path.Join(e.folder, string(value)), e.name)
+		if n := len(e.folder) + len(value); n <= pathMax && n <= *e.left {
+			*e.left -= n
+			owns(path.Join(e.folder, string(value)), e.name)
+		}
 	} else if value, isFolder := bytes.CutPrefix(line, []byte("F:")); isFolder {
 		e.folder = string(value)
 	}

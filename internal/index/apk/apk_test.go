@@ -75,6 +75,18 @@ func TestOwns(t *testing.T) {
 	}
 }
 
+// TestOwnsIsBounded: a database of 3 MB that stands for 4 GB of paths.
+func TestOwnsIsBounded(t *testing.T) {
+	in := "P:a\nV:1\nF:" + strings.Repeat("x", 4000) + "\n" + strings.Repeat("R:\n", 1_000_000)
+	n := 0
+	if _, err := apk.Parse(strings.NewReader(in), 9, func(file, _ string) { n += len(file) }); err != nil {
+		t.Fatal(err)
+	}
+	if n == 0 || n > 256<<20 {
+		t.Errorf("%d bytes of paths", n)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	if p, err := apk.Parse(strings.NewReader(database), 2, nil); !errors.Is(err, apk.ErrTooMany) || len(p) != 2 {
 		t.Errorf("bound of 2: %d packages, %v", len(p), err)

@@ -1,10 +1,16 @@
 package lang
 
 import (
+	"fmt"
 	"strings"
 
 	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/module"
 )
+
+// goModSizeMax is the largest go.mod in bytes that is read: its syntax tree
+// takes a hundred times as much.
+const goModSizeMax = 1 << 20
 
 // goMod reads the modules that go.mod requires, after its replacements. The
 // standard library is not among them: the go line names the oldest release that
@@ -13,6 +19,9 @@ import (
 // Before Go 1.17 go.mod did not list what is needed indirectly; of such modules
 // only the direct requirements are found.
 func goMod(content []byte, l *packageList) error {
+	if len(content) > goModSizeMax {
+		return fmt.Errorf("%d bytes are more than %d", len(content), goModSizeMax)
+	}
 	f, err := modfile.Parse("go.mod", content, nil)
 	if err != nil {
 		// What a newer Go has added to the language does not hide the rest.
@@ -22,12 +31,16 @@ func goMod(content []byte, l *packageList) error {
 		}
 		f = lax
 	}
+	replaced := map[module.Version]module.Version{}
+	for _, to := range f.Replace {
+		replaced[to.Old] = to.New
+	}
 	for _, r := range f.Require {
 		mod := r.Mod
-		for _, to := range f.Replace {
-			if to.Old.Path == r.Mod.Path && (to.Old.Version == "" || to.Old.Version == r.Mod.Version) {
-				mod = to.New
-			}
+		if to, ok := replaced[mod]; ok {
+			mod = to
+		} else if to, ok := replaced[module.Version{Path: mod.Path}]; ok {
+			mod = to
 		}
 		if isLocalModule(mod.Path) {
 			continue

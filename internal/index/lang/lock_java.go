@@ -177,9 +177,16 @@ func (r resolver) resolve(s string) string {
 	return s
 }
 
+// xmlSizeMax is the largest XML file in bytes that is read: its elements take
+// twenty times as much.
+const xmlSizeMax = 4 << 20
+
 // decodeXML reads one document in whatever encoding it names: names and
 // versions are ASCII in all of them.
 func decodeXML(content []byte, v any) error {
+	if len(content) > xmlSizeMax {
+		return fmt.Errorf("%d bytes of XML are more than %d", len(content), xmlSizeMax)
+	}
 	d := xml.NewDecoder(bytes.NewReader(plainText(content)))
 	d.CharsetReader = func(_ string, in io.Reader) (io.Reader, error) { return in, nil }
 	d.Strict = false

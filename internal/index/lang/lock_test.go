@@ -181,6 +181,8 @@ func TestLockRefuses(t *testing.T) {
 		{"deeper than JSON is read", "bun.lock", `{"packages": {"a": [` + strings.Repeat("[", 20_000), "", 0},
 		{"no version of the format", "pnpm-lock.yaml", "packages:\n  /a/1.0.0:\n", "no lockfileVersion", 0},
 		{"bad XML", "pom.xml", "<project><dependencies>", "XML", 0},
+		{"large XML", "packages.config", "<packages>" + strings.Repeat(" ", 5<<20), "more than 4194304", 0},
+		{"large go.mod", "go.mod", strings.Repeat("\n", 2<<20), "more than 1048576", 0},
 		{"bad go.mod", "go.mod", "module a\nrequire (\n", "go.mod", 0},
 		{"too many", "Cargo.lock", strings.Repeat("[[package]]\nname = \"a\"\nversion = \"1\"\n", 3) + manyCrates(30), "more packages than may be kept", 20},
 	} {

@@ -69,9 +69,16 @@ func parseHeader(blob []byte) (gatehouse.Package, error) {
 }
 
 // files calls each with the path of every file of a package whose header was
-// read. What makes no sense is passed over: that a file is the package's is only
-// ever used to leave out what would be said twice.
-func files(blob []byte, each func(file string)) {
+// read, until left bytes of paths were made. What makes no sense is passed over:
+// that a file is the package's is only ever used to leave out what would be said
+// twice.
+func files(blob []byte, left *int64, each func(file string)) {
+	take := func(dir, base []byte) {
+		if n := len(dir) + len(base); n <= pathMax && int64(n) <= *left {
+			*left -= int64(n)
+			each(string(dir) + string(base))
+		}
+	}
 	entries, dataSize := int64(binary.BigEndian.Uint32(blob)), int64(binary.BigEndian.Uint32(blob[4:]))
 	start := 8 + entries*entrySize
 	data := blob[start : start+dataSize]
@@ -85,7 +92,7 @@ func files(blob []byte, each func(file string)) {
 		}
 		switch at := data[offset:]; {
 		case tag == tagOldFilenames && kind == typeStringArray:
-			texts(at, count, func(_ uint32, file []byte) { each(string(file)) })
+			texts(at, count, func(_ uint32, file []byte) { take(nil, file) })
 		case tag == tagBasenames && kind == typeStringArray:
 			bases, fileCount = at, count
 		case tag == tagDirNames && kind == typeStringArray:
@@ -101,7 +108,7 @@ func files(blob []byte, each func(file string)) {
 	texts(dirs, dirCount, func(_ uint32, dir []byte) { folders = append(folders, dir) })
 	texts(bases, fileCount, func(i uint32, base []byte) {
 		if at := binary.BigEndian.Uint32(indexes[4*i:]); uint64(at) < uint64(len(folders)) {
-			each(string(folders[at]) + string(base))
+			take(folders[at], base)
 		}
 	})
 }

@@ -110,12 +110,27 @@ func TestFiles(t *testing.T) {
 		t.Errorf("whole paths: %s", d)
 	}
 	for name, lie := range map[string][]rpmtest.Tag{
-		"folder that is not there": {{Tag: 1116, Nums: []uint32{9, 9}}, {Tag: 1117, List: []string{"a", "b"}}, {Tag: 1118, List: []string{"/"}}},
-		"fewer numbers than names": {{Tag: 1117, List: make([]string, 1000)}, {Tag: 1118, List: []string{"/"}}, {Tag: 1116, Nums: []uint32{0}}},
-		"no folders":               {{Tag: 1116, Nums: []uint32{0}}, {Tag: 1117, List: []string{"a"}}},
+		"folder that is not there":  {{Tag: 1116, Nums: []uint32{9, 9}}, {Tag: 1117, List: []string{"a", "b"}}, {Tag: 1118, List: []string{"/"}}},
+		"fewer numbers than names":  {{Tag: 1117, List: make([]string, 1000)}, {Tag: 1118, List: []string{"/"}}, {Tag: 1116, Nums: []uint32{0}}},
+		"folder longer than a path": {{Tag: 1116, Nums: []uint32{0}}, {Tag: 1117, List: []string{"a"}}, {Tag: 1118, List: []string{"/" + strings.Repeat("x", 5000)}}},
+		"no folders":                {{Tag: 1116, Nums: []uint32{0}}, {Tag: 1117, List: []string{"a"}}},
 	} {
 		if got := owned(rpmtest.Package("p", "1", "1", lie...)); len(got) != 0 {
 			t.Errorf("%s: %q", name, got)
 		}
+	}
+}
+
+// TestFilesAreBounded: a header of 6 MB that stands for 4 GB of paths.
+func TestFilesAreBounded(t *testing.T) {
+	names := make([]string, 1_000_000)
+	lie := []rpmtest.Tag{{Tag: 1116, Nums: make([]uint32, len(names))}, {Tag: 1117, List: names}, {Tag: 1118, List: []string{"/" + strings.Repeat("x", 4000)}}}
+	b := rpmtest.NDB(rpmtest.Package("p", "1", "1", lie...))
+	var bytesOfPaths int64
+	if _, err := rpm.Parse(bytes.NewReader(b), int64(len(b)), 10, func(file, _ string) { bytesOfPaths += int64(len(file)) }); err != nil {
+		t.Fatal(err)
+	}
+	if bytesOfPaths == 0 || bytesOfPaths > 256<<20 {
+		t.Errorf("%d bytes of paths", bytesOfPaths)
 	}
 }
