@@ -22,7 +22,7 @@ func Extractors() []Extractor {
 	return []Extractor{
 		plain{name: "os-release", version: 2, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
 		plain{name: "dpkg", version: 2, max: 64 * mib, wants: wantsDpkg, extract: dpkgFile},
-		plain{name: "copyright", version: 1, max: 16 * mib, wants: wantsCopyright, extract: copyright},
+		plain{name: copyrightName, version: 1, max: 16 * mib, wants: wantsCopyright, extract: copyright},
 		plain{name: "apk", version: 2, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
 		plain{name: "rpm", version: 2, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
 		plain{name: "npm", version: 1, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
@@ -145,6 +145,9 @@ func wantsRPM(name string, _ fs.FileMode) bool {
 	}
 	return false
 }
+
+// copyrightName is the extractor whose files tell of licences only.
+const copyrightName = "copyright"
 
 const (
 	rpmLog      = "rpmdb.sqlite-wal"

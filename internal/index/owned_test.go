@@ -1,6 +1,7 @@
 package index_test
 
 import (
+	"archive/tar"
 	"fmt"
 	"slices"
 	"strings"
@@ -170,6 +171,14 @@ func TestDebianLicenses(t *testing.T) {
 		if want := map[string]int{"bash": 1}[p.Name]; len(p.Licenses) != want || want == 1 && p.Licenses[0] != "GPL-3+" {
 			t.Errorf("%s: %q", p.Name, p.Licenses)
 		}
+	}
+	// A hard link to something that is nobody's is no reason for a doubt.
+	_, linked := composeOf(t, []entry{
+		release("debian", "12"), {name: "var/lib/dpkg/status", body: dpkgBody("bash=5.2-1")}, {name: "usr/share/doc/bash/COPYING", body: "x"},
+		{name: "usr/share/doc/bash/copyright", kind: tar.TypeLink, link: "usr/share/doc/bash/COPYING"},
+	})
+	if !linked.Complete {
+		t.Errorf("hard link: %q", linked.Incomplete)
 	}
 	for _, s := range layers[0].Sets {
 		if s.Extractor == "copyright" || len(s.Packages) > 0 && s.Packages[0].Licenses != nil {

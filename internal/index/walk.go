@@ -260,6 +260,10 @@ func (w *walker) hardlink(name string, h *tar.Header) {
 	if err == nil && w.found.link(name, target, k.name) {
 		return
 	}
+	if k.name == copyrightName { // a licence that is not known is no doubt about the packages
+		w.found.drop(name)
+		return
+	}
 	w.found.put(name, gatehouse.PackageSet{Extractor: k.name})
 	w.found.incomplete("%s: %s file is a hard link to %s, whose content was not read", quote(name), k.name, quote(h.Linkname))
 }

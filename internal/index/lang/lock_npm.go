@@ -235,13 +235,16 @@ func bunLock(content []byte, l *packageList) error {
 			return skip(in)
 		}
 		return object(in, func(string) error {
-			var p []json.RawMessage
-			if err := value(in, &p); err != nil || len(p) == 0 {
+			var first json.RawMessage
+			err := list(in, func() error {
+				if first == nil {
+					return in.Decode(&first)
+				}
+				return skip(in)
+			})
+			name, version := splitAt(text(first))
+			if err != nil || strings.HasPrefix(version, "workspace:") {
 				return err
-			}
-			name, version := splitAt(text(p[0]))
-			if strings.HasPrefix(version, "workspace:") {
-				return nil
 			}
 			return l.add(name, version)
 		})
