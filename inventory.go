@@ -34,6 +34,18 @@ type LayerOrigin struct {
 	Base bool `json:"base,omitempty"`
 }
 
+// Origin returns where the layer with this diffID comes from: the step that
+// made it, and whether the base image has it already. ok is false where the
+// image has no such layer.
+func (inv Inventory) Origin(layer Digest) (origin LayerOrigin, ok bool) {
+	for _, l := range inv.Layers {
+		if l.DiffID == layer && layer != "" {
+			return l, true
+		}
+	}
+	return LayerOrigin{}, false
+}
+
 // FileDigest names one file by content.
 type FileDigest struct {
 	Path   string `json:"path"`   // relative to the root, cleaned, no leading slash
@@ -72,6 +84,9 @@ type Package struct {
 	Path string `json:"path,omitempty"`
 	// Layer is the diffID of the layer that brought this version.
 	Layer Digest `json:"layer,omitempty"`
+	// Owner names the package of the operating system that installed this
+	// package of a language, and with whose advisories its flaws are reported.
+	Owner string `json:"owner,omitempty"`
 }
 
 // OS reports whether the operating system's package manager installed p.
@@ -171,6 +186,9 @@ type LayerInventory struct {
 	// zstd. They tell which findings and files of lower layers are replaced.
 	// Empty where there are too many to be kept.
 	Paths []byte `json:"paths,omitempty"`
+	// Licenses of Debian packages by name, as the copyright files in the layer
+	// have them: the package database has none.
+	Licenses map[string][]string `json:"licenses,omitempty"`
 	// Complete is false when a limit was hit or a file could not be read.
 	Complete   bool     `json:"complete"`
 	Incomplete []string `json:"incompleteReasons,omitempty"`
@@ -182,12 +200,15 @@ type PackageSet struct {
 	Path      string    `json:"path"`             // relative to the root, cleaned, no leading slash
 	Extractor string    `json:"extractor"`        // "dpkg", "apk", "rpm", "os-release", "npm", …
 	Distro    *Distro   `json:"distro,omitempty"` // of an os-release file
-	Packages  []Package `json:"packages"`         // Path and Layer are empty here
+	Packages  []Package `json:"packages"`         // Path, Layer and Owner are empty here
+	// Owner names the package of the operating system that installed the file,
+	// as a database in the same layer has it. It is no part of what the set holds.
+	Owner string `json:"owner,omitempty"`
 }
 
 // Key names the set by what it holds (not by its path).
 func (s PackageSet) Key() Digest {
-	s.Path = ""
+	s.Path, s.Owner = "", ""
 	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a struct of strings always marshals
@@ -220,9 +241,12 @@ type ImageConfig struct {
 		Type    string   `json:"type"`
 		DiffIDs []Digest `json:"diff_ids"`
 	} `json:"rootfs"`
-	History []struct {
-		CreatedBy  string `json:"created_by,omitempty"`
-		Comment    string `json:"comment,omitempty"`
-		EmptyLayer bool   `json:"empty_layer,omitempty"`
-	} `json:"history,omitempty"`
+	History []HistoryStep `json:"history,omitempty"`
+}
+
+// HistoryStep is one step that made an image (image-spec config.md, history).
+type HistoryStep struct {
+	CreatedBy  string `json:"created_by,omitempty"`
+	Comment    string `json:"comment,omitempty"`
+	EmptyLayer bool   `json:"empty_layer,omitempty"`
 }

@@ -29,6 +29,9 @@ type collector struct {
 	nothing map[uint64]bool
 	seed    maphash.Seed
 	noted   noted
+	owners  *owners
+	// licenses of Debian packages, by name.
+	licenses map[string][]string
 
 	pathBytes    int64
 	packages     int             // kept now
@@ -44,10 +47,11 @@ type located struct {
 }
 
 func newCollector(limits Limits) *collector {
+	seed := maphash.MakeSeed()
 	return &collector{
-		limits: limits, seed: maphash.MakeSeed(),
+		limits: limits, seed: seed, owners: newOwners(seed),
 		sets: map[string]located{}, replaced: map[string]int{}, whiteouts: map[string]bool{},
-		opaques: map[string]bool{}, nothing: map[uint64]bool{}, full: map[string]bool{},
+		licenses: map[string][]string{}, opaques: map[string]bool{}, nothing: map[uint64]bool{}, full: map[string]bool{},
 	}
 }
 
@@ -61,6 +65,18 @@ func (c *collector) room(name string) bool {
 	}
 	c.once("paths", "the layer changes more paths than %d bytes of memory hold", c.limits.PathBytesMax)
 	return false
+}
+
+// license records what a Debian package is under. Beyond the bounds nothing is
+// recorded: such packages have no licence that is known.
+func (c *collector) license(pkg string, licenses []string) {
+	if len(c.licenses) >= c.limits.SetPackagesMax || len(pkg) > fieldMax {
+		return
+	}
+	p := gatehouse.Package{Type: "deb", Name: pkg, Licenses: licenses}
+	if boundPackage(&p) && c.room(p.Name+strings.Join(p.Licenses, "")) {
+		c.licenses[p.Name] = p.Licenses
+	}
 }
 
 // put records the set of a file.
@@ -236,6 +252,9 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.sets)) {
 		if l := c.sets[name]; !c.buried(name, l.seq) {
+			if len(l.set.Packages) > 0 && !l.set.Packages[0].OS() {
+				l.set.Owner = c.owners.of(name)
+			}
 			inv.Sets = append(inv.Sets, l.set)
 		}
 	}
@@ -244,6 +263,9 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 	}
 	inv.Complete = len(inv.Incomplete) == 0
 	c.noted.into(&inv, c)
+	if len(c.licenses) > 0 {
+		inv.Licenses = c.licenses
+	}
 	return inv
 }
 

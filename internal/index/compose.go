@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -17,7 +18,8 @@ import (
 // name, version and architecture appeared and has stayed since, found by
 // comparing the databases of successive layers at the same path; any other
 // package belongs to the layer of its file. The distribution is that of the
-// os-release that shows.
+// os-release that shows. A package of a language says which package of the
+// operating system brought it (Owner); both are listed.
 //
 // The inventory is not Complete when a layer is not, when the layers were not
 // all indexed by the same version, when the configuration declares other
@@ -25,10 +27,9 @@ import (
 // an operating system that nothing names, or a named one without any package.
 func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subject gatehouse.Digest) gatehouse.Inventory {
 	inv := gatehouse.Inventory{Subject: subject, Packages: []gatehouse.Package{}}
-	hidden := map[HiddenSet]bool{}
-	for _, h := range Hidden(layers) {
-		hidden[h] = true
-	}
+	hidden := hiddenMap(layers)
+	installed := installedOS(layers, hidden)
+	licenses := licensesOf(layers)
 	origins := originsOf(layers)
 	var distros []gatehouse.PackageSet
 	for i, l := range layers {
@@ -39,21 +40,27 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 			if set.Distro != nil {
 				distros = append(distros, set)
 			}
+			owner, _ := ownerOf(set, installed)
 			for _, p := range set.Packages {
-				p.Path, p.Layer = set.Path, l.DiffID
+				p.Path, p.Layer, p.Owner = set.Path, l.DiffID, owner.Name
 				if p.OS() {
 					p.Layer = origins.of(i, set.Path, p)
+				}
+				if p.Type == "deb" && len(p.Licenses) == 0 {
+					p.Licenses = licenses[p.Name]
 				}
 				inv.Packages = append(inv.Packages, p)
 			}
 		}
 	}
 	inv.Packages = sortPackages(inv.Packages)
+	inv.Packages = withoutLocked(inv.Packages)
 	inv.Distro = visibleDistro(distros)
 	inv.Findings, inv.Files = attribute(layers)
 	if !isDirectory(layers, cfg) {
 		inv.Findings = append(inv.Findings, configFindings(cfg)...)
 	}
+	inv.Layers = Origins(layers, cfg)
 	inv.Indexer, inv.Incomplete = composeReasons(layers, cfg)
 	switch hasOS := slices.ContainsFunc(inv.Packages, gatehouse.Package.OS); {
 	case inv.Distro.ID == "" && hasOS:
@@ -64,6 +71,17 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	}
 	inv.Complete = len(inv.Incomplete) == 0
 	return inv
+}
+
+// licensesOf returns the licences of Debian packages as the uppermost layer that
+// tells of one has them. Images that leave the documentation out again do not
+// change what a package is under.
+func licensesOf(layers []gatehouse.LayerInventory) map[string][]string {
+	all := map[string][]string{}
+	for _, l := range layers {
+		maps.Copy(all, l.Licenses)
+	}
+	return all
 }
 
 // composeReasons tells what the layers and the configuration lack.

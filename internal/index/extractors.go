@@ -15,25 +15,45 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/index/rpm"
 )
 
-// Extractors returns every extractor there is, in the order in which they are
-// asked. executable, which goes by the mode, is the last.
+// Extractors returns the extractors of what is installed, for images and root
+// file systems, in the order in which they are asked. executable, which goes by
+// the mode, is the last.
 func Extractors() []Extractor {
 	return []Extractor{
-		plain{name: "os-release", version: 1, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
-		plain{name: "dpkg", version: 1, max: 64 * mib, wants: wantsDpkg, extract: dpkgStatus},
-		plain{name: "apk", version: 1, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
-		plain{name: "rpm", version: 1, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
+		plain{name: "os-release", version: 2, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
+		plain{name: "dpkg", version: 2, max: 64 * mib, wants: wantsDpkg, extract: dpkgFile},
+		plain{name: copyrightName, version: 1, max: 16 * mib, wants: wantsCopyright, extract: copyright},
+		plain{name: "apk", version: 2, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
+		plain{name: "rpm", version: 2, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
 		plain{name: "npm", version: 1, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
-		plain{name: "python", version: 1, max: 64 * mib, wants: wantsPython, extract: python},
-		plain{name: "java", version: 1, max: 512 * mib, wants: wantsJava, extract: java},
-		plain{name: "gem", version: 1, max: lang.GemSizeMax, wants: wantsGem, extract: gem},
+		plain{name: "python", version: 2, max: 64 * mib, wants: wantsPython, extract: python},
+		plain{name: "java", version: 2, max: 512 * mib, wants: wantsJava, extract: java},
+		plain{name: "gem", version: 2, max: lang.GemSizeMax, wants: wantsGem, extract: gem},
 		plain{name: "dotnet", version: 1, max: lang.DotNetSizeMax, wants: wantsDotNet, extract: dotNet},
 		plain{name: "composer", version: 1, max: lang.ComposerSizeMax, wants: wantsComposer, extract: composer},
+		plain{name: "conda", version: 1, max: lang.CondaSizeMax, wants: wantsConda, extract: conda},
+		plain{name: "cran", version: 1, max: lang.CRANSizeMax, wants: wantsCRAN, extract: cran},
+		plain{name: "bitnami", version: 1, max: lang.BitnamiSizeMax, wants: wantsBitnami, extract: bitnami},
 		sniffed{
-			plain: plain{name: "executable", version: 1, max: gib, wants: wantsExecutable, extract: executable},
+			plain: plain{name: "executable", version: 2, max: gib, wants: wantsExecutable, extract: executable},
 			sniff: lang.IsExecutable,
 		},
 	}
+}
+
+// SourceExtractors returns [Extractors] and, before them, that of lock files:
+// for directories with source code. In an image a lock file says what somebody
+// meant to install, in this image or in another.
+func SourceExtractors() []Extractor {
+	return append([]Extractor{
+		plain{name: "lock", version: 1, max: lang.LockSizeMax, wants: wantsLock, extract: lock},
+	}, Extractors()...)
+}
+
+// languageFiles are the names that extractors of languages go by, without those
+// that go by more than the name.
+var languageFiles = []func(name string, mode fs.FileMode) bool{
+	wantsNPM, wantsPython, wantsJava, wantsGem, wantsDotNet, wantsComposer, wantsConda, wantsCRAN,
 }
 
 // plain is an [Extractor] of a rule and a function.
@@ -100,11 +120,15 @@ func wantsRelease(name string, _ fs.FileMode) bool {
 }
 
 func wantsDpkg(name string, _ fs.FileMode) bool {
-	rest, ok := strings.CutPrefix(name, "var/lib/dpkg/status")
+	rest, ok := strings.CutPrefix(name, "var/lib/dpkg/")
 	if !ok {
 		return false
 	}
-	return rest == "" || strings.HasPrefix(rest, ".d/") && !strings.HasSuffix(rest, ".md5sums")
+	return rest == "status" || strings.HasPrefix(rest, "status.d/") || strings.HasPrefix(rest, "info/") && strings.HasSuffix(rest, ".list")
+}
+
+func wantsCopyright(name string, _ fs.FileMode) bool {
+	return strings.HasSuffix(name, "/copyright") && dpkg.CopyrightPackage(name) != ""
 }
 
 func wantsApk(name string, _ fs.FileMode) bool {
@@ -121,6 +145,9 @@ func wantsRPM(name string, _ fs.FileMode) bool {
 	}
 	return false
 }
+
+// copyrightName is the extractor whose files tell of licences only.
+const copyrightName = "copyright"
 
 const (
 	rpmLog      = "rpmdb.sqlite-wal"
@@ -179,12 +206,30 @@ func wantsComposer(name string, _ fs.FileMode) bool {
 	return strings.HasSuffix("/"+name, "/composer/installed.json")
 }
 
+func wantsConda(name string, _ fs.FileMode) bool {
+	return strings.HasSuffix(name, ".json") && path.Base(path.Dir(name)) == "conda-meta"
+}
+
+// wantsCRAN takes packages in the libraries of R: library, site-library,
+// host-site-library.
+func wantsCRAN(name string, _ fs.FileMode) bool {
+	dir, ok := strings.CutSuffix(name, "/DESCRIPTION")
+	return ok && strings.HasSuffix(path.Base(path.Dir(dir)), "library")
+}
+
+func wantsBitnami(name string, _ fs.FileMode) bool {
+	rest, ok := strings.CutPrefix(name, "opt/bitnami/")
+	return ok && strings.HasSuffix(rest, ".spdx") && strings.HasPrefix(path.Base(rest), ".spdx-")
+}
+
+func wantsLock(name string, _ fs.FileMode) bool { return lang.IsLock(name) }
+
 func wantsExecutable(name string, mode fs.FileMode) bool {
 	return mode&0o111 != 0 || strings.HasSuffix(name, ".exe") || strings.HasSuffix(name, ".dll")
 }
 
 func release(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
-	if strings.Contains(path.Base(f.Path), "os-release") {
+	if strings.HasPrefix(path.Base(f.Path), "os-release") { // not centos-release
 		d, err := osrelease.Parse(f.Body)
 		return nil, d, err
 	}
@@ -192,14 +237,32 @@ func release(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro,
 	return nil, d, err
 }
 
-func dpkgStatus(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
-	split := f.Path != "var/lib/dpkg/status"
+func dpkgFile(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	dir, base := path.Split(f.Path)
+	split := dir == "var/lib/dpkg/status.d/"
+	if pkg := dpkg.ListPackage(base, split); pkg != "" {
+		if err := dpkg.Files(f.Body, split, func(file string) { f.owns(file, pkg) }); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, ErrNoPackages
+	}
 	p, err := dpkg.Parse(f.Body, split, f.Limits.SetPackagesMax)
 	return p, nil, err
 }
 
+func copyright(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	licenses, err := dpkg.Copyright(f.Body)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.Licensed != nil && len(licenses) > 0 {
+		f.Licensed(dpkg.CopyrightPackage(f.Path), licenses)
+	}
+	return nil, nil, ErrNoPackages
+}
+
 func apkInstalled(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
-	p, err := apk.Parse(f.Body, f.Limits.SetPackagesMax)
+	p, err := apk.Parse(f.Body, f.Limits.SetPackagesMax, f.Owns)
 	return p, nil, err
 }
 
@@ -219,7 +282,7 @@ func rpmDatabase(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Dis
 	if f.Size == 0 {
 		return nil, nil, nil
 	}
-	p, err := rpm.Parse(f.Body, f.Size, f.Limits.SetPackagesMax)
+	p, err := rpm.Parse(f.Body, f.Size, f.Limits.SetPackagesMax, f.Owns)
 	return p, nil, err
 }
 
@@ -260,7 +323,27 @@ func composer(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro
 	return p, nil, err
 }
 
-func executable(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
-	p, err := lang.Executable(ctx, f.Path, f.Body)
+func conda(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Conda(f.Body)
+	return p, nil, err
+}
+
+func cran(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.CRAN(f.Body)
+	return p, nil, err
+}
+
+func bitnami(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Bitnami(f.Body)
+	return p, nil, err
+}
+
+func lock(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Lock(ctx, f.Path, f.Body, f.Limits.SetPackagesMax)
+	return p, nil, err
+}
+
+func executable(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	p, err := lang.Executable(f.Body)
 	return p, nil, err
 }

@@ -21,6 +21,8 @@
 //	inspectors.go secrets, modes, accounts, digests
 //	skip.go       what is not looked at
 //	hidden.go     what upper layers hide
+//	owned.go      which packages came with one of the operating system
+//	origin.go     which step and which image a layer comes from
 //	compose.go    layers → image
 //	attribute.go  findings and files of layers → of the image
 //	rootfs.go     a directory instead of a layer
@@ -80,6 +82,11 @@ type Sniffer interface {
 // layers hold there.
 var ErrNotMine = errors.New("the file is of another kind")
 
+// ErrNoPackages is what Extract returns for a file that it has read and that
+// never tells of packages, such as a list of files. There is no set for it, and
+// it hides nothing of lower layers.
+var ErrNoPackages = errors.New("the file tells of no packages")
+
 // File is one file of a layer. It is valid until Extract returns.
 type File struct {
 	Path string // cleaned, relative to the root, no leading slash
@@ -89,4 +96,17 @@ type File struct {
 	Body *io.SectionReader
 	// Limits are those of the walk, for what nests (archives).
 	Limits Limits
+	// Owns takes from the extractor of a database of the operating system that
+	// a package of it installed a file, both in the words of the database. It
+	// may be nil.
+	Owns func(file, pkg string)
+	// Licensed takes which licences a file says that a Debian package is under.
+	// It may be nil.
+	Licensed func(pkg string, licenses []string)
+}
+
+func (f File) owns(file, pkg string) {
+	if f.Owns != nil {
+		f.Owns(file, pkg)
+	}
 }

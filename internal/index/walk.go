@@ -248,13 +248,17 @@ func isSparse(h *tar.Header) bool {
 // extract runs the extractor k on a file that is wholly there.
 func (w *walker) extract(e Entry, k *kind, section *io.SectionReader) error {
 	name := e.Path
-	file := File{Path: name, Size: e.Size, Mode: e.Mode, Body: section, Limits: w.limits}
+	file := File{Path: name, Size: e.Size, Mode: e.Mode, Body: section, Limits: w.limits, Owns: w.found.owners.add, Licensed: w.found.license}
 	set, err := extract(w.ctx, k, file)
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
 	}
 	if errors.Is(err, ErrNotMine) {
 		w.found.notMine(name)
+		return nil
+	}
+	if errors.Is(err, ErrNoPackages) {
+		w.found.looked(name)
 		return nil
 	}
 	if errors.As(err, new(*body.DiskError)) {
@@ -325,6 +329,10 @@ func (w *walker) hardlink(e Entry, link string) {
 		return
 	}
 	if err == nil && w.found.link(name, target, k.name) {
+		return
+	}
+	if k.name == copyrightName { // a licence that is not known is no doubt about the packages
+		w.found.drop(name)
 		return
 	}
 	w.found.put(name, gatehouse.PackageSet{Extractor: k.name})

@@ -61,8 +61,14 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 	covered := coverage{adv: adv, distro: distro, spaces: map[string]bool{}, reasons: map[string]bool{}}
 	unmatched := map[string]bool{}
 	done := map[string][]gatehouse.Finding{}
+	owners := OwnersOf(distro, pkgs)
 	var out Result
 	for _, p := range pkgs {
+		if reported, err := owners.Reported(ctx, p, adv); err != nil {
+			return Result{}, err
+		} else if reported {
+			continue
+		}
 		if why := Unmatchable(p, distro); why != "" {
 			unmatched[why] = true
 		}

@@ -182,7 +182,11 @@ func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Im
 		img.Complete, img.Reasons = false, append(img.Reasons, unknown.Uncovered...)
 	}
 	var hidden []db.HiddenSet
-	for _, h := range index.Hidden(present) {
+	// Sets that the distribution reports with its own packages do not count
+	// either, whether or not its advisories are loaded: until they are, the
+	// image is incomplete, and when they come nothing is indexed again.
+	owners := match.OwnersOf(inv.Distro, inv.Packages)
+	for _, h := range append(index.Hidden(present), index.OwnedSets(present, owners.Speaks)...) {
 		hidden = append(hidden, db.HiddenSet{Layer: h.Layer, Set: h.Set})
 	}
 	for range movedMax {

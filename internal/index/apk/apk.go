@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -19,21 +20,30 @@ import (
 // of other fields are skipped.
 const lineMax = 64 << 10
 
+// pathMax is the longest path of a file in bytes, pathBytesMax what all paths of
+// a database may have together: a folder is named once for many files.
+const (
+	pathMax      = 4096
+	pathBytesMax = 256 << 20
+)
+
 // ErrTooMany says that max packages were read and more follow.
 var ErrTooMany = errors.New("too many packages")
 
 // Parse reads an installed database. Packages that were read before an error
-// are returned with it.
-func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
+// are returned with it. owns, which may be nil, is told of the files with the
+// package that installed them, within pathBytesMax.
+func Parse(r io.Reader, max int, owns func(file, pkg string)) ([]gatehouse.Package, error) {
 	lines := bufio.NewReaderSize(r, lineMax)
 	if head, _ := lines.Peek(3); string(head) == "ADB" {
 		return nil, errors.New("database is of apk-tools 3's binary form, which is not read")
 	}
 	var packages []gatehouse.Package
 	var firstErr error
-	var p entry
+	left := pathBytesMax
+	p := entry{left: &left}
 	flush := func() error {
-		defer func() { p = entry{} }()
+		defer func() { p = entry{left: &left} }()
 		if !p.any {
 			return nil
 		}
@@ -66,6 +76,9 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 			}
 		} else {
 			p.field(line, long)
+			if owns != nil && !long {
+				p.file(line, owns)
+			}
 		}
 		if err == io.EOF {
 			return packages, cmp.Or(flush(), firstErr)
@@ -76,11 +89,27 @@ func Parse(r io.Reader, max int) ([]gatehouse.Package, error) {
 type entry struct {
 	name, version, arch, origin, license string
 
+	folder   string // of the files that follow
+	left     *int   // bytes of paths that may still be made
 	any, bad bool
 }
 
-// field takes one line, a letter, a colon and a value. Letters of files (F, R,
-// a, Z, M) are the bulk and are passed over.
+// file takes the lines F (a folder) and R (a file in it), which follow the
+// package's own.
+func (e *entry) file(line []byte, owns func(file, pkg string)) {
+	value, isFile := bytes.CutPrefix(line, []byte("R:"))
+	if isFile {
+		if n := len(e.folder) + len(value); n <= pathMax && n <= *e.left {
+			*e.left -= n
+			owns(path.Join(e.folder, string(value)), e.name)
+		}
+	} else if value, isFolder := bytes.CutPrefix(line, []byte("F:")); isFolder {
+		e.folder = string(value)
+	}
+}
+
+// field takes one line, a letter, a colon and a value. Those of files (F, R, a,
+// Z, M) are the bulk and are passed over.
 func (e *entry) field(line []byte, long bool) {
 	if len(line) < 2 || line[1] != ':' {
 		return

@@ -52,18 +52,43 @@ func TestParse(t *testing.T) {
 		"as is": database, "with CRLF": strings.ReplaceAll(database, "\n", "\r\n"), "without last newline": strings.TrimSuffix(database, "\n"),
 		"with blank lines": "\n\n" + database + "\n\n",
 	} {
-		got, err := apk.Parse(strings.NewReader(in), 100)
+		got, err := apk.Parse(strings.NewReader(in), 100, nil)
 		if d := cmp.Diff(want, got); d != "" || err != nil {
 			t.Errorf("%s: %v\n%s", name, err, d)
 		}
 	}
-	if got, err := apk.Parse(strings.NewReader(""), 100); err != nil || len(got) != 0 {
+	if got, err := apk.Parse(strings.NewReader(""), 100, nil); err != nil || len(got) != 0 {
 		t.Errorf("empty: %v %v", got, err)
 	}
 }
 
+// TestOwns: files belong to the package above them.
+func TestOwns(t *testing.T) {
+	in := "P:py3-jinja2\nV:1\nF:usr\nF:usr/lib/python3.12/site-packages/jinja2-3.1.4.dist-info\nM:0:0:755\nR:METADATA\na:0:0:644\nZ:Q1x=\nR:RECORD\n\nP:busybox\nV:2\nF:bin\nR:busybox\nF:\nR:top\n\n"
+	var got []string
+	if _, err := apk.Parse(strings.NewReader(in), 9, func(file, pkg string) { got = append(got, pkg+" "+file) }); err != nil {
+		t.Fatal(err)
+	}
+	dir := "py3-jinja2 usr/lib/python3.12/site-packages/jinja2-3.1.4.dist-info/"
+	if d := cmp.Diff([]string{dir + "METADATA", dir + "RECORD", "busybox bin/busybox", "busybox top"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestOwnsIsBounded: a database of 3 MB that stands for 4 GB of paths.
+func TestOwnsIsBounded(t *testing.T) {
+	in := "P:a\nV:1\nF:" + strings.Repeat("x", 4000) + "\n" + strings.Repeat("R:\n", 1_000_000)
+	n := 0
+	if _, err := apk.Parse(strings.NewReader(in), 9, func(file, _ string) { n += len(file) }); err != nil {
+		t.Fatal(err)
+	}
+	if n == 0 || n > 256<<20 {
+		t.Errorf("%d bytes of paths", n)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
-	if p, err := apk.Parse(strings.NewReader(database), 2); !errors.Is(err, apk.ErrTooMany) || len(p) != 2 {
+	if p, err := apk.Parse(strings.NewReader(database), 2, nil); !errors.Is(err, apk.ErrTooMany) || len(p) != 2 {
 		t.Errorf("bound of 2: %d packages, %v", len(p), err)
 	}
 	for name, in := range map[string]string{
@@ -72,15 +97,15 @@ func TestParseRefuses(t *testing.T) {
 		"long version": "P:a\nV:" + strings.Repeat("x", 70_000) + "\n\n",
 		"binary form":  "ADB.\x00\x00",
 	} {
-		if p, err := apk.Parse(strings.NewReader(in), 10); err == nil {
+		if p, err := apk.Parse(strings.NewReader(in), 10, nil); err == nil {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
-	if p, err := apk.Parse(strings.NewReader("P:bad\n\nP:good\nV:1\n\n"), 10); err == nil || len(p) != 1 || p[0].Name != "good" {
+	if p, err := apk.Parse(strings.NewReader("P:bad\n\nP:good\nV:1\n\n"), 10, nil); err == nil || len(p) != 1 || p[0].Name != "good" {
 		t.Errorf("behind a bad entry: %+v %v", p, err)
 	}
 	// A long line of a field that nobody needs is passed over.
-	if p, err := apk.Parse(strings.NewReader("P:a\np:"+strings.Repeat("x", 70_000)+"\nV:1\n\n"), 10); err != nil || len(p) != 1 {
+	if p, err := apk.Parse(strings.NewReader("P:a\np:"+strings.Repeat("x", 70_000)+"\nV:1\n\n"), 10, nil); err != nil || len(p) != 1 {
 		t.Errorf("long provides: %+v %v", p, err)
 	}
 }
@@ -88,7 +113,7 @@ func TestParseRefuses(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(database)
 	f.Fuzz(func(t *testing.T, in string) {
-		packages, _ := apk.Parse(strings.NewReader(in), 50)
+		packages, _ := apk.Parse(strings.NewReader(in), 50, func(string, string) {})
 		if len(packages) > 50 {
 			t.Errorf("%d packages", len(packages))
 		}

@@ -75,6 +75,47 @@ func Parse(r io.Reader, split bool, max int) ([]gatehouse.Package, error) {
 	return packages, firstErr
 }
 
+// ListPackage returns the package whose list of installed files a file is, ""
+// if it is none: NAME.list or NAME:ARCH.list in dpkg's folder, and
+// NAME.md5sums beside the status files of distroless images.
+func ListPackage(base string, split bool) string {
+	end := ".list"
+	if split {
+		end = ".md5sums"
+	}
+	name, ok := strings.CutSuffix(base, end)
+	if !ok {
+		return ""
+	}
+	name, _, _ = strings.Cut(name, ":")
+	return name
+}
+
+// pathLineMax is the longest line in bytes of a list of files.
+const pathLineMax = 8 << 10
+
+// Files reads a list of installed files: a path per line, in a list of md5sums
+// behind the sum. Lines longer than a path can be are passed over.
+func Files(r io.Reader, split bool, each func(file string)) error {
+	lines := bufio.NewReaderSize(r, pathLineMax)
+	for {
+		line, long, err := readLine(lines)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		file := string(line)
+		if split {
+			_, file, _ = strings.Cut(file, "  ")
+		}
+		if !long && file != "" {
+			each(file)
+		}
+	}
+}
+
 // readLine returns a line without its end, cut at lineMax.
 func readLine(r *bufio.Reader) (line []byte, long bool, err error) {
 	line, err = r.ReadSlice('\n')

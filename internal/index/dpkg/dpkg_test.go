@@ -91,3 +91,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestFiles(t *testing.T) {
+	for _, test := range []struct {
+		base  string
+		split bool
+		want  string
+	}{
+		{"libc6:amd64.list", false, "libc6"}, {"bash.list", false, "bash"}, {"bash.md5sums", false, ""}, {"bash.md5sums", true, "bash"},
+		{"bash", true, ""}, {"libssl3", true, ""}, {"format", false, ""},
+	} {
+		if got := dpkg.ListPackage(test.base, test.split); got != test.want {
+			t.Errorf("%s: %q, want %q", test.base, got, test.want)
+		}
+	}
+	read := func(in string, split bool) (files []string) {
+		if err := dpkg.Files(strings.NewReader(in), split, func(f string) { files = append(files, f) }); err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	if d := cmp.Diff([]string{"/.", "/usr/bin/with  blanks", "/last"}, read("/.\n\n/usr/bin/with  blanks\n"+strings.Repeat("x", 100_000)+"\n/last", false)); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"usr/bin/a", "usr/share/b  c"}, read("00  usr/bin/a\n11  usr/share/b  c\nbad\n", true)); d != "" {
+		t.Error(d)
+	}
+}

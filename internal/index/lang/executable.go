@@ -2,14 +2,9 @@ package lang
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
-	"strings"
-
-	cpb "github.com/google/osv-scalibr/binary/proto/config_go_proto"
-	"github.com/google/osv-scalibr/extractor/filesystem/language/golang/gobinary"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -42,13 +37,13 @@ func IsExecutable(head []byte) bool {
 
 // Executable reads what a Go or a Rust (cargo-auditable) program was built
 // from. Errors: ErrOther for a program of neither kind.
-func Executable(ctx context.Context, name string, r *io.SectionReader) ([]gatehouse.Package, error) {
+func Executable(r *io.SectionReader) ([]gatehouse.Package, error) {
 	marks, err := findMarks(r)
 	if err != nil {
 		return nil, err
 	}
 	if marks.golang {
-		packages, err := goPackages(ctx, name, r)
+		packages, err := goPackages(r)
 		if err != nil || len(packages) > 0 {
 			return packages, err
 		}
@@ -128,36 +123,4 @@ func scanMarks(r *io.SectionReader) (marks, error) {
 		}
 	}
 	return m, nil
-}
-
-// goPackages returns the main module, its dependencies and the standard
-// library, the latter as package "stdlib", as Go's vulnerability database
-// calls it. Versions have no "v". A main module built from a working tree has
-// no version; a dependency replaced by a local directory is not a package.
-func goPackages(ctx context.Context, name string, r *io.SectionReader) ([]gatehouse.Package, error) {
-	b := &budget{r: r, left: goReadMax}
-	content := struct {
-		io.Reader
-		io.ReaderAt
-	}{r, b}
-	found, err := run(ctx, gobinary.New, &cpb.PluginConfig{}, name, content, r.Size())
-	if b.spent {
-		return nil, errors.New("build information of Go needs more reading than is allowed")
-	}
-	packages := found[:0]
-	for _, p := range found {
-		switch {
-		case strings.HasPrefix(p.Name, "./"), strings.HasPrefix(p.Name, "../"), strings.HasPrefix(p.Name, "/"):
-			continue
-		case p.Name == "go":
-			p.Name = "stdlib"
-			if p.Version == "" || p.Version[0] < '0' || p.Version[0] > '9' {
-				p.Version = "" // "devel +1234abc": no release
-			}
-		case p.Version == "(devel)":
-			p.Version = ""
-		}
-		packages = append(packages, p)
-	}
-	return packages, err
 }

@@ -3,7 +3,6 @@ package lang_test
 import (
 	"bytes"
 	"compress/zlib"
-	"context"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -35,7 +34,7 @@ func TestExecutableGo(t *testing.T) {
 	if !lang.IsExecutable(b[:16]) {
 		t.Error("not recognised by its first bytes")
 	}
-	got, err := lang.Executable(t.Context(), "bin/app", section(b))
+	got, err := lang.Executable(section(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +73,7 @@ func TestExecutableGoInformation(t *testing.T) {
 		"dep\tk8s.io/api\tv0.0.0\n=>\t./staging/src/k8s.io/api\t(devel)\t\n" +
 		"dep\tgithub.com/old/name\tv1.0.0\n=>\tgithub.com/new/name\tv1.2.3+incompatible\th1:x\n"
 	for version, want := range map[string]string{"go1.22.1 X:boringcrypto": "1.22.1", "devel go1.23-abcdef": ""} {
-		got, err := lang.Executable(t.Context(), "bin/app", section(elfOf(".go.buildinfo", goInfo(version, info))))
+		got, err := lang.Executable(section(elfOf(".go.buildinfo", goInfo(version, info))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +154,7 @@ func zlibbed(t testing.TB, b []byte) []byte {
 func TestExecutableRust(t *testing.T) {
 	list := `{"packages": [{"name": "app", "version": "0.1.0", "root": true}, {"name": "serde", "version": "1.0.100", "kind": "runtime"},
 		{"name": "cc", "version": "1.0.0", "kind": "build"}]}`
-	got, err := lang.Executable(t.Context(), "bin/app", section(elfOf(".dep-v0", zlibbed(t, []byte(list)))))
+	got, err := lang.Executable(section(elfOf(".dep-v0", zlibbed(t, []byte(list)))))
 	want := []gatehouse.Package{{Type: "cargo", Name: "app", Version: "0.1.0"}, {Type: "cargo", Name: "serde", Version: "1.0.100"}}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v\n%s", err, d)
@@ -174,7 +173,7 @@ func TestExecutableRefuses(t *testing.T) {
 		{"Go mark without information", "cannot be read", append(append([]byte("\x7fELF"), make([]byte, 60)...), "\xff Go buildinf:\x08\x02"...)},
 	}
 	for _, test := range tests {
-		got, err := lang.Executable(t.Context(), "x", section(test.body))
+		got, err := lang.Executable(section(test.body))
 		if err == nil || errors.Is(err, lang.ErrOther) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v %v, want %q", test.name, got, err, test.want)
 		}
@@ -184,7 +183,7 @@ func TestExecutableRefuses(t *testing.T) {
 		"mark in text":  append(elfOf(".text", []byte("code")), "strings .dep-v0 and x\xff Go buildinf:"...),
 		"empty":         nil,
 	} {
-		if got, err := lang.Executable(t.Context(), "x", section(body)); !errors.Is(err, lang.ErrOther) {
+		if got, err := lang.Executable(section(body)); !errors.Is(err, lang.ErrOther) {
 			t.Errorf("%s: %v %v", name, got, err)
 		}
 	}
@@ -194,7 +193,7 @@ func TestExecutableRefuses(t *testing.T) {
 func TestExecutableMarkAcrossWindows(t *testing.T) {
 	for _, at := range []int{65520, 65536 - 32, 65536 - 16, 65536, 131072 - 64} {
 		b := append(append([]byte("\x7fELF"), make([]byte, at-4)...), "\xff Go buildinf:\x08\x02"...)
-		if _, err := lang.Executable(t.Context(), "x", section(b)); err == nil || errors.Is(err, lang.ErrOther) {
+		if _, err := lang.Executable(section(b)); err == nil || errors.Is(err, lang.ErrOther) {
 			t.Errorf("at %d: %v", at, err)
 		}
 	}
@@ -204,6 +203,6 @@ func FuzzExecutable(f *testing.F) {
 	f.Add(elfOf(".dep-v0", zlibbed(f, []byte(`{"packages": [{"name": "a", "version": "1"}]}`))))
 	f.Add(elfOf(".go.buildinfo", []byte("\xff Go buildinf:\x08\x02")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = lang.Executable(context.Background(), "x", section(b))
+		_, _ = lang.Executable(section(b))
 	})
 }

@@ -51,9 +51,12 @@ func (j *java) archive(name string, r *io.SectionReader, depth int) ([]gatehouse
 	if err != nil {
 		return nil, err
 	}
-	distilled, err := distil(z)
+	distilled, main, err := distil(z)
 	if err != nil {
 		return nil, err
+	}
+	if renamed(name, main) {
+		name = "renamed.jar"
 	}
 	packages, err := run(j.ctx, archive.New, javaConfig(), name, bytes.NewReader(distilled), int64(len(distilled)))
 	if err != nil {
@@ -112,8 +115,31 @@ func javaConfig() *cpb.PluginConfig {
 	}}}
 }
 
-// distil makes an archive of what names the packages, and of nothing else.
-func distil(z *zip.Reader) ([]byte, error) {
+// renamed reports whether the manifest says that the archive has another version
+// than its file name. Where they agree the extractor takes the artifact from the
+// file name, which Maven makes of it, and only the group from the manifest;
+// where they do not, somebody renamed the file, and what is inside counts.
+func renamed(name string, manifest []byte) bool {
+	var title, version string
+	for line := range bytes.Lines(manifest) {
+		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), ": ")
+		switch {
+		case strings.EqualFold(key, "Implementation-Title"):
+			title = value
+		case strings.EqualFold(key, "Implementation-Version"):
+			version, _, _ = strings.Cut(value, " ")
+		}
+	}
+	artifact := title != "" && !strings.ContainsFunc(title, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.')
+	})
+	file := archive.ParseFilename(name)
+	return artifact && file != nil && version != "" && version[0] >= '0' && version[0] <= '9' && version != file.Version
+}
+
+// distil makes an archive of what names the packages, and of nothing else, and
+// returns the main section of the manifest beside it.
+func distil(z *zip.Reader) (distilled, main []byte, err error) {
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)
 	kept := 0
@@ -123,27 +149,28 @@ func distil(z *zip.Reader) ([]byte, error) {
 			continue
 		}
 		if kept++; kept > javaEntriesMax || out.Len() > javaDistilMax {
-			return nil, fmt.Errorf("archive names more than %d packages", javaEntriesMax)
+			return nil, nil, fmt.Errorf("archive names more than %d packages", javaEntriesMax)
 		}
 		content, err := readEntry(f, javaEntryMax)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if manifest {
 			content = mainSection(content)
+			main = content
 		}
 		entry, err := w.CreateHeader(&zip.FileHeader{Name: f.Name, Method: zip.Store})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if _, err := entry.Write(content); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := w.Close(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), main, nil
 }
 
 // mainSection returns the well-formed attributes of a manifest's main section

@@ -68,7 +68,10 @@ func npmLicenses(raw json.RawMessage) []string {
 		}
 		return nil
 	}
-	const listMax = 16
+	const listMax, bytesMax = 16, 64 << 10
+	if len(raw) > bytesMax {
+		return nil
+	}
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
 		return nil

@@ -29,7 +29,36 @@ func Gem(ctx context.Context, name string, r *io.SectionReader) ([]gatehouse.Pac
 	if err == nil && len(packages) == 0 {
 		return nil, errors.New("file has no specification in the form that RubyGems installs")
 	}
+	if err == nil {
+		packages[0].Licenses = gemLicenses(r)
+	}
 	return packages, err
+}
+
+// gemLicenses reads the line "s.licenses = ["MIT".freeze]", which RubyGems
+// writes; a specification in another form has none for us.
+func gemLicenses(r *io.SectionReader) []string {
+	content, err := readAll(r, GemSizeMax)
+	if err != nil {
+		return nil
+	}
+	var licenses []string
+	_ = lines(content, func(line string) error {
+		_, value, ok := strings.Cut(line, ".license")
+		value = strings.TrimLeft(strings.TrimPrefix(value, "s"), " ")
+		if !ok || !strings.HasPrefix(value, "=") || len(licenses) > 0 {
+			return nil
+		}
+		// What stands between double quotes: every second part.
+		const partsMax = 33
+		for i, part := range strings.SplitN(value, `"`, partsMax) {
+			if i%2 == 1 {
+				licenses = append(licenses, part)
+			}
+		}
+		return nil
+	})
+	return licenses
 }
 
 // DotNet reads the libraries of a *.deps.json. Errors: ErrOther for JSON of

@@ -24,6 +24,11 @@ const (
 	tagSourceRPM  = 1044
 	tagModularity = 5096
 
+	tagOldFilenames = 1027 // whole paths, before rpm 4
+	tagDirIndexes   = 1116 // of each file, its place in the directories
+	tagBasenames    = 1117
+	tagDirNames     = 1118
+
 	typeInt32       = 4
 	typeString      = 6
 	typeStringArray = 8
@@ -32,6 +37,7 @@ const (
 	entrySize  = 16
 	entriesMax = 1 << 16 // rpm: hdrchkTags
 	stringMax  = 1 << 10 // bytes of a name, version, vendor or licence
+	filesMax   = 1 << 20 // of one package
 )
 
 // header is what is needed of one package.
@@ -60,6 +66,63 @@ func parseHeader(blob []byte) (gatehouse.Package, error) {
 		return gatehouse.Package{}, fmt.Errorf("package header has no name or no version: %.80q %.80q", h.name, h.version)
 	}
 	return h.pkg(), nil
+}
+
+// files calls each with the path of every file of a package whose header was
+// read, until left bytes of paths were made. What makes no sense is passed over:
+// that a file is the package's is only ever used to leave out what would be said
+// twice.
+func files(blob []byte, left *int64, each func(file string)) {
+	take := func(dir, base []byte) {
+		if n := len(dir) + len(base); n <= pathMax && int64(n) <= *left {
+			*left -= int64(n)
+			each(string(dir) + string(base))
+		}
+	}
+	entries, dataSize := int64(binary.BigEndian.Uint32(blob)), int64(binary.BigEndian.Uint32(blob[4:]))
+	start := 8 + entries*entrySize
+	data := blob[start : start+dataSize]
+	var bases, dirs, indexes []byte
+	var fileCount, dirCount uint32
+	for i := range entries {
+		e := blob[8+i*entrySize:]
+		tag, kind, offset, count := binary.BigEndian.Uint32(e), binary.BigEndian.Uint32(e[4:]), binary.BigEndian.Uint32(e[8:]), binary.BigEndian.Uint32(e[12:])
+		if int64(offset) > dataSize || count > filesMax {
+			continue
+		}
+		switch at := data[offset:]; {
+		case tag == tagOldFilenames && kind == typeStringArray:
+			texts(at, count, func(_ uint32, file []byte) { take(nil, file) })
+		case tag == tagBasenames && kind == typeStringArray:
+			bases, fileCount = at, count
+		case tag == tagDirNames && kind == typeStringArray:
+			dirs, dirCount = at, count
+		case tag == tagDirIndexes && kind == typeInt32:
+			indexes = at
+		}
+	}
+	if uint64(len(indexes)) < 4*uint64(fileCount) {
+		return
+	}
+	folders := make([][]byte, 0, min(dirCount, uint32(len(dirs))))
+	texts(dirs, dirCount, func(_ uint32, dir []byte) { folders = append(folders, dir) })
+	texts(bases, fileCount, func(i uint32, base []byte) {
+		if at := binary.BigEndian.Uint32(indexes[4*i:]); uint64(at) < uint64(len(folders)) {
+			take(folders[at], base)
+		}
+	})
+}
+
+// texts calls each with the strings of a list, as many as there are.
+func texts(data []byte, count uint32, each func(i uint32, s []byte)) {
+	for i := range count {
+		end := bytes.IndexByte(data, 0)
+		if end < 0 {
+			return
+		}
+		each(i, data[:end])
+		data = data[end+1:]
+	}
 }
 
 // take reads one index entry if its tag is needed.

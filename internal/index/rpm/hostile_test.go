@@ -12,10 +12,11 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/index/rpm"
+	"github.com/gatehouse-dev/gatehouse/internal/index/rpm/rpmtest"
 )
 
 func parse(b []byte, max int) ([]gatehouse.Package, error) {
-	return rpm.Parse(bytes.NewReader(b), int64(len(b)), max)
+	return rpm.Parse(bytes.NewReader(b), int64(len(b)), max, func(string, string) {})
 }
 
 // TestForms writes the same packages in each form and with each page size.
@@ -202,6 +203,7 @@ func FuzzDatabase(f *testing.F) {
 // FuzzHeader is FuzzDatabase for the header alone.
 func FuzzHeader(f *testing.F) {
 	f.Add(packageOf("a", "1", tag{tag: 1003, num: 1}, tag{tag: 1044, text: "a-1-1.src.rpm"}))
+	f.Add(rpmtest.Package("a", "1", "1", rpmtest.Files([2]string{"/usr/bin/", "a"}, [2]string{"/etc/", "b"})...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) > 1<<20 {
 			return

@@ -28,6 +28,10 @@ const (
 	headerMax = 32 << 20
 	// pagesMax is the most pages of a database, 512 MiB in the smallest page.
 	pagesMax = 1 << 20
+	// pathMax is the longest path of a file in bytes, pathBytesMax what all
+	// paths of a database may have together: few bytes of a header make many.
+	pathMax      = 4096
+	pathBytesMax = 256 << 20
 )
 
 // ErrTooMany says that max packages were read and more follow.
@@ -38,8 +42,9 @@ var ErrNotDatabase = errors.New("file is no RPM database of a known form")
 
 // Parse finds out the form of the database and returns its packages, without
 // the public keys that rpm keeps beside them. Packages that were read before
-// an error are returned with it.
-func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
+// an error are returned with it. owns, which may be nil, is told of the files
+// with the package that installed them, within pathBytesMax.
+func Parse(r io.ReaderAt, size int64, max int, owns func(file, pkg string)) ([]gatehouse.Package, error) {
 	head := make([]byte, 32)
 	n, err := r.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
@@ -59,6 +64,7 @@ func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
 	}
 	var packages []gatehouse.Package
 	var firstErr error
+	left := int64(pathBytesMax)
 	err = read(r, size, func(blob []byte) error {
 		p, err := parseHeader(blob)
 		if err != nil {
@@ -72,6 +78,9 @@ func Parse(r io.ReaderAt, size int64, max int) ([]gatehouse.Package, error) {
 			return ErrTooMany
 		}
 		packages = append(packages, p)
+		if owns != nil {
+			files(blob, &left, func(file string) { owns(file, p.Name) })
+		}
 		return nil
 	})
 	return packages, cmp.Or(err, firstErr)

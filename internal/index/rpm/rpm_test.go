@@ -12,7 +12,6 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	oracle "github.com/knqyf263/go-rpmdb/pkg"
-	_ "modernc.org/sqlite" // go-rpmdb wants a driver of this name
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/index/rpm"
@@ -58,7 +57,7 @@ func parseFile(t *testing.T, file string) []gatehouse.Package {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packages, err := rpm.Parse(f, info.Size(), 100_000)
+	packages, err := rpm.Parse(f, info.Size(), 100_000, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

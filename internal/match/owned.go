@@ -1,0 +1,49 @@
+package match
+
+import (
+	"context"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Owners answers which packages of languages a package of the operating system
+// brought whose distribution reports their flaws. Its advisories speak of that
+// package under the distribution's own version, into which repairs are ported
+// back, so that the version of the language's package proves nothing.
+type Owners struct {
+	distro gatehouse.Distro
+	byName map[string]gatehouse.Package
+}
+
+// OwnersOf looks for the owners among all packages of an image.
+func OwnersOf(distro gatehouse.Distro, pkgs []gatehouse.Package) Owners {
+	o := Owners{distro: distro, byName: map[string]gatehouse.Package{}}
+	for _, p := range pkgs {
+		if p.OS() {
+			o.byName[p.Name] = p
+		}
+	}
+	return o
+}
+
+// Speaks reports whether some advisories of the distribution may speak of p:
+// not where no feed knows the distribution, and not of a package of another
+// vendor.
+func (o Owners) Speaks(p gatehouse.Package) bool { return len(Keys(p, o.distro)) > 0 }
+
+// Reported reports whether the flaws of p are reported with its owner's, in
+// which case p itself is not to be matched: its owner is installed, and adv
+// covers the owner's distribution. Errors are those of adv.
+func (o Owners) Reported(ctx context.Context, p gatehouse.Package, adv Advisories) (bool, error) {
+	owner, ok := o.byName[p.Owner]
+	if p.Owner == "" || !ok {
+		return false, nil
+	}
+	for _, k := range Keys(owner, o.distro) {
+		has, err := adv.Covers(ctx, k.Space)
+		if err != nil || has {
+			return has, err
+		}
+	}
+	return false, nil
+}
