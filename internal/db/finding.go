@@ -140,27 +140,6 @@ func (t *Tx) namedPackages(ctx context.Context, where string, args ...any) ([]Na
 	return out, nil
 }
 
-// Names lists every distinct name that stored packages have.
-func (t *Tx) Names(ctx context.Context) ([]Name, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT space, name FROM package_name ORDER BY space, name`)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	defer rows.Close()
-	var out []Name
-	for rows.Next() {
-		var n Name
-		if err := rows.Scan(&n.Space, &n.Name); err != nil {
-			return nil, unavailable(err)
-		}
-		out = append(out, n)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unavailable(err)
-	}
-	return out, nil
-}
-
 // PackageNames counts the rows of names, which only ever grow: work computed
 // before a transaction compares it to see whether packages came meanwhile.
 func (t *Tx) PackageNames(ctx context.Context) (int64, error) {

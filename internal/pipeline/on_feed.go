@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,9 @@ import (
 // namesOneByOne: up to so many changed names are looked up singly; beyond it,
 // the names of all stored packages are gone through once.
 const namesOneByOne = 2000
+
+// eventsAtOnce is how many events are held in memory at a time.
+const eventsAtOnce = 1024
 
 // overtakenMax is how often the match is computed again outside of the
 // transaction because pushes brought new packages meanwhile. After that it is
@@ -114,17 +118,18 @@ func (p *Pipeline) apply(ctx context.Context, tx *db.Tx, was, next, seen int64, 
 	if now.ID != was || names != seen {
 		return errMoved
 	}
-	stats.changes = 0
-	for _, f := range found {
-		changes, err := tx.ReplaceFindings(ctx, f)
-		if err != nil {
-			return err
+	changes, err := tx.ReplaceManyFindings(ctx, found)
+	if err != nil {
+		return err
+	}
+	stats.changes = len(changes)
+	for some := range slices.Chunk(changes, eventsAtOnce) {
+		events := make([]gatehouse.Event, len(some))
+		for i, c := range some {
+			events[i] = vulnEvent(c)
 		}
-		stats.changes += len(changes)
-		for _, c := range changes {
-			if err := tx.AddEvent(ctx, vulnEvent(c)); err != nil {
-				return err
-			}
+		if err := tx.AddEvents(ctx, events...); err != nil {
+			return err
 		}
 	}
 	if stats.images, err = tx.Recount(ctx, next); err != nil {
@@ -179,28 +184,18 @@ func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (
 		out, err = tx.AllNamedPackages(ctx)
 		return out, seen, err
 	}
-	wanted := make([]db.Name, 0, min(len(names), namesOneByOne))
-	if len(names) <= namesOneByOne {
-		for n := range names {
-			wanted = append(wanted, n)
-		}
-	} else {
-		stored, err := tx.Names(ctx)
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, n := range stored {
-			if names[n] {
-				wanted = append(wanted, n)
-			}
-		}
+	if len(names) > namesOneByOne {
+		all, err := tx.AllNamedPackages(ctx)
+		return slices.DeleteFunc(all, func(p db.NamedPackage) bool {
+			return !slices.ContainsFunc(p.Names, func(n db.Name) bool { return names[n] })
+		}), seen, err
 	}
 	type place struct {
 		id      int64
 		osSpace string
 	}
 	had := map[place]bool{} // a package may have several of the names
-	for _, name := range wanted {
+	for name := range names {
 		packages, err := tx.PackagesNamed(ctx, name)
 		if err != nil {
 			return nil, 0, err

@@ -128,6 +128,7 @@ func encodeCore(a gatehouse.Advisory) []byte {
 	w.list(a.Upstream)
 	w.list(a.Related)
 	w.text(a.Source)
+	w.text(a.Feed)
 	withdrawn := ""
 	if !a.Withdrawn.IsZero() {
 		withdrawn = a.Withdrawn.UTC().Format(time.RFC3339)
@@ -138,7 +139,7 @@ func encodeCore(a gatehouse.Advisory) []byte {
 
 func decodeCore(id string, b []byte) (gatehouse.Advisory, error) {
 	r := reader{b: b}
-	a := gatehouse.Advisory{ID: id, Aliases: r.list(), Upstream: r.list(), Related: r.list(), Source: r.text()}
+	a := gatehouse.Advisory{ID: id, Aliases: r.list(), Upstream: r.list(), Related: r.list(), Source: r.text(), Feed: r.text()}
 	if s := r.text(); s != "" {
 		t, err := time.Parse(time.RFC3339, s)
 		r.bad = r.bad || err != nil
