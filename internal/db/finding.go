@@ -30,6 +30,8 @@ type PackageFindings struct {
 	PackageID int64
 	OSSpace   string
 	Findings  []gatehouse.Finding
+
+	encoded []encodedFinding // instead of Findings; see [StoredFindings.Differ]
 }
 
 // Change is a finding that came or went.

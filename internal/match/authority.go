@@ -15,6 +15,9 @@ type saying struct{ base, name, cve string }
 // say nothing against the package. Those of languages stay: one that does not
 // hold for the version may still know a flaw's other names.
 func authoritative(hits []hit) []hit {
+	if !slices.ContainsFunc(hits, func(h hit) bool { return h.os }) {
+		return hits
+	}
 	said := map[saying][]*hit{}
 	for i := range hits {
 		h := &hits[i]

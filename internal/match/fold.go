@@ -16,6 +16,7 @@ type Matcher struct {
 	adv     Advisories
 	records map[Key][]*record
 	named   map[string][]gatehouse.Advisory
+	hits    []hit // room for one package's
 }
 
 // remembered is how many look-ups of each kind a Matcher keeps before it
@@ -56,8 +57,7 @@ type hit struct {
 // share. The findings stand in the order of [Sort]. Errors are those of the
 // store of advisories.
 func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) ([]gatehouse.Finding, error) {
-	var hits []hit
-	affected := false
+	hits, affected := m.hits[:0], false
 	for _, k := range keys {
 		v, err := newInstalled(p, k)
 		if err != nil {
@@ -70,7 +70,6 @@ func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) 
 		if err != nil {
 			return nil, err
 		}
-		hits = slices.Grow(hits, len(records))
 		for _, r := range records {
 			if h, ok := newHit(r, k, v); ok {
 				hits = append(hits, h)
@@ -78,6 +77,7 @@ func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) 
 			}
 		}
 	}
+	m.hits = hits
 	if !affected {
 		return nil, nil
 	}
@@ -203,10 +203,16 @@ type flaw struct {
 // ignoring one must not hide another. A record without a CVE joins those that
 // share one of its other names (GHSA, GO, …).
 func group(hits []hit) []flaw {
-	byName := map[string][]string{} // a name that is no CVE → CVEs of the records that bear it
-	for _, h := range hits {
-		for _, n := range ownNames(h.adv) {
-			byName[n] = append(byName[n], h.flaws...)
+	// What does not hold for the version only matters for its names, and those
+	// only to records without a CVE of their own.
+	nameless := func(h hit) bool { return h.affects && len(h.flaws) == 0 }
+	var byName map[string][]string // a name that is no CVE → CVEs of the records that bear it
+	if slices.ContainsFunc(hits, nameless) {
+		byName = map[string][]string{}
+		for _, h := range hits {
+			for _, n := range ownNames(h.adv) {
+				byName[n] = append(byName[n], h.flaws...)
+			}
 		}
 	}
 	groups := map[string]*flaw{}
@@ -219,18 +225,20 @@ func group(hits []hit) []flaw {
 	var bare []hit // without any CVE
 	for _, h := range hits {
 		cves := h.flaws
-		if len(cves) == 0 {
+		if len(cves) == 0 && byName != nil {
 			for _, n := range ownNames(h.adv) {
 				cves = append(cves, byName[n]...)
 			}
 			slices.Sort(cves)
 			cves = slices.Compact(cves)
+			if len(cves) == 0 {
+				bare = append(bare, h)
+			}
 		}
 		for _, cve := range cves {
-			join(cve, h)
-		}
-		if len(cves) == 0 {
-			bare = append(bare, h)
+			if h.affects {
+				join(cve, h)
+			}
 		}
 	}
 	for _, set := range connected(bare) {

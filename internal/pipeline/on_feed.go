@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,10 @@ import (
 // namesOneByOne: up to so many changed names are looked up singly; beyond it,
 // the names of all stored packages are gone through once.
 const namesOneByOne = 2000
+
+// packagesOneByOne: the stored findings of up to so many packages are looked up
+// singly; beyond it, all are gone through once.
+const packagesOneByOne = 2000
 
 // eventsAtOnce is how many events are held in memory at a time.
 const eventsAtOnce = 1024
@@ -83,7 +88,13 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 			return err
 		}
 		stats.packages = len(packages)
-		found, err = matchAll(ctx, packages, file)
+		var stored *db.StoredFindings
+		if len(packages) > packagesOneByOne {
+			if stored, err = tx.StoredFindings(ctx); err != nil {
+				return err
+			}
+		}
+		found, err = matchAll(ctx, packages, file, stored)
 		return err
 	}
 	if !inside {
@@ -145,10 +156,17 @@ func vulnEvent(c db.Change) gatehouse.Event {
 	if !c.New {
 		e.Type = gatehouse.EventVulnFixed
 	}
-	e.Payload, _ = json.Marshal(map[string]any{ // strings and numbers always marshal
-		"vulnerability": c.Vuln, "package": c.Package, "packageID": c.PackageID, "distribution": c.OSSpace, "severity": c.Severity,
-	})
+	e.Payload, _ = json.Marshal(vulnPayload{c.OSSpace, c.Package, c.PackageID, c.Severity, c.Vuln}) // always marshals
 	return e
+}
+
+// vulnPayload is what an event tells of a flaw.
+type vulnPayload struct {
+	Distribution  string             `json:"distribution"`
+	Package       string             `json:"package"`
+	PackageID     int64              `json:"packageID"`
+	Severity      gatehouse.Severity `json:"severity"`
+	Vulnerability string             `json:"vulnerability"`
 }
 
 // changedNames lists the names whose advisories differ between two generations;
@@ -210,22 +228,38 @@ func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (
 	return out, seen, nil
 }
 
-// matchAll matches packages on every processor.
-func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File) ([]db.PackageFindings, error) {
-	out := make([]db.PackageFindings, len(packages))
+// matchAll matches packages on every processor and returns what differs from
+// what is stored, by package; where stored is nil, all.
+func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File, stored *db.StoredFindings) ([]db.PackageFindings, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	workers := runtime.GOMAXPROCS(0)
+	found := make([][]db.PackageFindings, workers)
 	for w := range workers {
-		g.Go(func() (err error) {
+		g.Go(func() error {
 			m := newMatcher(file)
 			// Neighbours share a name, so each worker takes one stretch.
 			for i := w * len(packages) / workers; i < (w+1)*len(packages)/workers; i++ {
-				if out[i], err = m.match(ctx, packages[i]); err != nil {
+				one, err := m.match(ctx, packages[i])
+				if err != nil {
 					return err
 				}
+				if stored != nil {
+					if differs, err := stored.Differ(&one); err != nil {
+						return err
+					} else if !differs {
+						continue
+					}
+				}
+				found[w] = append(found[w], one)
 			}
 			return nil
 		})
 	}
-	return out, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	out := slices.Concat(found...)
+	// Rows that come in the order of their key are cheap to store.
+	slices.SortStableFunc(out, func(a, b db.PackageFindings) int { return cmp.Compare(a.PackageID, b.PackageID) })
+	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -139,6 +140,7 @@ var worldDistros = []gatehouse.Distro{{ID: "debian", VersionID: "12"}, {ID: "alm
 
 type world struct {
 	names    []worldName
+	popular  []worldName // the tenth with the most versions
 	versions int
 	// Package versions by the layers that hold them: of base images per
 	// distribution, runtimes, applications.
@@ -152,10 +154,10 @@ func newWorld() *world {
 	w := &world{}
 	random := rand.New(rand.NewPCG(4, 2))
 	for k := range worldKinds {
-		kind := &worldKinds[k]
+		kind, first := &worldKinds[k], len(w.names)
 		want := rematchPackages * kind.share / 100
 		for rank := 1; want > 0; rank++ {
-			n := min(want, max(1, 400*40/(rank+39)), 1+random.IntN(800))
+			n := min(want, max(1, 1+random.IntN(8), 300*20/(rank+19)))
 			want -= n
 			name := fmt.Sprintf("%s-package-%d", kind.pkg, rank)
 			if kind.pkg == "maven" {
@@ -175,6 +177,7 @@ func newWorld() *world {
 				w.os[kind.distro] = append(w.os[kind.distro], p)
 			}
 		}
+		w.popular = append(w.popular, w.names[first:first+(len(w.names)-first)/10]...)
 	}
 	for _, list := range [][]gatehouse.Package{w.os[0], w.os[1], w.langs} {
 		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
@@ -215,7 +218,11 @@ func (w *world) advisory(random *rand.Rand, i, round int) gatehouse.Advisory {
 		a.SeveritySource = source
 		a.CVSS = []gatehouse.CVSS{{Version: "3.1", Vector: worldVector, Score: 9.8, Source: source}}
 	}
+	// Half of them are about what is widely used.
 	n := w.names[random.IntN(len(w.names))]
+	if popular := w.popular[random.IntN(len(w.popular))]; i%2 == 0 {
+		n = popular
+	}
 	fraction, stored := random.Float64(), random.IntN(5) != 0
 	switch {
 	case i%5 == 4: // what the record before is rated
@@ -232,8 +239,10 @@ func (w *world) advisory(random *rand.Rand, i, round int) gatehouse.Advisory {
 	if !stored {
 		name = fmt.Sprintf("nobody-has-%d", i%60_000)
 	}
-	// Mostly versions that few still run: the mean of x^8 is 1/9.
-	repaired := int(float64(n.versions) * fraction * fraction * fraction * fraction * fraction * fraction * fraction * fraction)
+	// Mostly versions that few still run. The mean of x^20 is 1/21, which gives a
+	// package version somewhat more than one flaw, as images have that nobody
+	// rebuilds.
+	repaired := int(float64(n.versions) * math.Pow(fraction, 20))
 	if round > 0 && i%100 == 0 {
 		repaired++
 	}
