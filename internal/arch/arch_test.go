@@ -59,7 +59,7 @@ var owners = []struct {
 	{"github.com/pressly/goose", []string{"db"}, "db owns all SQL"},
 	{"github.com/minio/", []string{"blob"}, "S3 lives in blob/s3"},
 	{"html/template", []string{"web"}, "pages live in web"},
-	{"github.com/google/osv-scalibr", []string{"index", "match"}, "extractors live in index, long-tail version orders in match/version"},
+	{"github.com/google/osv-scalibr", []string{"index"}, "extractors live in index"},
 	{"github.com/knqyf263/go-rpmdb", []string{"index"}, "package databases are read in index"},
 	{"go.etcd.io/bbolt", []string{"feed"}, "Trivy's database is read in feed/trivydb"},
 	{"github.com/google/go-containerregistry", []string{"fetch", "sign"}, "registry clients live in fetch"},

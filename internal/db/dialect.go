@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"database/sql"
+	"strconv"
 	"strings"
 
 	"github.com/pressly/goose/v3"
@@ -13,6 +14,9 @@ type dialect struct {
 	name  string
 	goose goose.Dialect
 	words *strings.Replacer // {{id}}, {{bytes}}, {{name}}, {{txid}} of the migrations
+
+	// unnumbered places ("?") are cheaper here than numbered ones.
+	unnumbered bool
 
 	// share ends a SELECT whose rows must not change before the transaction
 	// ends; own ends one whose rows are about to be removed, and waits for all
@@ -41,9 +45,29 @@ type dialect struct {
 	reads, writes *sql.TxOptions
 }
 
+// places writes "(…), (…)" with places for the values of rows. On SQLite they
+// have no numbers: those are names there, and looking up one costs as much as
+// there are.
+func (d *dialect) places(rows, columns int) string {
+	b := make([]byte, 0, rows*columns*6)
+	for i := range rows {
+		b = append(b, []string{"(", ", ("}[min(i, 1)]...)
+		for j := range columns {
+			b = append(b, []string{"", ", "}[min(j, 1)]...)
+			if d.unnumbered {
+				b = append(b, '?')
+			} else {
+				b = strconv.AppendInt(append(b, '$'), int64(i*columns+j+1), 10)
+			}
+		}
+		b = append(b, ')')
+	}
+	return string(b)
+}
+
 var sqliteDialect = dialect{
 	name:  "sqlite",
-	goose: goose.DialectSQLite3,
+	goose: goose.DialectSQLite3, unnumbered: true,
 	words: strings.NewReplacer("{{id}}", "INTEGER PRIMARY KEY AUTOINCREMENT", "{{bytes}}", "BLOB", "{{name}}", "TEXT",
 		"{{txid}}", "BIGINT NOT NULL DEFAULT 0"),
 	reads: &sql.TxOptions{ReadOnly: true},

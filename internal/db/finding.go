@@ -30,6 +30,8 @@ type PackageFindings struct {
 	PackageID int64
 	OSSpace   string
 	Findings  []gatehouse.Finding
+
+	encoded []encodedFinding // instead of Findings; see [StoredFindings.Differ]
 }
 
 // Change is a finding that came or went.
@@ -133,27 +135,6 @@ func (t *Tx) namedPackages(ctx context.Context, where string, args ...any) ([]Na
 			out = append(out, n)
 		}
 		out[i].Names = append(out[i].Names, name)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, unavailable(err)
-	}
-	return out, nil
-}
-
-// Names lists every distinct name that stored packages have.
-func (t *Tx) Names(ctx context.Context) ([]Name, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT space, name FROM package_name ORDER BY space, name`)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	defer rows.Close()
-	var out []Name
-	for rows.Next() {
-		var n Name
-		if err := rows.Scan(&n.Space, &n.Name); err != nil {
-			return nil, unavailable(err)
-		}
-		out = append(out, n)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, unavailable(err)

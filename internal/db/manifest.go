@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -245,17 +244,11 @@ func (t *Tx) insertRows(ctx context.Context, insert string, rows [][]any) error 
 func (t *Tx) insertRowsOr(ctx context.Context, insert string, rows [][]any, or string) error {
 	for size := 64; size >= 1; size /= 2 {
 		for len(rows) >= size {
-			var values strings.Builder
 			args := make([]any, 0, size*len(rows[0]))
-			for i, row := range rows[:size] {
-				values.WriteString([]string{"(", ", ("}[min(i, 1)])
-				for j, arg := range row {
-					args = append(args, arg)
-					fmt.Fprintf(&values, []string{"$%d", ", $%d"}[min(j, 1)], len(args))
-				}
-				values.WriteString(")")
+			for _, row := range rows[:size] {
+				args = append(args, row...)
 			}
-			if _, err := t.tx.ExecContext(ctx, insert+values.String()+or, args...); err != nil {
+			if _, err := t.tx.ExecContext(ctx, insert+t.dialect.places(size, len(rows[0]))+or, args...); err != nil {
 				return unavailable(err)
 			}
 			rows = rows[size:]

@@ -1,6 +1,7 @@
 package match
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -15,8 +16,119 @@ type installed struct {
 	// unordered versions are none by the rules of their ecosystem (Unmatchable
 	// tells of it): only lists that name them letter by letter can hold them.
 	unordered bool
-	module    string // "nodejs:16" of an rpm from a module stream
-	modular   bool   // from a module, even where the stream is unknown
+	arch      string
+	// What distributions of rpms build apart, and repair apart.
+	rpm     bool
+	module  string // "nodejs:16" of an rpm from a module stream
+	modular bool   // from a module, even where the stream is unknown
+	flavour string // of Oracle Linux: "ksplice", "fips"
+}
+
+// newInstalled places p on the line of versions of a key. The version is empty
+// where it has none to compare.
+func newInstalled(p gatehouse.Package, k Key) (*installed, error) {
+	order, err := version.For(k.Space)
+	if err != nil {
+		return nil, err
+	}
+	v := &installed{order: order, version: comparedVersion(p, k), arch: p.Arch, rpm: p.Type == "rpm"}
+	if v.rpm {
+		v.module = stream(p.Modularity)
+		v.modular = v.module != "" || strings.Contains(p.Version, moduleMark)
+		v.flavour = flavour(v.version)
+	}
+	v.unordered = v.version != "" && order.Valid(v.version) != nil
+	return v, nil
+}
+
+// concerns reports whether an entry of a record speaks of packages built as v
+// was: for its architecture, in its module stream, of its flavour, under the
+// record's topic.
+func (v *installed) concerns(topic string, a gatehouse.Affected) bool {
+	if len(a.Arches) > 0 && !v.onArch(a.Arches) {
+		return false
+	}
+	return !v.rpm || v.sameModule(a) && v.sameFlavour(a) && v.sameTopic(topic)
+}
+
+// onArch: what is built for no architecture in particular is on all, and so is
+// what does not tell its own.
+func (v *installed) onArch(arches []string) bool {
+	if v.arch == "" || v.arch == "noarch" {
+		return true
+	}
+	system, machine, isPair := strings.Cut(v.arch, "/")
+	for _, a := range arches {
+		if a == v.arch {
+			return true
+		}
+		s, m, ok := strings.Cut(a, "/")
+		if ok && isPair && (s == "*" || s == system) && (m == "*" || m == machine) {
+			return true
+		}
+	}
+	return false
+}
+
+// flavour tells apart what Oracle builds more than once of one version:
+// libraries that Ksplice patches in memory, and validated cryptography. Each is
+// repaired under versions of its own that only compare with themselves.
+func flavour(evr string) string {
+	switch {
+	case strings.Contains(evr, ".ksplice"):
+		return "ksplice"
+	case strings.HasSuffix(evr, "_fips"):
+		return "fips"
+	}
+	return ""
+}
+
+func (v *installed) sameFlavour(a gatehouse.Affected) bool {
+	for _, r := range a.Ranges {
+		for _, e := range r.Events {
+			if e.Fixed != "" {
+				return flavour(e.Fixed) == v.flavour
+			}
+		}
+	}
+	return true
+}
+
+// amazonTopic finds the topic of Amazon Linux 2's extras in the id of an
+// advisory: "KERNEL-5.10" in ALASKERNEL-5.10-2024-055, also written
+// ALAS2KERNEL-5.10-2024-055.
+var amazonTopic = regexp.MustCompile(`^ALAS2?([A-Z][A-Z-]*?)-?(\d[\d.]*)?(?:-\d{4}-\d+)$`)
+
+// topicNumber returns the number of the topic that an advisory is about, "" for
+// one without: a topic without a number (DOCKER) has one line of versions.
+func topicNumber(id string) string {
+	if !strings.HasPrefix(id, "ALAS") {
+		return ""
+	}
+	if m := amazonTopic.FindStringSubmatch(id); m != nil {
+		return strings.TrimRight(m[2], ".")
+	}
+	return ""
+}
+
+// sameTopic keeps apart the topics of Amazon's extras: the postgresql of topic
+// POSTGRESQL14 does not repair the one of POSTGRESQL13.
+func (v *installed) sameTopic(number string) bool {
+	if number == "" {
+		return true
+	}
+	upstream := v.version
+	if _, rest, ok := strings.Cut(upstream, ":"); ok {
+		upstream = rest
+	}
+	// Java 8 calls itself 1.8.
+	return begins(upstream, number) || begins(upstream, "1."+number)
+}
+
+// begins reports whether the numbers of v begin with those of prefix.
+func begins(v, prefix string) bool {
+	rest, ok := strings.CutPrefix(v, prefix)
+	return ok && (rest == "" || rest[0] < '0' || rest[0] > '9')
 }
 
 // affects reports whether one entry of an advisory holds v.

@@ -18,11 +18,28 @@ func (m *Matcher) Keeps() int { return max(len(m.records), len(m.named)) }
 // Spaces lists one OSV ecosystem of each language and distribution.
 func Spaces() []string {
 	var out []string
-	for _, s := range languages {
-		out = append(out, s)
+	for _, t := range []string{
+		"bitnami", "cargo", "composer", "conan", "cran", "gem", "githubactions", "golang", "hackage", "hex",
+		"julia", "maven", "npm", "nuget", "pub", "pypi", "swift",
+	} {
+		out = append(out, gatehouse.LanguageSpace(t))
 	}
 	for _, d := range distributions {
 		out = append(out, d.spaces(gatehouse.Distro{VersionID: "9.4"})...)
+	}
+	return out
+}
+
+// ParseLife reads one line of the table of ends of life.
+func ParseLife(line string) Life { return parseLife(line) }
+
+// Lives lists all of them.
+func Lives() []string {
+	var out []string
+	for _, releases := range lives {
+		for _, line := range releases {
+			out = append(out, line)
+		}
 	}
 	return out
 }

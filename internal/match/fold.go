@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/match/version"
 )
 
 // Matcher matches many packages against one generation of advisories and
@@ -17,6 +16,7 @@ type Matcher struct {
 	adv     Advisories
 	records map[Key][]*record
 	named   map[string][]gatehouse.Advisory
+	hits    []hit // room for one package's
 }
 
 // remembered is how many look-ups of each kind a Matcher keeps before it
@@ -33,7 +33,10 @@ type record struct {
 	adv     gatehouse.Advisory
 	flaws   []string             // CVE ids that it covers
 	entries []gatehouse.Affected // of the name
-	os      bool                 // of a distribution's own feed
+	// denials are entries of the name that say "not affected".
+	denials []gatehouse.Affected
+	topic   string // number of the topic of Amazon's extras, where it is about one
+	os      bool   // of a distribution's own feed
 }
 
 // hit is a record that speaks of the package, though perhaps to say that this
@@ -43,8 +46,9 @@ type hit struct {
 	key     Key
 	v       *installed
 	flaws   []string             // of the record, less those that another one overrules
-	entries []gatehouse.Affected // of the record, less those of other module streams
+	entries []gatehouse.Affected // of the record, less those of other builds of the package
 	affects bool                 // the installed version
+	denies  bool                 // says that the installed version is not affected, whatever others say
 }
 
 // Package matches one package under the keys that [Keys] gave for it, all at
@@ -53,24 +57,19 @@ type hit struct {
 // share. The findings stand in the order of [Sort]. Errors are those of the
 // store of advisories.
 func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) ([]gatehouse.Finding, error) {
-	var hits []hit
-	affected := false
+	hits, affected := m.hits[:0], false
 	for _, k := range keys {
-		order, err := version.For(k.Space)
+		v, err := newInstalled(p, k)
 		if err != nil {
 			return nil, err
 		}
-		v := &installed{order: order, version: comparedVersion(p, k), module: stream(p.Modularity)}
 		if v.version == "" {
 			continue // Unmatchable tells of it
 		}
-		v.modular = v.module != "" || p.Type == "rpm" && strings.Contains(p.Version, moduleMark)
-		v.unordered = order.Valid(v.version) != nil
 		records, err := m.recordsFor(ctx, k, p.OS())
 		if err != nil {
 			return nil, err
 		}
-		hits = slices.Grow(hits, len(records))
 		for _, r := range records {
 			if h, ok := newHit(r, k, v); ok {
 				hits = append(hits, h)
@@ -78,17 +77,20 @@ func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) 
 			}
 		}
 	}
+	m.hits = hits
 	if !affected {
 		return nil, nil
 	}
 	slices.SortStableFunc(hits, func(a, b hit) int { return strings.Compare(a.adv.ID, b.adv.ID) })
 	var out []gatehouse.Finding
 	for _, g := range group(authoritative(hits)) {
-		f, err := m.finding(ctx, p, g)
+		f, ok, err := m.finding(ctx, p, g)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, f)
+		if ok {
+			out = append(out, f)
+		}
 	}
 	Sort(out)
 	return out, nil
@@ -107,16 +109,20 @@ func (m *Matcher) recordsFor(ctx context.Context, k Key, os bool) ([]*record, er
 	}
 	var out []*record
 	for _, a := range all {
-		r := &record{adv: a, os: os, flaws: flaws(a, os)}
+		r := &record{adv: a, os: os, flaws: flaws(a, os), topic: topicNumber(a.ID)}
 		if !a.Withdrawn.IsZero() || len(r.flaws) == 0 && isBugFix(a.ID) {
 			continue
 		}
 		for _, e := range a.Affected {
-			if e.Space == k.Space && e.Name == k.Name && e.Informational == "" && e.Status != "not_affected" {
+			switch {
+			case e.Space != k.Space || e.Name != k.Name || e.Informational != "" || e.Status == gatehouse.StatusUnderInvestigation:
+			case e.Status == gatehouse.StatusNotAffected:
+				r.denials = append(r.denials, e)
+			default:
 				r.entries = append(r.entries, e)
 			}
 		}
-		if len(r.entries) > 0 {
+		if len(r.entries)+len(r.denials) > 0 {
 			out = append(out, r)
 		}
 	}
@@ -127,15 +133,18 @@ func (m *Matcher) recordsFor(ctx context.Context, k Key, os bool) ([]*record, er
 	return out, nil
 }
 
-// newHit keeps the entries that speak of v's module stream.
+// newHit keeps the entries that speak of packages built as v was.
 func newHit(r *record, k Key, v *installed) (hit, bool) {
 	h := hit{record: r, key: k, v: v, flaws: r.flaws, entries: r.entries}
-	other := func(e gatehouse.Affected) bool { return !v.sameModule(e) }
+	other := func(e gatehouse.Affected) bool { return !v.concerns(r.topic, e) }
 	if slices.ContainsFunc(r.entries, other) {
 		h.entries = slices.DeleteFunc(slices.Clone(r.entries), other)
 	}
-	h.affects = slices.ContainsFunc(h.entries, func(e gatehouse.Affected) bool { return v.affects(e) })
-	return h, len(h.entries) > 0
+	h.affects = slices.ContainsFunc(h.entries, v.affects)
+	h.denies = !h.affects && r.os && slices.ContainsFunc(r.denials, func(e gatehouse.Affected) bool {
+		return !other(e) && (len(e.Ranges)+len(e.Versions) == 0 || v.affects(e))
+	})
+	return h, len(h.entries) > 0 || h.denies
 }
 
 var (
@@ -179,40 +188,6 @@ func flaws(a gatehouse.Advisory, os bool) []string {
 	return out
 }
 
-// authoritative drops what Debian's tracker says of a CVE for which there is an
-// advisory (DSA, DLA) for the same package and release: the advisory's version
-// is the one that was built for that release.
-func authoritative(hits []hit) []hit {
-	ruled := map[string]bool{}
-	for _, h := range hits {
-		if isDebianAdvisory(h.adv.ID) {
-			for _, cve := range h.flaws {
-				ruled[h.key.Space+"\x00"+h.key.Name+"\x00"+cve] = true
-			}
-		}
-	}
-	if len(ruled) == 0 {
-		return hits
-	}
-	var out []hit
-	for _, h := range hits {
-		if strings.HasPrefix(h.adv.ID, "DEBIAN-") {
-			h.flaws = slices.DeleteFunc(slices.Clone(h.flaws), func(cve string) bool {
-				return ruled[h.key.Space+"\x00"+h.key.Name+"\x00"+cve]
-			})
-			if len(h.flaws) == 0 {
-				continue
-			}
-		}
-		out = append(out, h)
-	}
-	return out
-}
-
-func isDebianAdvisory(id string) bool {
-	return strings.HasPrefix(id, "DSA-") || strings.HasPrefix(id, "DLA-") || strings.HasPrefix(id, "DTSA-")
-}
-
 // flaw is one group of records: those of one CVE, or of one flaw without any.
 type flaw struct {
 	id   string
@@ -228,10 +203,16 @@ type flaw struct {
 // ignoring one must not hide another. A record without a CVE joins those that
 // share one of its other names (GHSA, GO, …).
 func group(hits []hit) []flaw {
-	byName := map[string][]string{} // a name that is no CVE → CVEs of the records that bear it
-	for _, h := range hits {
-		for _, n := range ownNames(h.adv) {
-			byName[n] = append(byName[n], h.flaws...)
+	// What does not hold for the version only matters for its names, and those
+	// only to records without a CVE of their own.
+	nameless := func(h hit) bool { return h.affects && len(h.flaws) == 0 }
+	var byName map[string][]string // a name that is no CVE → CVEs of the records that bear it
+	if slices.ContainsFunc(hits, nameless) {
+		byName = map[string][]string{}
+		for _, h := range hits {
+			for _, n := range ownNames(h.adv) {
+				byName[n] = append(byName[n], h.flaws...)
+			}
 		}
 	}
 	groups := map[string]*flaw{}
@@ -244,18 +225,20 @@ func group(hits []hit) []flaw {
 	var bare []hit // without any CVE
 	for _, h := range hits {
 		cves := h.flaws
-		if len(cves) == 0 {
+		if len(cves) == 0 && byName != nil {
 			for _, n := range ownNames(h.adv) {
 				cves = append(cves, byName[n]...)
 			}
 			slices.Sort(cves)
 			cves = slices.Compact(cves)
+			if len(cves) == 0 {
+				bare = append(bare, h)
+			}
 		}
 		for _, cve := range cves {
-			join(cve, h)
-		}
-		if len(cves) == 0 {
-			bare = append(bare, h)
+			if h.affects {
+				join(cve, h)
+			}
 		}
 	}
 	for _, set := range connected(bare) {

@@ -118,6 +118,9 @@ func Unmatchable(p gatehouse.Package, distro gatehouse.Distro) string {
 	if p.Type == "rpm" && !ownVendor(p.Vendor, distro) {
 		return fmt.Sprintf("%s %s is not from the distribution but from %s", p.Type, p.Name, p.Vendor)
 	}
+	if kernelText(p) {
+		return fmt.Sprintf("%s %s holds text of the kernel, whose flaws are not in it", p.Type, p.Name)
+	}
 	for _, k := range Keys(p, distro) {
 		o, err := version.For(k.Space)
 		if err == nil && o.Valid(comparedVersion(p, k)) != nil {
@@ -149,9 +152,9 @@ func Sort(list []gatehouse.Finding) {
 // identity is what of a package decides its findings: binary packages of one
 // source and copies at many paths are matched once.
 func identity(p gatehouse.Package, keys []Key) string {
-	parts := []string{p.Type, stream(p.Modularity)}
+	parts := []string{p.Type, p.Arch, stream(p.Modularity)}
 	if p.Type == "rpm" {
-		parts = append(parts, p.Version) // which says whether a module built it
+		parts = append(parts, p.Version) // which says who built it, and for what
 	}
 	for _, k := range keys {
 		parts = append(parts, k.Space, k.Name, comparedVersion(p, k))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ var update = flag.Bool("update", false, "rewrite the want parts of testdata/*.tx
 //
 //	-- inventory.json --   {"distro": …, "packages": […]}
 //	-- advisories.json --  an array of OSV records
+//	-- records.json --     an array of records as feeds of other formats give
+//	                       them, if there are any
 //	-- want --             one line per finding, then uncovered and unmatched
 //
 // through the real reader of OSV and a real advisory file.
@@ -52,7 +55,15 @@ func TestCases(t *testing.T) {
 			if err := d.Decode(&inv); err != nil {
 				t.Fatal(err)
 			}
-			got := report(t, inv, load(t, part["advisories.json"].Data))
+			var records []gatehouse.Advisory
+			if more := part["records.json"]; more != nil {
+				d := json.NewDecoder(bytes.NewReader(more.Data))
+				d.DisallowUnknownFields()
+				if err := d.Decode(&records); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := report(t, inv, load(t, part["advisories.json"].Data, records...))
 			if *update {
 				part["want"].Data = []byte(got)
 				if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
@@ -67,11 +78,22 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// load makes an advisory file of OSV records.
-func load(t testing.TB, records []byte) *advisory.File {
+// load makes an advisory file of OSV records and others.
+func load(t testing.TB, records []byte, more ...gatehouse.Advisory) *advisory.File {
 	t.Helper()
 	ctx, path := context.Background(), filepath.Join(t.TempDir(), "a.db")
-	recs := osv.Read(ctx, "advisories.json", bytes.NewReader(records), int64(len(records)), osv.DefaultLimits())
+	recs := func(yield func(gatehouse.Advisory, error) bool) {
+		for a, err := range osv.Read(ctx, "advisories.json", bytes.NewReader(records), int64(len(records)), osv.DefaultLimits()) {
+			if !yield(a, err) {
+				return
+			}
+		}
+		for _, a := range more {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
 	if _, err := advisory.Build(ctx, path, "", advisory.Info{BuiltAt: time.Unix(0, 0)}, recs); err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +123,9 @@ func report(t *testing.T, inv gatehouse.Inventory, adv match.Advisories) string 
 		kind := ""
 		if f.Kind != gatehouse.KindVulnerability {
 			kind = " " + string(f.Kind)
+		}
+		for _, c := range f.CVSS {
+			kind += fmt.Sprintf(" %s=%s/%.1f", c.Source, c.Version, c.Score)
 		}
 		fmt.Fprintf(&b, "%s %s %s %s %s (%s)%s %v %s\n", f.ID, f.Package.Name, f.Package.Version, fixed, f.Severity, source, kind, f.Aliases, f.Status)
 		if f.Title != "" {
@@ -245,11 +270,68 @@ func TestSpace(t *testing.T) {
 		{gatehouse.Distro{ID: "azurelinux", VersionID: "3.0"}, "Azure Linux:3"},
 		{gatehouse.Distro{ID: "photon", VersionID: "5.0"}, "Photon OS:5.0"},
 		{gatehouse.Distro{ID: "openEuler", VersionID: "22.03", Name: "openEuler 22.03 (LTS-SP3)"}, "openEuler:22.03-LTS-SP3"},
+		{gatehouse.Distro{ID: "sl-micro", VersionID: "6.0"}, "SUSE:Linux Micro 6.0"},
+		{gatehouse.Distro{ID: "sle-micro", VersionID: "5.5"}, "SUSE:Linux Enterprise Micro 5.5"},
+		{gatehouse.Distro{ID: "centos", VersionID: "7"}, "Red Hat:enterprise_linux:7::server"},
+		{gatehouse.Distro{ID: "centos", VersionID: "8", Name: "CentOS Stream 8"}, "Red Hat:enterprise_linux:8::baseos"},
+		{gatehouse.Distro{ID: "rhel", VersionID: "beta"}, ""},
+		{gatehouse.Distro{ID: "ol", VersionID: "8.9"}, "Oracle Linux:8"},
+		{gatehouse.Distro{ID: "amzn", VersionID: "2018.03"}, "Amazon Linux:1"},
+		{gatehouse.Distro{ID: "amzn", VersionID: "2023"}, "Amazon Linux:2023"},
+		{gatehouse.Distro{ID: "mariner", VersionID: "2.0"}, "Azure Linux:2"},
 		{gatehouse.Distro{ID: "raspbian", VersionID: "12", IDLike: []string{"debian"}}, ""},
 		{gatehouse.Distro{}, ""},
 	} {
 		if got := match.Space(c.d); got != c.want {
 			t.Errorf("Space(%+v) = %q, want %q", c.d, got, c.want)
+		}
+	}
+}
+
+func keys(name string, products ...string) (out []match.Key) {
+	for _, p := range products {
+		out = append(out, match.Key{Space: "Red Hat:" + p, Name: name})
+	}
+	return out
+}
+
+// TestFeedsAndInventoriesMeet compares the names that feeds in other words than
+// OSV's use with those that images are looked up by.
+func TestFeedsAndInventoriesMeet(t *testing.T) {
+	for _, c := range []struct {
+		family, release string
+		d               gatehouse.Distro
+	}{
+		{"debian", "12", gatehouse.Distro{ID: "debian", VersionID: "12"}},
+		{"ubuntu", "22.04", gatehouse.Distro{ID: "ubuntu", VersionID: "22.04"}},
+		{"ubuntu", "24.10", gatehouse.Distro{ID: "ubuntu", VersionID: "24.10"}},
+		{"alpine", "3.20", gatehouse.Distro{ID: "alpine", VersionID: "3.20.3"}},
+		{"alpine", "edge", gatehouse.Distro{ID: "alpine", VersionID: "3.21_alpha20240807"}},
+		{"wolfi", "", gatehouse.Distro{ID: "wolfi", VersionID: "20230201"}},
+		{"chainguard", "", gatehouse.Distro{ID: "chainguard", VersionID: "20230214"}},
+		{"minimos", "", gatehouse.Distro{ID: "minimos", VersionID: "20250101"}},
+		{"alma", "9", gatehouse.Distro{ID: "almalinux", VersionID: "9.4"}},
+		{"rocky", "8", gatehouse.Distro{ID: "rocky", VersionID: "8.9"}},
+		{"Oracle Linux", "8", gatehouse.Distro{ID: "ol", VersionID: "8.9"}},
+		{"amazon linux", "1", gatehouse.Distro{ID: "amzn", VersionID: "2018.03"}},
+		{"amazon linux", "2023", gatehouse.Distro{ID: "amzn", VersionID: "2023"}},
+		{"Photon OS", "3.0", gatehouse.Distro{ID: "photon", VersionID: "3.0"}},
+		{"Azure Linux", "3.0", gatehouse.Distro{ID: "azurelinux", VersionID: "3.0"}},
+		{"CBL-Mariner", "2.0", gatehouse.Distro{ID: "mariner", VersionID: "2.0"}},
+		{"SUSE Linux Enterprise", "15.5", gatehouse.Distro{ID: "sles", VersionID: "15.5"}},
+		{"SUSE Linux Enterprise", "15", gatehouse.Distro{ID: "sles", VersionID: "15"}},
+		{"SUSE Linux Enterprise Micro", "5.3", gatehouse.Distro{ID: "sle-micro", VersionID: "5.3"}},
+		{"openSUSE Leap", "15.6", gatehouse.Distro{ID: "opensuse-leap", VersionID: "15.6"}},
+		{"openSUSE Tumbleweed", "", gatehouse.Distro{ID: "opensuse-tumbleweed", VersionID: "20240101"}},
+	} {
+		if got, want := gatehouse.SpaceOf(c.family, c.release), match.Space(c.d); got != want || got == "" {
+			t.Errorf("feeds write %s %s as %q, images of %s %s are looked up in %q", c.family, c.release, got, c.d.ID, c.d.VersionID, want)
+		}
+	}
+	for _, cpe := range []string{"cpe:/o:redhat:enterprise_linux:9::baseos", "cpe:/a:redhat:enterprise_linux:9::appstream", "cpe:/o:redhat:enterprise_linux:9", "cpe:/o:redhat:rhel_eus:9.2::baseos"} {
+		all := match.Keys(gatehouse.Package{Type: "rpm", Name: "a", Version: "1-1.el9_2"}, gatehouse.Distro{ID: "rhel", VersionID: "9.2"})
+		if !slices.Contains(all, match.Key{Space: gatehouse.RedHatSpace(cpe), Name: "a"}) {
+			t.Errorf("nobody looks up what %s is about", cpe)
 		}
 	}
 }
@@ -267,7 +349,14 @@ func TestKeys(t *testing.T) {
 		{gatehouse.Package{Type: "deb", Name: "bash"}, debian, []match.Key{{"Debian:12", "bash"}}},
 		{lib, alma, []match.Key{{"AlmaLinux:8", "openssl-libs"}}},
 		{lib, rocky, []match.Key{{"Rocky Linux:9", "openssl-libs"}, {"Rocky Linux:9", "openssl"}}},
-		{gatehouse.Package{Type: "rpm", Name: "bash"}, rhel, []match.Key{{"Red Hat:enterprise_linux:9::baseos", "bash"}, {"Red Hat:enterprise_linux:9::appstream", "bash"}}},
+		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.1.8-9.el9"}, rhel, keys("bash", "enterprise_linux:9::baseos", "enterprise_linux:9::appstream", "enterprise_linux:9::crb", "enterprise_linux:9")},
+		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.1.8-9.el9_2.1"}, rhel, keys("bash", "enterprise_linux:9::baseos", "enterprise_linux:9::appstream", "enterprise_linux:9::crb", "enterprise_linux:9",
+			"rhel_eus:9.2::baseos", "rhel_eus:9.2::appstream", "rhel_e4s:9.2::baseos", "rhel_e4s:9.2::appstream",
+			"rhel_aus:9.2::baseos", "rhel_aus:9.2::appstream", "rhel_tus:9.2::baseos", "rhel_tus:9.2::appstream")},
+		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.2.26-6.el10"}, gatehouse.Distro{ID: "rhel", VersionID: "10.1"}, keys("bash",
+			"enterprise_linux:10::baseos", "enterprise_linux:10::appstream", "enterprise_linux:10::crb", "enterprise_linux:10", "enterprise_linux:10.1", "enterprise_linux:10.0")},
+		{gatehouse.Package{Type: "deb", Name: "linux-libc-dev", Source: "linux"}, debian, nil},
+		{gatehouse.Package{Type: "cocoapods", Name: "A"}, debian, nil},
 		{lib, debian, nil},
 		{lib, gatehouse.Distro{}, nil},
 		{gatehouse.Package{Type: "pypi", Name: "Zope.Interface"}, debian, []match.Key{{"PyPI", "zope-interface"}}},

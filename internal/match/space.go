@@ -2,9 +2,12 @@ package match
 
 import (
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/match/version"
 )
 
 // Key is where the advisories for a package stand.
@@ -13,17 +16,14 @@ type Key struct {
 	Name  string // as normalised for the ecosystem
 }
 
-// languages maps the purl type of a language package to its OSV ecosystem.
-var languages = map[string]string{
-	"bitnami": "Bitnami", "cargo": "crates.io", "composer": "Packagist", "conan": "ConanCenter", "cran": "CRAN",
-	"gem": "RubyGems", "githubactions": "GitHub Actions", "golang": "Go", "hackage": "Hackage", "hex": "Hex",
-	"julia": "Julia", "maven": "Maven", "npm": "npm", "nuget": "NuGet", "pub": "Pub", "pypi": "PyPI", "swift": "SwiftURL",
-}
-
 // distribution says how the advisories of one distribution are written.
 type distribution struct {
 	pkg    string                            // purl type of its packages
 	spaces func(d gatehouse.Distro) []string // OSV ecosystems of a release
+	// builds, where it is set, says in which of the spaces, or in which others,
+	// the advisories for one package stand: vendors publish apart what they
+	// build apart.
+	builds func(p gatehouse.Package, spaces []string) []string
 	// binary and source: advisories name binary packages, source packages, or
 	// either.
 	binary, source bool
@@ -32,10 +32,12 @@ type distribution struct {
 
 // distributions by ID of os-release(5). What is missing here has no advisories
 // in any feed that we read, and a derivative is not its parent: Raspbian's
-// versions are not Debian's.
+// versions are not Debian's. CentOS rebuilt Red Hat's packages, versions and
+// all, and published no advisories of its own that a machine could read.
 var distributions = map[string]distribution{
 	"debian": {pkg: "deb", spaces: debian, source: true},
-	"ubuntu": {pkg: "deb", spaces: ubuntu, source: true},
+	"ubuntu": {pkg: "deb", spaces: ubuntu, builds: ubuntuBuilds, source: true},
+	"echo":   {pkg: "deb", spaces: only("Echo"), source: true},
 
 	"alpine":     {pkg: "apk", spaces: alpine, source: true},
 	"wolfi":      {pkg: "apk", spaces: only("Wolfi"), source: true},
@@ -43,21 +45,28 @@ var distributions = map[string]distribution{
 	"minimos":    {pkg: "apk", spaces: only("MinimOS"), source: true},
 	"alpaquita":  {pkg: "apk", spaces: whole("Alpaquita"), source: true},
 
-	"almalinux":  {pkg: "rpm", spaces: major("AlmaLinux"), binary: true, vendors: []string{"AlmaLinux"}},
-	"rocky":      {pkg: "rpm", spaces: major("Rocky Linux"), binary: true, source: true, vendors: []string{"Rocky"}},
-	"rhel":       {pkg: "rpm", spaces: rhel, binary: true, source: true, vendors: []string{"Red Hat"}},
-	"ol":         {pkg: "rpm", spaces: major("Oracle Linux"), binary: true, vendors: []string{"Oracle"}},
-	"amzn":       {pkg: "rpm", spaces: major("Amazon Linux"), binary: true, vendors: []string{"Amazon"}},
-	"centos":     {pkg: "rpm", spaces: major("CentOS"), binary: true, vendors: []string{"CentOS"}},
-	"fedora":     {pkg: "rpm", spaces: major("Fedora"), binary: true, source: true, vendors: []string{"Fedora"}},
-	"sles":       {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
-	"azurelinux": {pkg: "rpm", spaces: major("Azure Linux"), binary: true, source: true, vendors: []string{"Microsoft"}},
-	"mariner":    {pkg: "rpm", spaces: major("Azure Linux"), binary: true, source: true, vendors: []string{"Microsoft"}},
-	"photon":     {pkg: "rpm", spaces: whole("Photon OS"), binary: true, source: true, vendors: []string{"VMware", "Broadcom"}},
-	"mageia":     {pkg: "rpm", spaces: major("Mageia"), binary: true, source: true, vendors: []string{"Mageia"}},
+	"almalinux":  {pkg: "rpm", spaces: family("almalinux"), binary: true, vendors: []string{"AlmaLinux"}},
+	"rocky":      {pkg: "rpm", spaces: family("rocky"), binary: true, source: true, vendors: []string{"Rocky"}},
+	"rhel":       {pkg: "rpm", spaces: rhel, builds: rhelBuilds, binary: true, source: true, vendors: []string{"Red Hat"}},
+	"centos":     {pkg: "rpm", spaces: rhel, builds: rhelBuilds, binary: true, source: true, vendors: []string{"CentOS", "Red Hat"}},
+	"ol":         {pkg: "rpm", spaces: family("oracle linux"), binary: true, vendors: []string{"Oracle"}},
+	"amzn":       {pkg: "rpm", spaces: family("amazon linux"), binary: true, vendors: []string{"Amazon"}},
+	"fedora":     {pkg: "rpm", spaces: family("fedora"), binary: true, source: true, vendors: []string{"Fedora"}},
+	"azurelinux": {pkg: "rpm", spaces: family("azure linux"), binary: true, source: true, vendors: []string{"Microsoft"}},
+	"mariner":    {pkg: "rpm", spaces: family("cbl-mariner"), binary: true, source: true, vendors: []string{"Microsoft"}},
+	"photon":     {pkg: "rpm", spaces: family("photon os"), binary: true, source: true, vendors: []string{"VMware", "Broadcom"}},
+	"mageia":     {pkg: "rpm", spaces: family("mageia"), binary: true, source: true, vendors: []string{"Mageia"}},
 	"openEuler":  {pkg: "rpm", spaces: openEuler, binary: true, source: true},
 
-	"opensuse-leap":       {pkg: "rpm", spaces: leap, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sles":      {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sled":      {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sles_sap":  {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sle_hpc":   {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sle-micro": {pkg: "rpm", spaces: family("suse linux enterprise micro"), binary: true, source: true, vendors: []string{"SUSE"}},
+	"sl-micro":  {pkg: "rpm", spaces: slMicro, binary: true, source: true, vendors: []string{"SUSE"}},
+
+	"opensuse-leap":       {pkg: "rpm", spaces: family("opensuse leap"), binary: true, source: true, vendors: []string{"SUSE"}},
+	"opensuse-leap-micro": {pkg: "rpm", spaces: family("opensuse leap micro"), binary: true, source: true, vendors: []string{"SUSE"}},
 	"opensuse-tumbleweed": {pkg: "rpm", spaces: only("openSUSE:Tumbleweed"), binary: true, source: true, vendors: []string{"SUSE"}},
 }
 
@@ -87,18 +96,22 @@ func packages(d gatehouse.Distro, pkgType string) bool { return distributions[d.
 // or publishes per repository. None means that no feed speaks of such packages.
 func Keys(p gatehouse.Package, d gatehouse.Distro) []Key {
 	if !p.OS() {
-		space, ok := languages[p.Type]
-		if !ok || p.Name == "" {
+		space := gatehouse.LanguageSpace(p.Type)
+		if _, err := version.For(space); err != nil || p.Name == "" {
 			return nil
 		}
 		return []Key{{space, gatehouse.NormalName(space, p.Name)}}
 	}
 	dist, ok := distributions[d.ID]
-	if !ok || dist.pkg != p.Type || p.Name == "" || !ownVendor(p.Vendor, d) {
+	if !ok || dist.pkg != p.Type || p.Name == "" || !ownVendor(p.Vendor, d) || kernelText(p) {
 		return nil
 	}
-	var keys []Key
-	for _, s := range dist.spaces(d) {
+	spaces := dist.spaces(d)
+	if dist.builds != nil && len(spaces) > 0 {
+		spaces = dist.builds(p, spaces)
+	}
+	keys := make([]Key, 0, 2*len(spaces))
+	for _, s := range spaces {
 		if dist.binary {
 			keys = append(keys, Key{s, p.Name})
 		}
@@ -108,6 +121,18 @@ func Keys(p gatehouse.Package, d gatehouse.Distro) []Key {
 	}
 	return keys
 }
+
+// kernelText reports packages made from the kernel's source that hold none of
+// the kernel, but headers, documentation and scripts. Their thousands of flaws
+// are not in them.
+func kernelText(p gatehouse.Package) bool {
+	if p.Type != "deb" || p.Source != "linux" && !strings.HasPrefix(p.Source, "linux-") {
+		return false
+	}
+	return slices.ContainsFunc(kernelTexts, func(prefix string) bool { return strings.HasPrefix(p.Name, prefix) })
+}
+
+var kernelTexts = []string{"linux-libc-dev", "linux-headers-", "linux-kbuild-", "linux-doc", "linux-source-", "linux-support-"}
 
 // ownVendor reports whether an rpm's VENDOR is the distribution. Packages of
 // EPEL, Docker or NVIDIA share names with it, but neither versions nor
@@ -128,6 +153,10 @@ func ownVendor(vendor string, d gatehouse.Distro) bool {
 // goPrerelease is how Go spells its own pre-releases.
 var goPrerelease = regexp.MustCompile(`^(\d+\.\d+)(\.\d+)?(rc|beta)(\d+)$`)
 
+// gemPlatform is what a gem with compiled code has behind its version
+// ("1.13.10-x86_64-linux"), which would read as a pre-release.
+var gemPlatform = regexp.MustCompile(`-(?:x86|x64|i[3-6]86|aarch64|arm|powerpc|ppc|s390|riscv|universal|java|jruby|mswin|mingw|ruby|darwin|linux)[0-9A-Za-z_.-]*$`)
+
 // comparedVersion returns the version of p that the advisories under key speak of.
 func comparedVersion(p gatehouse.Package, key Key) string {
 	switch {
@@ -139,6 +168,8 @@ func comparedVersion(p gatehouse.Package, key Key) string {
 			return epoch + ":" + p.SourceVer()
 		}
 		return p.SourceVer()
+	case p.Type == "gem":
+		return gemPlatform.ReplaceAllString(p.Version, "")
 	case p.Type == "golang":
 		v := strings.TrimPrefix(p.Version, "go")
 		if p.Name == "stdlib" || p.Name == "toolchain" {
@@ -160,22 +191,25 @@ func only(space string) func(gatehouse.Distro) []string {
 	return func(gatehouse.Distro) []string { return []string{space} }
 }
 
-func major(base string) func(gatehouse.Distro) []string {
+// family returns the one space that feeds' words for a release have.
+func family(name string) func(gatehouse.Distro) []string {
 	return func(d gatehouse.Distro) []string {
-		v, _, _ := strings.Cut(d.VersionID, ".")
-		return release(base, v)
+		if s := gatehouse.SpaceOf(name, d.VersionID); s != "" {
+			return []string{s}
+		}
+		return nil
 	}
 }
 
 func whole(base string) func(gatehouse.Distro) []string {
-	return func(d gatehouse.Distro) []string { return release(base, d.VersionID) }
+	return func(d gatehouse.Distro) []string { return release(base, d.VersionID, ":") }
 }
 
-func release(base, v string) []string {
+func release(base, v, separator string) []string {
 	if v == "" {
 		return nil
 	}
-	return []string{base + ":" + v}
+	return []string{base + separator + v}
 }
 
 // debianCodenames are releases whose os-release has no VERSION_ID before they
@@ -187,19 +221,37 @@ func debian(d gatehouse.Distro) []string {
 	if v == "" {
 		v = debianCodenames[d.Codename]
 	}
-	return release("Debian", v)
+	return release("Debian", v, ":")
 }
 
+// ubuntu adds what Ubuntu Pro repairs. What is fixed there alone is a flaw here,
+// and after the end of standard support nothing else tells of new ones.
 func ubuntu(d gatehouse.Distro) []string {
-	year, month, ok := strings.Cut(d.VersionID, ".")
-	if !ok {
+	s := gatehouse.SpaceOf("ubuntu", d.VersionID)
+	if s == "" {
 		return nil
 	}
-	s := "Ubuntu:" + d.VersionID
-	if month == "04" && year != "" && strings.Contains("02468", year[len(year)-1:]) {
-		s += ":LTS"
+	if number, lts := strings.CutSuffix(s, ":LTS"); lts {
+		return []string{s, strings.Replace(number, "Ubuntu:", "Ubuntu:Pro:", 1) + ":LTS"}
 	}
 	return []string{s}
+}
+
+// ubuntuBuilds: a package that comes from Ubuntu Pro ("1.2-3ubuntu4+esm1",
+// "1.2-3ubuntu4.fips.5") is compared with what Pro publishes. What stands
+// beside it for everybody else does not know of its repairs.
+func ubuntuBuilds(p gatehouse.Package, spaces []string) []string {
+	v := strings.ToLower(p.SourceVer())
+	switch {
+	case len(spaces) < 2:
+		return spaces
+	case strings.Contains(v, "fips"):
+		release := strings.TrimPrefix(spaces[0], "Ubuntu:")
+		return []string{"Ubuntu:Pro:FIPS-updates:" + release, "Ubuntu:Pro:FIPS:" + release, "Ubuntu:Pro:FIPS-preview:" + release}
+	case strings.Contains(v, "esm"):
+		return spaces[1:]
+	}
+	return spaces
 }
 
 func alpine(d gatehouse.Distro) []string {
@@ -213,36 +265,80 @@ func alpine(d gatehouse.Distro) []string {
 	return []string{"Alpine:v" + parts[0] + "." + parts[1]}
 }
 
+// rhel lists the repositories that images are built from. A flaw that is not
+// repaired yet stands under the product without a repository.
 func rhel(d gatehouse.Distro) []string {
-	v, _, _ := strings.Cut(d.VersionID, ".")
-	if v == "" {
+	major, minor, _ := strings.Cut(d.VersionID, ".")
+	number, err := strconv.Atoi(major)
+	if err != nil || number <= 0 || number > 99 {
 		return nil
 	}
-	base := "Red Hat:enterprise_linux:" + v + "::"
-	return []string{base + "baseos", base + "appstream"}
+	product := "Red Hat:enterprise_linux:" + major
+	if number < 8 {
+		return []string{product + "::server", product + "::workstation", product + "::client", product + "::computenode", product}
+	}
+	out := []string{product + "::baseos", product + "::appstream", product + "::crb", product}
+	if number >= 10 {
+		// From 10 on, each minor release is a product of its own, and what was
+		// repaired in an earlier one is in all later ones.
+		n, err := strconv.Atoi(minor)
+		if err != nil {
+			n = rhelMinors
+		}
+		for i := min(n, rhelMinors); i >= 0; i-- {
+			out = append(out, product+"."+strconv.Itoa(i))
+		}
+	}
+	return out
 }
 
+// rhelMinors is the last minor release that Red Hat plans for any major one.
+const rhelMinors = 10
+
+// rhelStream finds the minor release that a package was built for, "9" and "2"
+// in "3.0.7-18.el9_2.1".
+var rhelStream = regexp.MustCompile(`\.el(\d+)_(\d+)(?:\.|$)`)
+
+// rhelBuilds adds the extended streams of the minor release that a package was
+// built for: whoever stays on it gets repairs under lower versions there.
+func rhelBuilds(p gatehouse.Package, spaces []string) []string {
+	m := rhelStream.FindStringSubmatch(p.Version)
+	if m == nil {
+		return spaces
+	}
+	out := slices.Clone(spaces)
+	for _, stream := range rhelStreams {
+		at := "Red Hat:" + stream + ":" + m[1] + "." + m[2]
+		out = append(out, at+"::baseos", at+"::appstream")
+	}
+	return out
+}
+
+var rhelStreams = []string{"rhel_eus", "rhel_e4s", "rhel_aus", "rhel_tus"}
+
+// isRHELStream reports the spaces that only [rhelBuilds] asks for.
+func isRHELStream(space string) bool {
+	rest, ok := strings.CutPrefix(space, "Red Hat:")
+	return ok && slices.ContainsFunc(rhelStreams, func(s string) bool { return strings.HasPrefix(rest, s+":") })
+}
+
+// sles lists the product and the modules that images are built from.
 func sles(d gatehouse.Distro) []string {
-	v, sp, _ := strings.Cut(d.VersionID, ".")
-	if v == "" {
+	server := gatehouse.SpaceOf("suse linux enterprise", d.VersionID)
+	if server == "" {
 		return nil
 	}
-	if sp != "" {
-		v += " SP" + sp
+	v := strings.TrimPrefix(server, "SUSE:Linux Enterprise Server ")
+	out := []string{server}
+	for _, module := range slesModules {
+		out = append(out, "SUSE:Linux Enterprise Module for "+module+" "+v)
 	}
-	return []string{
-		"SUSE:Linux Enterprise Server " + v,
-		"SUSE:Linux Enterprise Module for Basesystem " + v,
-		"SUSE:Linux Enterprise Module for Server Applications " + v,
-	}
+	return out
 }
 
-func leap(d gatehouse.Distro) []string {
-	if d.VersionID == "" {
-		return nil
-	}
-	return []string{"openSUSE:Leap " + d.VersionID}
-}
+var slesModules = []string{"Basesystem", "Server Applications", "Development Tools", "Web and Scripting", "Python 3", "Containers", "Legacy"}
+
+func slMicro(d gatehouse.Distro) []string { return release("SUSE:Linux Micro", d.VersionID, " ") }
 
 // openEulerName finds "22.03 (LTS-SP3)" in PRETTY_NAME: VERSION_ID has the
 // number only.
@@ -252,5 +348,5 @@ func openEuler(d gatehouse.Distro) []string {
 	if m := openEulerName.FindStringSubmatch(d.Name); m != nil {
 		return []string{"openEuler:" + m[1] + "-" + m[2]}
 	}
-	return release("openEuler", d.VersionID)
+	return release("openEuler", d.VersionID, ":")
 }

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +20,13 @@ import (
 // namesOneByOne: up to so many changed names are looked up singly; beyond it,
 // the names of all stored packages are gone through once.
 const namesOneByOne = 2000
+
+// packagesOneByOne: the stored findings of up to so many packages are looked up
+// singly; beyond it, all are gone through once.
+const packagesOneByOne = 2000
+
+// eventsAtOnce is how many events are held in memory at a time.
+const eventsAtOnce = 1024
 
 // overtakenMax is how often the match is computed again outside of the
 // transaction because pushes brought new packages meanwhile. After that it is
@@ -79,7 +88,13 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 			return err
 		}
 		stats.packages = len(packages)
-		found, err = matchAll(ctx, packages, file)
+		var stored *db.StoredFindings
+		if len(packages) > packagesOneByOne {
+			if stored, err = tx.StoredFindings(ctx); err != nil {
+				return err
+			}
+		}
+		found, err = matchAll(ctx, packages, file, stored)
 		return err
 	}
 	if !inside {
@@ -114,17 +129,18 @@ func (p *Pipeline) apply(ctx context.Context, tx *db.Tx, was, next, seen int64, 
 	if now.ID != was || names != seen {
 		return errMoved
 	}
-	stats.changes = 0
-	for _, f := range found {
-		changes, err := tx.ReplaceFindings(ctx, f)
-		if err != nil {
-			return err
+	changes, err := tx.ReplaceManyFindings(ctx, found)
+	if err != nil {
+		return err
+	}
+	stats.changes = len(changes)
+	for some := range slices.Chunk(changes, eventsAtOnce) {
+		events := make([]gatehouse.Event, len(some))
+		for i, c := range some {
+			events[i] = vulnEvent(c)
 		}
-		stats.changes += len(changes)
-		for _, c := range changes {
-			if err := tx.AddEvent(ctx, vulnEvent(c)); err != nil {
-				return err
-			}
+		if err := tx.AddEvents(ctx, events...); err != nil {
+			return err
 		}
 	}
 	if stats.images, err = tx.Recount(ctx, next); err != nil {
@@ -140,10 +156,17 @@ func vulnEvent(c db.Change) gatehouse.Event {
 	if !c.New {
 		e.Type = gatehouse.EventVulnFixed
 	}
-	e.Payload, _ = json.Marshal(map[string]any{ // strings and numbers always marshal
-		"vulnerability": c.Vuln, "package": c.Package, "packageID": c.PackageID, "distribution": c.OSSpace, "severity": c.Severity,
-	})
+	e.Payload, _ = json.Marshal(vulnPayload{c.OSSpace, c.Package, c.PackageID, c.Severity, c.Vuln}) // always marshals
 	return e
+}
+
+// vulnPayload is what an event tells of a flaw.
+type vulnPayload struct {
+	Distribution  string             `json:"distribution"`
+	Package       string             `json:"package"`
+	PackageID     int64              `json:"packageID"`
+	Severity      gatehouse.Severity `json:"severity"`
+	Vulnerability string             `json:"vulnerability"`
 }
 
 // changedNames lists the names whose advisories differ between two generations;
@@ -179,28 +202,18 @@ func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (
 		out, err = tx.AllNamedPackages(ctx)
 		return out, seen, err
 	}
-	wanted := make([]db.Name, 0, min(len(names), namesOneByOne))
-	if len(names) <= namesOneByOne {
-		for n := range names {
-			wanted = append(wanted, n)
-		}
-	} else {
-		stored, err := tx.Names(ctx)
-		if err != nil {
-			return nil, 0, err
-		}
-		for _, n := range stored {
-			if names[n] {
-				wanted = append(wanted, n)
-			}
-		}
+	if len(names) > namesOneByOne {
+		all, err := tx.AllNamedPackages(ctx)
+		return slices.DeleteFunc(all, func(p db.NamedPackage) bool {
+			return !slices.ContainsFunc(p.Names, func(n db.Name) bool { return names[n] })
+		}), seen, err
 	}
 	type place struct {
 		id      int64
 		osSpace string
 	}
 	had := map[place]bool{} // a package may have several of the names
-	for _, name := range wanted {
+	for name := range names {
 		packages, err := tx.PackagesNamed(ctx, name)
 		if err != nil {
 			return nil, 0, err
@@ -215,22 +228,38 @@ func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (
 	return out, seen, nil
 }
 
-// matchAll matches packages on every processor.
-func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File) ([]db.PackageFindings, error) {
-	out := make([]db.PackageFindings, len(packages))
+// matchAll matches packages on every processor and returns what differs from
+// what is stored, by package; where stored is nil, all.
+func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File, stored *db.StoredFindings) ([]db.PackageFindings, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	workers := runtime.GOMAXPROCS(0)
+	found := make([][]db.PackageFindings, workers)
 	for w := range workers {
-		g.Go(func() (err error) {
+		g.Go(func() error {
 			m := newMatcher(file)
 			// Neighbours share a name, so each worker takes one stretch.
 			for i := w * len(packages) / workers; i < (w+1)*len(packages)/workers; i++ {
-				if out[i], err = m.match(ctx, packages[i]); err != nil {
+				one, err := m.match(ctx, packages[i])
+				if err != nil {
 					return err
 				}
+				if stored != nil {
+					if differs, err := stored.Differ(&one); err != nil {
+						return err
+					} else if !differs {
+						continue
+					}
+				}
+				found[w] = append(found[w], one)
 			}
 			return nil
 		})
 	}
-	return out, g.Wait()
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	out := slices.Concat(found...)
+	// Rows that come in the order of their key are cheap to store.
+	slices.SortStableFunc(out, func(a, b db.PackageFindings) int { return cmp.Compare(a.PackageID, b.PackageID) })
+	return out, nil
 }

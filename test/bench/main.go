@@ -30,6 +30,7 @@ func figures() []figure {
 	return []figure{
 		{"index", measureIndex},
 		{"match", measureMatch},
+		{"rematch", measureRematch},
 		{"start", measureStart},
 		{"decide", measureDecide},
 		{"manifest", measureManifest},

@@ -88,7 +88,7 @@ func TestSeverity(t *testing.T) {
 		{`{"id":"CVE-1","summary":"Low: is how this title starts"}`, "UNKNOWN", ""},
 		{`{"id":"ALSA-1","summary":"httpd: something"}`, "UNKNOWN", ""},
 		{`{"id":"UBUNTU-CVE-1","severity":[{"type":"Ubuntu","score":"negligible"}]}`, "NEGLIGIBLE", "ubuntu"},
-		{`{"id":"DEBIAN-CVE-1","affected":[{"package":{"ecosystem":"Debian:12","name":"a"},"ecosystem_specific":{"urgency":"unimportant"}}]}`, "NEGLIGIBLE", "debian"},
+		{`{"id":"DEBIAN-CVE-1","affected":[{"package":{"ecosystem":"Debian:12","name":"a"},"ecosystem_specific":{"urgency":"unimportant"}}]}`, "UNKNOWN", ""},
 		{`{"id":"DEBIAN-CVE-1","affected":[{"package":{"ecosystem":"Debian:12","name":"a"},"ecosystem_specific":{"urgency":"not yet assigned"}}]}`, "UNKNOWN", ""},
 		{`{"id":"RETIREJS-x","affected":[{"package":{"ecosystem":"npm","name":"a"},"ecosystem_specific":{"severity":"high"}}]}`, "HIGH", "retire.js"},
 		{`{"id":"RUBYSEC-x","database_specific":{"cvss_score_v3":9.8}}`, "CRITICAL", "rubysec"},

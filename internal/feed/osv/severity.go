@@ -56,8 +56,10 @@ func rate(r *record, a *gatehouse.Advisory) {
 	say(word(r.Database.Severity))
 	scores(r.Severity)
 	for i := range r.Affected {
-		say(word(r.Affected[i].Specific.Severity))
-		say(word(r.Affected[i].Specific.Urgency))
+		if source != "debian" { // whose words hold for the one package in the one release
+			say(word(r.Affected[i].Specific.Severity))
+			say(word(r.Affected[i].Specific.Urgency))
+		}
 		scores(r.Affected[i].Severity)
 	}
 	if worst == gatehouse.SeverityUnknown && source != "nvd" {

@@ -68,7 +68,11 @@ func compareDotted(a, b string) int {
 }
 
 // comparePrerelease is semver.org item 11.4.
-func comparePrerelease(a, b string) int {
+func comparePrerelease(a, b string) int { return compareIdentifiers(a, b, strings.Compare) }
+
+// compareIdentifiers orders lists of identifiers, those that are no numbers by
+// words.
+func compareIdentifiers(a, b string, words func(a, b string) int) int {
 	for {
 		ia, ra, moreA := strings.Cut(a, ".")
 		ib, rb, moreB := strings.Cut(b, ".")
@@ -82,7 +86,7 @@ func comparePrerelease(a, b string) int {
 		case db:
 			c = 1
 		default:
-			c = strings.Compare(ia, ib)
+			c = words(ia, ib)
 		}
 		if c != 0 {
 			return c
