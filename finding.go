@@ -95,6 +95,24 @@ type CVSS struct {
 	Source  string  `json:"source,omitempty"`
 }
 
+// Severity rates the score on the qualitative scale of CVSS 3.x and 4.0
+// (section 5); for 2.0 on NVD's, which has no critical.
+func (c CVSS) Severity() Severity {
+	switch {
+	case c.Version == "":
+		return SeverityUnknown
+	case c.Score >= 9 && c.Version != "2.0":
+		return SeverityCritical
+	case c.Score >= 7:
+		return SeverityHigh
+	case c.Score >= 4:
+		return SeverityMedium
+	case c.Score > 0 || c.Version == "2.0":
+		return SeverityLow
+	}
+	return SeverityNegligible
+}
+
 // Affected says which versions of one package an advisory speaks of.
 type Affected struct {
 	// Space is the ecosystem with its release as OSV writes it: "npm", "Go",
@@ -104,11 +122,20 @@ type Affected struct {
 	Ranges []Range `json:"ranges,omitempty"`
 	// Versions are affected besides the ranges, compared as written.
 	Versions []string `json:"versions,omitempty"`
-	// Status is "" or one of affected, not_affected, will_not_fix,
-	// fix_deferred, end_of_life.
+	// Status is "" or one of affected, not_affected, under_investigation,
+	// will_not_fix, fix_deferred, end_of_life. A distribution's not_affected
+	// overrules what other records say of the same flaw in its packages; without
+	// ranges and versions it holds for all versions.
 	Status string `json:"status,omitempty"`
 	// Modules are rpm module streams ("nodejs:16") that it is limited to.
 	Modules []string `json:"modules,omitempty"`
+	// Arches are what it is limited to of architectures as packages have them:
+	// "x86_64" of an rpm, "windows/*" or "linux/386" (GOOS/GOARCH) of Go.
+	Arches []string `json:"arches,omitempty"`
+	// Severity is the publisher's own rating for this package in this release,
+	// where it differs from package to package (Debian, Ubuntu); it goes before
+	// the record's.
+	Severity Severity `json:"severity,omitempty"`
 	// Informational records (unmaintained, notice) are not vulnerabilities.
 	Informational string `json:"informational,omitempty"`
 }
@@ -147,6 +174,12 @@ const (
 	StatusWillNotFix  = "will_not_fix"
 	StatusFixDeferred = "fix_deferred"
 	StatusEndOfLife   = "end_of_life"
+)
+
+// Status of an advisory's entry that is no finding.
+const (
+	StatusNotAffected        = "not_affected"
+	StatusUnderInvestigation = "under_investigation"
 )
 
 // Finding is one thing wrong with one package at one place. Records that speak

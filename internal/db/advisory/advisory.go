@@ -18,7 +18,7 @@ import (
 // Format of the files. A reader refuses any other one.
 const (
 	applicationID = 0x47484144 // "GHAD"
-	formatVersion = 1
+	formatVersion = 2
 )
 
 const schema = `

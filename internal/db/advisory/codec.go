@@ -162,7 +162,9 @@ func encodeEntry(list []gatehouse.Affected) []byte {
 	for _, a := range list {
 		w.text(a.Status)
 		w.text(a.Informational)
+		w.number(int(a.Severity))
 		w.list(a.Modules)
+		w.list(a.Arches)
 		w.list(a.Versions)
 		w.number(len(a.Ranges))
 		for _, r := range a.Ranges {
@@ -191,8 +193,8 @@ func decodeEntry(n Name, b []byte) ([]gatehouse.Affected, error) {
 	var out []gatehouse.Affected
 	// Slices grow with what is really there, whatever a damaged file counts.
 	for i := r.count(); i > 0 && !r.bad; i-- {
-		a := gatehouse.Affected{Space: n.Space, Name: n.Name, Status: r.text(), Informational: r.text()}
-		a.Modules, a.Versions = r.list(), r.list()
+		a := gatehouse.Affected{Space: n.Space, Name: n.Name, Status: r.text(), Informational: r.text(), Severity: gatehouse.Severity(r.number())}
+		a.Modules, a.Arches, a.Versions = r.list(), r.list(), r.list()
 		for j := r.count(); j > 0 && !r.bad; j-- {
 			one := gatehouse.Range{Type: r.text()}
 			for k := r.count(); k > 0 && !r.bad; k-- {
@@ -249,7 +251,7 @@ func decodeNumbers(b []byte) ([]int64, error) {
 // ratingHash covers what of a record may change the severity or the text of a
 // finding that another record caused.
 func ratingHash(a gatehouse.Advisory) int64 {
-	if a.Severity == gatehouse.SeverityUnknown && len(a.CVSS) == 0 && a.Summary == "" {
+	if a.Severity == gatehouse.SeverityUnknown && len(a.CVSS) == 0 && a.Summary == "" && a.Withdrawn.IsZero() {
 		return 0
 	}
 	var w writer
@@ -259,6 +261,7 @@ func ratingHash(a gatehouse.Advisory) int64 {
 		w.text("withdrawn")
 	}
 	for _, c := range a.CVSS {
+		w.text(c.Source)
 		w.text(c.Vector)
 	}
 	if a.Summary != "" {

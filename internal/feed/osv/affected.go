@@ -2,6 +2,7 @@ package osv
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -41,7 +42,52 @@ func (f *affected) affected(r *record) (gatehouse.Affected, error) {
 		out.Status = gatehouse.StatusEndOfLife
 	}
 	out.Modules = modules(f, r.Summary)
+	out.Arches = platforms(f.Specific.Imports)
+	out.Severity = max(words[strings.ToLower(word(f.Specific.Severity))], words[strings.ToLower(word(f.Specific.Urgency))])
 	return out, nil
+}
+
+// platforms returns what Go's database limits a flaw to: imports is a list of
+// packages, each with goos and goarch where only those have it. One package
+// without such a limit is on all. "*" stands for any.
+func platforms(imports any) []string {
+	list, _ := imports.([]any)
+	var out []string
+	for _, one := range list {
+		fields, _ := one.(map[string]any)
+		systems, machines := platformWords(fields["goos"]), platformWords(fields["goarch"])
+		if len(systems)+len(machines) == 0 {
+			return nil
+		}
+		if len(systems) == 0 {
+			systems = []string{"*"}
+		}
+		if len(machines) == 0 {
+			machines = []string{"*"}
+		}
+		for _, s := range systems {
+			for _, m := range machines {
+				if p := s + "/" + m; !slices.Contains(out, p) {
+					out = append(out, p)
+				}
+			}
+		}
+		if len(out) > platformsMax {
+			return nil
+		}
+	}
+	return out
+}
+
+func platformWords(v any) []string {
+	list, _ := v.([]any)
+	var out []string
+	for _, one := range list {
+		if s := word(one); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // events checks one range; a git range comes back without events.

@@ -28,6 +28,7 @@ const (
 	summaryLengthMax = 1 << 10  // bytes, longer text is cut
 	referencesMax    = 64       // further ones are dropped
 	aliasesMax       = 4096
+	platformsMax     = 256 // a record with more is taken to be about all
 )
 
 // record is an OSV record; [record.advisory] checks and normalises it.
@@ -74,6 +75,7 @@ type affected struct {
 	Specific struct {
 		Severity any `json:"severity"`
 		Urgency  any `json:"urgency"`
+		Imports  any `json:"imports"`
 	} `json:"ecosystem_specific"`
 	Database struct {
 		Informational any `json:"informational"`
