@@ -173,8 +173,9 @@ type entry struct {
 
 // texts numbers equal texts alike.
 type texts struct {
-	list []string
-	at   map[string]uint32
+	list  []string
+	at    map[string]uint32
+	bytes int64
 }
 
 func (t *texts) number(b []byte) uint32 {
@@ -188,6 +189,7 @@ func (t *texts) number(b []byte) uint32 {
 	s := string(b)
 	t.list = append(t.list, s)
 	t.at[s] = n
+	t.bytes += int64(len(s))
 	return n
 }
 
@@ -287,6 +289,9 @@ func (r *reading) collect(c *collected, number uint32, p opened) error {
 			}
 			e.record = c.records.number([]byte(id))
 			c.entries = append(c.entries, e)
+			if c.says.bytes+c.names.bytes+c.flaws.bytes > r.db.limits.TextBytes {
+				return gatehouse.Errorf(gatehouse.CodeTooLarge, "%s: the texts of its entries are longer than %d bytes", p.platform.bucket, r.db.limits.TextBytes)
+			}
 			return nil
 		})
 	})

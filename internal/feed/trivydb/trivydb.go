@@ -36,11 +36,14 @@ const schemaVersion = 2
 type Limits struct {
 	FileBytes int64 // of trivy.db, unpacked
 	Entries   int   // of one publisher: a package in a release with a flaw
+	TextBytes int64 // of all different texts of one publisher's entries
 	Flaws     int   // in the bucket "vulnerability"
 }
 
 // DefaultLimits are some six times what the public database holds.
-func DefaultLimits() Limits { return Limits{FileBytes: 8 << 30, Entries: 16_000_000, Flaws: 2_000_000} }
+func DefaultLimits() Limits {
+	return Limits{FileBytes: 8 << 30, Entries: 16_000_000, TextBytes: 1 << 30, Flaws: 2_000_000}
+}
 
 // metadataBytesMax bounds metadata.json, which has a hundred bytes.
 const metadataBytesMax = 64 << 10
