@@ -61,7 +61,6 @@ var owners = []struct {
 	{"html/template", []string{"web"}, "pages live in web"},
 	{"github.com/google/osv-scalibr", []string{"index"}, "extractors live in index"},
 	{"github.com/knqyf263/go-rpmdb", []string{"index"}, "package databases are read in index"},
-	{"go.etcd.io/bbolt", []string{"feed"}, "Trivy's database is read in feed/trivydb"},
 	{"github.com/google/go-containerregistry", []string{"fetch", "sign"}, "registry clients live in fetch"},
 	{"github.com/spf13/cobra", []string{"cmd"}, "commands live in cmd/gatehouse"},
 	{"github.com/prometheus/", []string{"server"}, "figures are counted where they arise and shown in server"},

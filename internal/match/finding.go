@@ -214,7 +214,8 @@ func (t told) rank() int {
 	return rankOther
 }
 
-// prefix is what a database begins its ids with; Debian has several.
+// prefix is what a database begins its ids with; most distributions have several,
+// and their records in Trivy DB begin with the distribution's name.
 func prefix(id string) string {
 	p, _, _ := strings.Cut(id, "-")
 	switch p {
@@ -222,6 +223,16 @@ func prefix(id string) string {
 		return "DEBIAN"
 	case "USN", "LSN":
 		return "UBUNTU"
+	case "RHSA", "RHBA", "RHEA":
+		return "REDHAT"
+	case "ALSA", "ALBA", "ALEA":
+		return "ALMALINUX"
+	case "RLSA", "RLBA", "RLEA", "RXSA":
+		return "ROCKY"
+	case "ELSA", "ELBA":
+		return "ORACLE"
+	case "openSUSE":
+		return "SUSE"
 	}
 	return p
 }

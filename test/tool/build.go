@@ -29,7 +29,11 @@ func (t Tool) Ensure(ctx context.Context, root string, log io.Writer) (string, e
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, t.Name+"-"+version)
+	revision, err := t.revision(root)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, t.Name+"-"+version+revision)
 	path := filepath.Join(dir, t.Name)
 	if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() {
 		return path, nil

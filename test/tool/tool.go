@@ -10,6 +10,7 @@
 package tool
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,6 +46,8 @@ func Tools() []Tool {
 			Package: "github.com/regclient/regclient/cmd/regctl", Stages: []string{"test", "e2e"}},
 		{Name: "versitygw", Dir: "versitygw", Module: "github.com/versity/versitygw",
 			Package: "github.com/versity/versitygw/cmd/versitygw", Stages: []string{"test", "e2e"}},
+		{Name: "trivydb-fixture", Dir: "trivydb", Module: "github.com/aquasecurity/trivy-db",
+			Package: "github.com/gatehouse-dev/gatehouse/test/tools/trivydb", Stages: []string{"test"}},
 		{Name: "etcd", Dir: "etcd", Module: "go.etcd.io/etcd/server/v3",
 			Package: "go.etcd.io/etcd/server/v3", Stages: []string{"e2e"}},
 		{Name: "cosign", Dir: "cosign", Module: "github.com/sigstore/cosign/v3",
@@ -95,6 +98,32 @@ func (t Tool) Version(root string) (string, error) {
 		return "", fmt.Errorf("%s does not require %s", path, t.Module)
 	}
 	return string(m[1]), nil
+}
+
+// own tells programs of ours apart, which are kept under test/tools because they
+// need a foreign module.
+const own = "github.com/gatehouse-dev/gatehouse/test/tools/"
+
+// revision tells the states of a program of ours apart, which has no version:
+// it is "" for a foreign one.
+func (t Tool) revision(root string) (string, error) {
+	dir, ok := strings.CutPrefix(t.Package, own)
+	if !ok {
+		return "", nil
+	}
+	files, err := filepath.Glob(filepath.Join(root, "test", "tools", dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		return "", fmt.Errorf("there is no source of %s (%v)", t.Package, err)
+	}
+	sum := sha256.New()
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		sum.Write(b)
+	}
+	return fmt.Sprintf("-%x", sum.Sum(nil)[:4]), nil
 }
 
 // CacheDir is where built tools and downloaded inputs are kept between clones:

@@ -45,7 +45,7 @@ func TestTools(t *testing.T) {
 		if len(tl.Stages) == 0 {
 			t.Errorf("%s: no stage needs it", tl.Name)
 		}
-		if !strings.HasPrefix(tl.Package, tl.Module) {
+		if !strings.HasPrefix(tl.Package, tl.Module) && tl.Package != "github.com/gatehouse-dev/gatehouse/test/tools/"+tl.Dir {
 			t.Errorf("%s: %s is no package of %s", tl.Name, tl.Package, tl.Module)
 		}
 	}

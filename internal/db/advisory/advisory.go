@@ -3,10 +3,15 @@
 // [Open] reads one, many readers at once. A file is never changed after it has
 // its name: what is exported, imported and matched against is the same bytes.
 //
+// A record is told by its feed and its id. A feed that is published whole loses
+// the records that its publication no longer has; no feed touches another's.
+//
 // The layout serves matching: per package name only what decides whether a
 // version is affected, apart from that the texts and ratings, compressed. Each
 // name carries a hash of what matters to matching, so that the difference
-// between two generations is known without comparing advisories.
+// between two generations is known without comparing advisories. What is known
+// of CVEs besides (KEV, EPSS) lies over that and is in no hash: a new score
+// matches nothing again.
 package advisory
 
 import (
@@ -15,11 +20,17 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 )
 
-// Format of the files. A reader refuses any other one.
+// Format of the files. A reader refuses newer ones; of older ones, format 1 is
+// read as it is, and built upon by bringing the copy up to date.
 const (
 	applicationID = 0x47484144 // "GHAD"
 	formatVersion = 2
+	formatNoFeeds = 1 // all records are one feed's, handFeed
 )
+
+// handFeed is the feed of what was imported by hand, and of all records of
+// format 1. It has no part in hashes and documents, so that they stay true.
+const handFeed = "osv"
 
 const schema = `
 CREATE TABLE meta(json TEXT NOT NULL);
@@ -28,14 +39,21 @@ CREATE TABLE meta(json TEXT NOT NULL);
 CREATE TABLE space(n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, records INTEGER NOT NULL, home INTEGER NOT NULL);
 -- hash: XOR over its records of all that matters to matching; 0 when there is none left.
 CREATE TABLE name(n INTEGER PRIMARY KEY, space INTEGER NOT NULL, name TEXT NOT NULL, hash INTEGER NOT NULL, UNIQUE(space, name));
--- core: names of the flaw; names: numbers of the package names; rating: hash of severity and scores; content: hash of the whole.
-CREATE TABLE record(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, modified INTEGER NOT NULL, rating INTEGER NOT NULL, home INTEGER NOT NULL, core BLOB NOT NULL, names BLOB NOT NULL, content BLOB NOT NULL);
 CREATE TABLE doc(n INTEGER PRIMARY KEY, zstd BLOB NOT NULL);
 CREATE TABLE affects(name INTEGER NOT NULL, record INTEGER NOT NULL, entry BLOB NOT NULL, PRIMARY KEY(name, record)) WITHOUT ROWID;
 -- Every name of a flaw that a record bears; exact where the record is about that flaw alone.
 CREATE TABLE alias(name TEXT NOT NULL, record INTEGER NOT NULL, exact INTEGER NOT NULL, PRIMARY KEY(name, record)) WITHOUT ROWID;
 -- Names to match anew for those who come from the parent generation.
 CREATE TABLE changed(name INTEGER PRIMARY KEY);
+` + schemaFeeds
+
+// schemaFeeds is what format 1 has not, or otherwise.
+const schemaFeeds = `
+CREATE TABLE feed(n INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+-- core: names of the flaw; names: numbers of the package names; rating: hash of severity and scores; content: hash of the whole.
+CREATE TABLE record(n INTEGER PRIMARY KEY, id TEXT NOT NULL, feed INTEGER NOT NULL, modified INTEGER NOT NULL, rating INTEGER NOT NULL, home INTEGER NOT NULL, core BLOB NOT NULL, names BLOB NOT NULL, content BLOB NOT NULL, UNIQUE(id, feed));
+-- Tables of what is known of CVEs, by CVE.
+CREATE TABLE overlay(name TEXT PRIMARY KEY, zstd BLOB NOT NULL) WITHOUT ROWID;
 `
 
 // Info is what the caller knows of a new generation.
@@ -43,6 +61,9 @@ type Info struct {
 	BuiltAt time.Time
 	Source  string           // what the records come from, for people: "Debian.zip"
 	Parent  gatehouse.Digest // of the previous generation's file, if there is one
+	// Feed and Whole are those of the publication that [Build] puts in.
+	Feed  string
+	Whole bool
 }
 
 // Meta describes one generation.
@@ -52,12 +73,38 @@ type Meta struct {
 	Digest    gatehouse.Digest `json:"digest,omitempty"`
 	Parent    gatehouse.Digest `json:"parent,omitempty"`
 	BuiltAt   time.Time        `json:"builtAt"`
-	UpdatedAt time.Time        `json:"updatedAt,omitzero"` // the newest record's own time
+	UpdatedAt time.Time        `json:"updatedAt,omitzero"` // of the feed of records that is newest by its own word
 	Records   int              `json:"records"`
-	Names     int              `json:"names"`   // package names that records speak of
-	Changed   int              `json:"changed"` // of them against the parent
-	Spaces    []Space          `json:"spaces"`  // by name
-	Sources   []string         `json:"sources"` // newest last, bounded
+	Names     int              `json:"names"`           // package names that records speak of
+	Changed   int              `json:"changed"`         // of them against the parent
+	Spaces    []Space          `json:"spaces"`          // by name
+	Sources   []string         `json:"sources"`         // newest last, bounded
+	Feeds     []Feed           `json:"feeds,omitempty"` // by name
+	// Shared counts ids that several feeds have.
+	Shared int `json:"shared,omitempty"`
+}
+
+// Feed is the state of one feed.
+type Feed struct {
+	Name    string `json:"name"`
+	Format  string `json:"format"`
+	Source  string `json:"source,omitempty"`  // of the last publication, for people
+	Version string `json:"version,omitempty"` // its ETag or digest
+	Whole   bool   `json:"whole,omitempty"`
+	Records int    `json:"records"` // or rows of its table
+	// UpdatedAt is the feed's own time, or its newest record's.
+	UpdatedAt  time.Time `json:"updatedAt,omitzero"`
+	ImportedAt time.Time `json:"importedAt,omitzero"`
+}
+
+// Feed returns the state of a feed by its name.
+func (m Meta) Feed(name string) (Feed, bool) {
+	for _, f := range m.Feeds {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return Feed{}, false
 }
 
 // Space is one ecosystem with its release.

@@ -101,12 +101,13 @@ func ids(t *testing.T, list []gatehouse.Advisory, err error) []string {
 func TestRoundTrip(t *testing.T) {
 	ctx := context.Background()
 	whole := gatehouse.Advisory{
-		ID: "DSA-1-1", Source: "osv", Aliases: []string{"ALIAS-1"}, Upstream: []string{"CVE-2024-0001"}, Related: []string{"CVE-2024-0009"},
+		ID: "DSA-1-1", Source: "osv", Feed: "osv", Aliases: []string{"ALIAS-1"}, Upstream: []string{"CVE-2024-0001"}, Related: []string{"CVE-2024-0009"},
 		Summary: "a summary", Details: "some\ndetails", Severity: gatehouse.SeverityHigh, SeveritySource: "debian",
 		CVSS:       []gatehouse.CVSS{{Version: "3.1", Vector: "CVSS:3.1/AV:N", Score: 7.5, Source: "debian"}},
 		References: []string{"https://example.test"}, Published: built, Modified: built, Withdrawn: built,
 		Affected: []gatehouse.Affected{
 			{Space: "AlmaLinux:8", Name: "a", Versions: []string{"1", "2"}, Status: "will_not_fix", Modules: []string{"a:1"}, Informational: "notice"},
+			{Space: "Debian:12", Name: "a", Versions: []string{"1"}, Severity: gatehouse.SeverityLow, Arches: []string{"x86_64", "linux/*"}},
 			{Space: "Debian:12", Name: "b", Ranges: []gatehouse.Range{{Type: "SEMVER", Events: []gatehouse.RangeEvent{{Introduced: "0"}, {LastAffected: "1"}, {Limit: "*"}}}}},
 			{Space: "Debian:12", Name: "b", Ranges: []gatehouse.Range{{Type: "ECOSYSTEM", Events: []gatehouse.RangeEvent{{Introduced: "3"}, {Fixed: "4"}}}}},
 		},
@@ -123,7 +124,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d records, %v", len(list), err)
 	}
-	want := gatehouse.Advisory{ID: whole.ID, Source: whole.Source, Aliases: whole.Aliases, Upstream: whole.Upstream, Related: whole.Related, Withdrawn: whole.Withdrawn, Affected: whole.Affected[1:]}
+	want := gatehouse.Advisory{ID: whole.ID, Source: whole.Source, Feed: whole.Feed, Aliases: whole.Aliases, Upstream: whole.Upstream, Related: whole.Related, Withdrawn: whole.Withdrawn, Affected: whole.Affected[2:]}
 	if diff := cmp.Diff(want, list[0]); diff != "" {
 		t.Errorf("For -want +got:\n%s", diff)
 	}
@@ -186,6 +187,9 @@ func TestReplace(t *testing.T) {
 		Parent: gatehouse.DigestOf([]byte(path)), BuiltAt: built, UpdatedAt: built.Add(-time.Hour), Records: 4, Names: 4, Changed: 4,
 		Spaces:  []advisory.Space{{"PyPI", 1, true}, {"npm", 3, true}},
 		Sources: []string{"0.db", "1.db"},
+		Feeds: []advisory.Feed{
+			{Name: "osv", Format: "osv", Source: "1.db", Records: 4, UpdatedAt: built.Add(-time.Hour), ImportedAt: built},
+		},
 	}
 	if diff := cmp.Diff(want, second.Meta()); diff != "" {
 		t.Errorf("Meta -want +got:\n%s", diff)
@@ -394,4 +398,14 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func one(list ...gatehouse.Advisory) iter.Seq2[gatehouse.Advisory, error] {
+	return func(yield func(gatehouse.Advisory, error) bool) {
+		for _, a := range list {
+			if !yield(a, nil) {
+				return
+			}
+		}
+	}
 }

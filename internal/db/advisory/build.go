@@ -16,21 +16,32 @@ import (
 	_ "modernc.org/sqlite" // the driver named "sqlite"
 )
 
-// Build writes a new generation to dst: what prev holds ("" for nothing), with
-// recs put over it. A record replaces the one of the same id wherever that
-// spoke; a later one of the same id in recs wins. The first error of recs, or
-// the end of ctx, leaves nothing at dst. When Build returns without an error,
-// the file is complete and on disk.
-//
-// Prev is only read and may be in use. Build does not run twice for one dst.
-// Errors: those of recs; CodeInvalid for a prev that is no advisory file.
+// Build is [BuildAll] with one publication of records: info.Feed (that of
+// imports by hand if empty), whole if info.Whole.
 func Build(ctx context.Context, dst, prev string, info Info, recs iter.Seq2[gatehouse.Advisory, error]) (Meta, error) {
+	return BuildAll(ctx, dst, prev, info, []gatehouse.Publication{{
+		Feed: info.Feed, Format: gatehouse.FormatOSV, Whole: info.Whole, Source: info.Source, Records: recs,
+	}})
+}
+
+// BuildAll writes a new generation to dst: what prev holds ("" for nothing),
+// with the publications put over it in turn. A record replaces the one of the
+// same feed and id wherever that spoke; a later one of the same id in a
+// publication wins. Records of a whole publication's feed that it does not have
+// are gone; a table replaces the one before. The first error of any
+// publication, or the end of ctx, leaves nothing at dst. When BuildAll returns
+// without an error, the file is complete and on disk.
+//
+// Prev is only read and may be in use. Nothing else builds at the same dst.
+// Errors: those of the records; CodeInvalid for a prev that is no advisory
+// file, and for a whole publication that is empty or stands there twice.
+func BuildAll(ctx context.Context, dst, prev string, info Info, pubs []gatehouse.Publication) (Meta, error) {
 	tmp, err := startingFile(dst, prev)
 	if err != nil {
 		return Meta{}, fmt.Errorf("start advisory file: %w", err)
 	}
 	defer os.Remove(tmp) // after the rename there is nothing left to remove
-	m, err := build(ctx, tmp, prev, info, recs)
+	m, err := build(ctx, tmp, prev, info, pubs)
 	if err != nil {
 		return Meta{}, err
 	}
@@ -103,10 +114,10 @@ func address(name, query string) (string, error) {
 	return (&url.URL{Scheme: "file", Path: abs, RawQuery: query}).String(), nil
 }
 
-func build(ctx context.Context, tmp, prev string, info Info, recs iter.Seq2[gatehouse.Advisory, error]) (m Meta, err error) {
+func build(ctx context.Context, tmp, prev string, info Info, pubs []gatehouse.Publication) (m Meta, err error) {
 	// Nobody else sees the file, and after a crash it is thrown away: no
 	// journal, and one fsync at the end.
-	name, err := address(tmp, "_pragma=journal_mode(OFF)&_pragma=synchronous(OFF)&_pragma=locking_mode(EXCLUSIVE)&_pragma=cache_size(-65536)&_pragma=trusted_schema(OFF)")
+	name, err := address(tmp, "_pragma=journal_mode(OFF)&_pragma=synchronous(OFF)&_pragma=locking_mode(EXCLUSIVE)&_pragma=cache_size(-65536)&_pragma=temp_store(MEMORY)&_pragma=trusted_schema(OFF)")
 	if err != nil {
 		return Meta{}, err
 	}
@@ -120,7 +131,7 @@ func build(ctx context.Context, tmp, prev string, info Info, recs iter.Seq2[gate
 	if prev == "" {
 		err = create(ctx, db)
 	} else {
-		old, err = check(ctx, db, prev)
+		old, err = takeOver(ctx, db, prev)
 	}
 	if err != nil {
 		return Meta{}, err
@@ -130,19 +141,16 @@ func build(ctx context.Context, tmp, prev string, info Info, recs iter.Seq2[gate
 		return Meta{}, err
 	}
 	defer tx.Rollback() // a no-op after the commit
-	b, err := newBuilder(ctx, tx, prev != "")
+	b, err := newBuilder(ctx, tx, info, old, prev != "")
 	if err != nil {
 		return Meta{}, err
 	}
-	for a, err := range recs {
-		if err != nil {
+	for _, p := range pubs {
+		if err := b.publish(p); err != nil {
 			return Meta{}, err
 		}
-		if err := b.put(a); err != nil {
-			return Meta{}, fmt.Errorf("advisory %s: %w", a.ID, err)
-		}
 	}
-	if m, err = b.finish(info, old); err != nil {
+	if m, err = b.finish(); err != nil {
 		return Meta{}, err
 	}
 	if err := tx.Commit(); err != nil {
@@ -171,17 +179,17 @@ func create(ctx context.Context, db *sql.DB) error {
 }
 
 // check makes sure that a file is ours and returns what it says of itself.
-func check(ctx context.Context, db *sql.DB, name string) (Meta, error) {
-	var app, format int
-	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&app, &format)
+func check(ctx context.Context, db *sql.DB, name string) (m Meta, format int, err error) {
+	var app int
+	err = db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&app, &format)
 	switch {
-	case err == nil && app == applicationID && format != formatVersion:
-		return Meta{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s has advisory format %d, this Gatehouse reads format %d", name, format, formatVersion).
-			WithHint("import the advisories anew")
+	case err == nil && app == applicationID && format != formatVersion && format != formatNoFeeds:
+		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s has advisory format %d, this Gatehouse reads up to format %d", name, format, formatVersion).
+			WithHint("use the Gatehouse that made it, or a newer one; or remove the file and import the advisories anew")
 	case ctx.Err() != nil:
-		return Meta{}, ctx.Err()
+		return Meta{}, 0, ctx.Err()
 	case err != nil || app != applicationID:
-		return Meta{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is no advisory file", name).
+		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is no advisory file", name).
 			WithHint("make one with gatehouse db import FILE.zip")
 	}
 	// The file may come from elsewhere. What is not a plain table has no
@@ -189,16 +197,39 @@ func check(ctx context.Context, db *sql.DB, name string) (Meta, error) {
 	var programs int
 	err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'").Scan(&programs)
 	if err != nil || programs > 0 {
-		return Meta{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is no advisory file: it holds %d views, triggers or virtual tables", name, programs).
+		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is no advisory file: it holds %d views, triggers or virtual tables", name, programs).
 			WithHint("import or download it again")
 	}
 	var text string
-	var m Meta
 	if err := db.QueryRowContext(ctx, "SELECT json FROM meta").Scan(&text); err != nil {
-		return Meta{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", name, err)
+		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", name, err)
 	}
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
-		return Meta{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", name, err)
+		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", name, err)
+	}
+	if format == formatNoFeeds {
+		m.Feeds = []Feed{{Name: handFeed, Format: gatehouse.FormatOSV, Records: m.Records, UpdatedAt: m.UpdatedAt, ImportedAt: m.BuiltAt}}
+	}
+	return m, format, nil
+}
+
+// takeOver makes a copy of a previous file ready to be built upon. The records
+// of an older format become those of the feed of imports by hand; no hash
+// changes by that.
+func takeOver(ctx context.Context, db *sql.DB, prev string) (Meta, error) {
+	m, format, err := check(ctx, db, prev)
+	if err != nil || format == formatVersion {
+		return m, err
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf(`ALTER TABLE record RENAME TO record1; %s
+		INSERT INTO feed(n, name) VALUES(1, '%s');
+		INSERT INTO record(n, id, feed, modified, rating, home, core, names, content)
+			SELECT n, id, 1, modified, rating, home, core, names, content FROM record1;
+		DROP TABLE record1;
+		PRAGMA user_version=%d`, schemaFeeds, handFeed, formatVersion))
+	if err != nil {
+		return m, gatehouse.Errorf(gatehouse.CodeInvalid, "the advisories of %s, of format %d, could not be taken over: %w", prev, format, err).
+			WithHint("remove the file and import the advisories anew")
 	}
 	return m, nil
 }

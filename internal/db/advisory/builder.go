@@ -1,128 +1,215 @@
 package advisory
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/klauspost/compress/zstd"
 )
 
-// builder puts records into one transaction.
+// builder puts publications into one transaction. What it adds is written in
+// bulk, so that rows of this build may not be in the tables yet; flush puts
+// them there.
 type builder struct {
-	ctx    context.Context // of the one Build that made it
-	tx     *sql.Tx
-	delta  bool // there is a parent, so that changes are of interest
-	enc    *zstd.Encoder
-	stmt   map[string]*sql.Stmt
-	spaces map[string]int64
-	names  map[Name]int64
-	before map[int64]int64 // name → hash in the parent
-	now    map[int64]int64 // name → hash, for those touched
-	rated  map[string]bool // flaws whose rating changed
+	ctx   context.Context // of the one BuildAll that made it
+	tx    *sql.Tx
+	info  Info
+	meta  Meta
+	delta bool // there is a parent, so that changes are of interest
+	enc   *zstd.Encoder
+	stmt  map[string]*sql.Stmt
+	bulks []*bulk
+
+	records, docs, affects, aliases *bulk
+
+	feed       current
+	done       map[string]bool // feeds published whole
+	lastRecord int64
+	lastName   int64
+	spaces     map[string]*space
+	names      map[Name]*name
+	byNumber   map[int64]*name
+	rated      map[string]bool // flaws whose rating changed
 }
 
-func newBuilder(ctx context.Context, tx *sql.Tx, delta bool) (*builder, error) {
+// current is the feed that is being published.
+type current struct {
+	n     int64
+	state Feed
+	known map[string]*known // its records, by id: all if all, else those met
+	all   bool
+}
+
+type known struct {
+	n       int64
+	content [contentBytes]byte
+	seen    bool // in this publication
+}
+
+type space struct {
+	n             int64
+	records, home int // to be added
+	fresh         bool
+}
+
+// name is a package name that this build has to do with.
+type name struct {
+	Name
+	n           int64
+	space       *space
+	before, now int64 // hashes, in the parent and now
+	fresh       bool  // not in the table yet
+}
+
+func newBuilder(ctx context.Context, tx *sql.Tx, info Info, old Meta, delta bool) (*builder, error) {
 	enc, err := newEncoder()
 	if err != nil {
 		return nil, err
 	}
 	b := &builder{
-		ctx: ctx, tx: tx, delta: delta, enc: enc, stmt: map[string]*sql.Stmt{}, spaces: map[string]int64{},
-		names: map[Name]int64{}, before: map[int64]int64{}, now: map[int64]int64{}, rated: map[string]bool{},
+		ctx: ctx, tx: tx, info: info, delta: delta, enc: enc, stmt: map[string]*sql.Stmt{}, done: map[string]bool{},
+		spaces: map[string]*space{}, names: map[Name]*name{}, byNumber: map[int64]*name{}, rated: map[string]bool{},
+		meta: Meta{Parent: info.Parent, BuiltAt: info.BuiltAt.UTC(), Sources: slices.Clone(old.Sources), Feeds: slices.Clone(old.Feeds), Shared: old.Shared},
 	}
-	_, err = tx.ExecContext(ctx, "DELETE FROM changed; DELETE FROM meta")
+	b.records = b.bulk("record(n, id, feed, modified, rating, home, core, names, content)", 9)
+	b.docs = b.bulk("doc(n, zstd)", 2)
+	b.affects = b.bulk("affects(name, record, entry)", 3)
+	b.aliases = b.bulk("alias(name, record, exact)", 3)
+	if _, err = b.one("SELECT coalesce(max(n), 0) FROM record", nil, &b.lastRecord); err == nil {
+		_, err = b.one("SELECT coalesce(max(n), 0) FROM name", nil, &b.lastName)
+	}
+	if err == nil {
+		_, err = tx.ExecContext(ctx, "DELETE FROM changed; DELETE FROM meta")
+	}
 	return b, err
 }
 
-// prepared keeps one statement per text.
-func (b *builder) prepared(query string) (*sql.Stmt, error) {
-	if s, ok := b.stmt[query]; ok {
-		return s, nil
+// publish puts one publication in.
+func (b *builder) publish(p gatehouse.Publication) error {
+	if p.Feed == "" {
+		p.Feed = handFeed
 	}
-	s, err := b.tx.PrepareContext(b.ctx, query)
-	if err == nil {
-		b.stmt[query] = s
+	if b.done[p.Feed] || p.Whole && b.feed.state.Name == p.Feed {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the feed %s is published whole and stands there twice", p.Feed)
 	}
-	return s, err
+	b.done[p.Feed] = p.Whole
+	if err := b.begin(p); err != nil {
+		return err
+	}
+	if p.Records != nil {
+		read := 0
+		for a, err := range p.Records {
+			if err != nil {
+				return err
+			}
+			if err := b.put(a); err != nil {
+				return within(a.ID, err)
+			}
+			read++
+		}
+		if p.Whole {
+			if read == 0 {
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "the feed %s came without any record; the ones before it stay in force", p.Feed)
+			}
+			if err := b.removeVanished(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.overlay(p); err != nil {
+		return err
+	}
+	return b.end(p)
 }
 
-func (b *builder) exec(query string, args ...any) error {
-	s, err := b.prepared(query)
-	if err == nil {
-		_, err = s.ExecContext(b.ctx, args...)
+// begin makes the feed of p the current one.
+func (b *builder) begin(p gatehouse.Publication) error {
+	state, have := b.meta.Feed(p.Feed)
+	if !have {
+		state = Feed{Name: p.Feed}
 	}
-	return err
-}
-
-// insert runs an INSERT and returns the number of the row.
-func (b *builder) insert(query string, args ...any) (int64, error) {
-	s, err := b.prepared(query)
+	b.feed = current{state: state, known: map[string]*known{}}
+	found, err := b.one("SELECT n FROM feed WHERE name = $1", []any{p.Feed}, &b.feed.n)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	r, err := s.ExecContext(b.ctx, args...)
+	if !found {
+		b.feed.all = true // there are none
+		r, err := b.tx.ExecContext(b.ctx, "INSERT INTO feed(name) VALUES($1)", p.Feed)
+		if err != nil {
+			return err
+		}
+		b.feed.n, err = r.LastInsertId()
+		return err
+	}
+	if !p.Whole {
+		return nil
+	}
+	if err := b.flush(); err != nil {
+		return err
+	}
+	b.feed.all = true
+	rows, err := b.tx.QueryContext(b.ctx, "SELECT id, n, content FROM record WHERE feed = $1", b.feed.n)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return r.LastInsertId()
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var content sql.RawBytes
+		k := &known{}
+		if err := rows.Scan(&id, &k.n, &content); err != nil {
+			return err
+		}
+		copy(k.content[:], content)
+		b.feed.known[id] = k
+	}
+	return rows.Err()
 }
 
-// one scans the first row of a query into dest; found is false without a row.
-func (b *builder) one(query string, args []any, dest ...any) (found bool, err error) {
-	s, err := b.prepared(query)
-	if err != nil {
-		return false, err
+// end takes down what the feed is now.
+func (b *builder) end(p gatehouse.Publication) error {
+	f := &b.feed.state
+	f.Format, f.Source, f.Version, f.Whole = p.Format, p.Source, p.Version, p.Whole
+	f.ImportedAt = b.meta.BuiltAt
+	if p.UpdatedAt.After(f.UpdatedAt) || p.Whole && !p.UpdatedAt.IsZero() {
+		f.UpdatedAt = p.UpdatedAt.UTC()
 	}
-	err = s.QueryRowContext(b.ctx, args...).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+	at, have := slices.BinarySearchFunc(b.meta.Feeds, f.Name, func(f Feed, name string) int { return cmp.Compare(f.Name, name) })
+	if have {
+		b.meta.Feeds[at] = *f
+	} else {
+		b.meta.Feeds = slices.Insert(b.meta.Feeds, at, *f)
 	}
-	return err == nil, err
+	source := cmp.Or(p.Source, b.info.Source)
+	if source != "" {
+		b.meta.Sources = append(slices.DeleteFunc(b.meta.Sources, func(s string) bool { return s == source }), source)
+		b.meta.Sources = b.meta.Sources[max(0, len(b.meta.Sources)-sourcesMax):]
+	}
+	return nil
 }
 
-// packed is a record in the form in which it is stored.
-type packed struct {
-	core, doc []byte // doc is JSON still
-	rating    int64
-	names     []Name // sorted
-	entries   [][]byte
-	content   []byte // hash of all above: equal content need not be stored again
-}
-
-func pack(a gatehouse.Advisory) (packed, error) {
-	p := packed{core: encodeCore(a), rating: ratingHash(a)}
-	byName := map[Name][]gatehouse.Affected{}
-	for _, e := range a.Affected {
-		n := Name{e.Space, e.Name}
-		byName[n] = append(byName[n], e)
+// find returns what is known of a record of the current feed, nil if there is
+// none.
+func (b *builder) find(id string) (*known, error) {
+	if k := b.feed.known[id]; k != nil || b.feed.all {
+		return k, nil
 	}
-	p.names = slices.SortedFunc(maps.Keys(byName), Name.compare)
-	var w writer
-	for _, n := range p.names {
-		entry := encodeEntry(byName[n])
-		p.entries = append(p.entries, entry)
-		w.text(n.Space)
-		w.text(n.Name)
-		w.text(string(entry))
+	var content []byte
+	k := &known{}
+	found, err := b.one("SELECT n, content FROM record WHERE id = $1 AND feed = $2", []any{id, b.feed.n}, &k.n, &content)
+	if err != nil || !found {
+		return nil, err
 	}
-	a.Affected = nil
-	var err error
-	if p.doc, err = json.Marshal(a); err != nil {
-		return packed{}, err
-	}
-	w.text(string(p.core))
-	w.text(string(p.doc))
-	sum := sha256.Sum256(w)
-	p.content = sum[:16]
-	return p, nil
+	copy(k.content[:], content)
+	b.feed.known[id] = k
+	return k, nil
 }
 
 // put replaces the record of a's id by a. Most records of a feed that is read
@@ -131,103 +218,93 @@ func (b *builder) put(a gatehouse.Advisory) error {
 	if a.ID == "" {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "an advisory has no id")
 	}
+	a.Feed = b.feed.state.Name
+	if a.Feed == handFeed {
+		a.Feed = ""
+	}
 	p, err := pack(a)
 	if err != nil {
 		return err
 	}
-	var have []byte
-	if found, err := b.one("SELECT content FROM record WHERE id = $1", []any{a.ID}, &have); err != nil || found && bytes.Equal(have, p.content) {
-		return err
-	}
-	n, old, err := b.remove(a.ID)
+	k, err := b.find(a.ID)
 	if err != nil {
 		return err
 	}
-	spaces := map[int64]bool{}
-	families := map[string]bool{}
-	names := make([]int64, len(p.names))
+	if k != nil && k.content == p.content {
+		k.seen = true
+		return nil
+	}
+	var old removed
+	if k != nil {
+		if old, err = b.remove(k.n, a.ID); err != nil {
+			return err
+		}
+	} else {
+		b.lastRecord++
+		k = &known{n: b.lastRecord}
+		b.feed.known[a.ID] = k
+	}
+	k.content, k.seen = p.content, true
+	return b.add(k.n, a, p, old)
+}
+
+// add writes all rows of a record under its number.
+func (b *builder) add(n int64, a gatehouse.Advisory, p packed, old removed) error {
+	touched, families := map[*space]bool{}, map[string]bool{}
+	numbers := make([]int64, len(p.names))
 	for i, of := range p.names {
-		space, name, err := b.nameOf(of)
+		name, err := b.nameOf(of)
 		if err != nil {
 			return err
 		}
-		names[i], spaces[space], families[family(of.Space)] = name, true, true
+		numbers[i], touched[name.space], families[family(of.Space)] = name.n, true, true
+		name.now ^= entryHash(b.feed.state.Name, a.ID, p.core, p.entries[i], p.rating)
+		if err := b.affects.add(name.n, n, p.entries[i]); err != nil {
+			return err
+		}
 	}
 	home := 0
 	if len(families) == 1 {
 		home = 1
 	}
-	if n, err = b.putRecord(n, a, p, home, names); err != nil {
+	for s := range touched {
+		s.records, s.home = s.records+1, s.home+home
+	}
+	slices.Sort(numbers)
+	if err := b.records.add(n, a.ID, b.feed.n, a.Modified.Unix(), p.rating, home, p.core, encodeNumbers(numbers), p.content[:]); err != nil {
 		return err
 	}
-	for i, name := range names {
-		if err := b.exec("INSERT INTO affects(name, record, entry) VALUES($1, $2, $3)", name, n, p.entries[i]); err != nil {
-			return err
-		}
-		b.now[name] ^= entryHash(a.ID, p.core, p.entries[i], p.rating)
+	if err := b.docs.add(n, b.enc.EncodeAll(p.doc, nil)); err != nil {
+		return err
 	}
-	for space := range spaces {
-		if err := b.exec("UPDATE space SET records = records + 1, home = home + $1 WHERE n = $2", home, space); err != nil {
-			return err
-		}
-	}
-	return b.putAliases(n, a, p.rating, old)
-}
-
-// putRecord writes the rows of the record itself, under its old number n if it
-// had one, and returns its number.
-func (b *builder) putRecord(n int64, a gatehouse.Advisory, p packed, home int, names []int64) (int64, error) {
-	var number any // NULL lets the database choose
-	if n != 0 {
-		number = n
-	}
-	sorted := slices.Sorted(slices.Values(names))
-	n, err := b.insert("INSERT INTO record(n, id, modified, rating, home, core, names, content) VALUES($1, $2, $3, $4, $5, $6, $7, $8)",
-		number, a.ID, a.Modified.Unix(), p.rating, home, p.core, encodeNumbers(sorted), p.content)
-	if err != nil {
-		return 0, err
-	}
-	return n, b.exec("INSERT INTO doc(n, zstd) VALUES($1, $2)", n, b.enc.EncodeAll(p.doc, nil))
-}
-
-// putAliases writes the flaws that a record speaks of.
-func (b *builder) putAliases(n int64, a gatehouse.Advisory, rating int64, old removed) error {
-	names := flawNames(a)
-	for name, exact := range names {
-		if err := b.exec("INSERT INTO alias(name, record, exact) VALUES($1, $2, $3)", name, n, exact); err != nil {
+	flaws := flawNames(a)
+	for name, exact := range flaws {
+		if err := b.aliases.add(name, n, exact); err != nil {
 			return err
 		}
 	}
-	if !b.delta || rating == old.rating && maps.Equal(names, old.flaws) {
-		return nil
+	b.feed.state.Records++
+	if a.Modified.After(b.feed.state.UpdatedAt) {
+		b.feed.state.UpdatedAt = a.Modified.UTC()
 	}
-	for _, set := range []map[string]bool{names, old.flaws} {
-		for name, exact := range set {
-			if exact && (rating != 0 || old.rating != 0) {
-				b.rated[name] = true
-			}
-		}
+	if p.rating != old.rating || !maps.Equal(flaws, old.flaws) {
+		b.rerate(flaws, p.rating, old)
 	}
 	return nil
 }
 
-// flawNames returns the names of the flaws that a record speaks of, and whether
-// it speaks of that flaw alone.
-func flawNames(a gatehouse.Advisory) map[string]bool {
-	out := map[string]bool{}
-	for _, n := range a.Related {
-		if strings.HasPrefix(n, "CVE-") {
-			out[n] = false
+// rerate notes the flaws whose rating a record gives, or gave.
+func (b *builder) rerate(flaws map[string]bool, rating int64, old removed) {
+	if !b.delta || rating == 0 && old.rating == 0 {
+		return
+	}
+	for _, set := range []map[string]bool{flaws, old.flaws} {
+		for name, exact := range set {
+			if exact {
+				b.rated[name] = true
+			}
 		}
 	}
-	for _, n := range a.Upstream {
-		out[n] = len(a.Upstream) == 1
-	}
-	for _, n := range a.Aliases {
-		out[n] = true
-	}
-	out[a.ID] = true
-	return out
 }
 
 // removed is what was known of a record that is being replaced.
@@ -236,131 +313,110 @@ type removed struct {
 	flaws  map[string]bool
 }
 
-// remove takes a record out and returns its number, 0 if there was none.
-func (b *builder) remove(id string) (n int64, old removed, err error) {
+// removeVanished takes out the records that the current feed no longer has.
+func (b *builder) removeVanished() error {
+	for id, k := range b.feed.known {
+		if k.seen {
+			continue
+		}
+		old, err := b.remove(k.n, id)
+		if err != nil {
+			return err
+		}
+		b.rerate(nil, 0, old)
+	}
+	return nil
+}
+
+// remove takes a record of the current feed out.
+func (b *builder) remove(n int64, id string) (old removed, err error) {
+	if err := b.flush(); err != nil {
+		return old, err
+	}
 	var home int
 	var core, packed []byte
-	found, err := b.one("SELECT n, rating, home, core, names FROM record WHERE id = $1", []any{id}, &n, &old.rating, &home, &core, &packed)
+	found, err := b.one("SELECT rating, home, core, names FROM record WHERE n = $1", []any{n}, &old.rating, &home, &core, &packed)
 	if err != nil || !found {
-		return 0, old, err
+		return old, errors.Join(err, (&reader{bad: !found}).err("record "+id))
 	}
 	names, err := decodeNumbers(packed)
 	if err != nil {
-		return 0, old, err
+		return old, err
 	}
-	spaces := map[int64]bool{}
-	for _, name := range names {
-		space, err := b.removeEntry(id, n, name, core, old.rating)
+	touched := map[*space]bool{}
+	for _, number := range names {
+		name, err := b.removeEntry(id, n, number, core, old.rating)
 		if err != nil {
-			return 0, old, err
+			return old, err
 		}
-		spaces[space] = true
+		touched[name.space] = true
 	}
-	for space := range spaces {
-		if err := b.exec("UPDATE space SET records = records - 1, home = home - $1 WHERE n = $2", home, space); err != nil {
-			return 0, old, err
-		}
+	for s := range touched {
+		s.records, s.home = s.records-1, s.home-home
 	}
 	a, err := decodeCore(id, core)
 	if err != nil {
-		return 0, old, err
+		return old, err
 	}
 	old.flaws = flawNames(a)
-	for name := range old.flaws {
-		if err := b.exec("DELETE FROM alias WHERE name = $1 AND record = $2", name, n); err != nil {
-			return 0, old, err
+	for flaw := range old.flaws {
+		if err := b.exec("DELETE FROM alias WHERE name = $1 AND record = $2", flaw, n); err != nil {
+			return old, err
 		}
 	}
+	b.feed.state.Records--
 	if err := b.exec("DELETE FROM record WHERE n = $1", n); err != nil {
-		return 0, old, err
+		return old, err
 	}
-	return n, old, b.exec("DELETE FROM doc WHERE n = $1", n)
+	return old, b.exec("DELETE FROM doc WHERE n = $1", n)
 }
 
-// removeEntry takes a record away from one name and returns the name's space.
-func (b *builder) removeEntry(id string, n, name int64, core []byte, rating int64) (space int64, err error) {
+// removeEntry takes a record away from one name, which it returns.
+func (b *builder) removeEntry(id string, n, number int64, core []byte, rating int64) (*name, error) {
 	var entry []byte
-	found, err := b.one("SELECT a.entry, n.space FROM affects a JOIN name n ON n.n = a.name WHERE a.name = $1 AND a.record = $2",
-		[]any{name, n}, &entry, &space)
+	found, err := b.one("SELECT entry FROM affects WHERE name = $1 AND record = $2", []any{number, n}, &entry)
 	if err != nil || !found {
-		return 0, errors.Join(err, (&reader{bad: !found}).err("record "+id))
+		return nil, errors.Join(err, (&reader{bad: !found}).err("record "+id))
 	}
-	if err := b.load(name); err != nil {
-		return 0, err
-	}
-	b.now[name] ^= entryHash(id, core, entry, rating)
-	return space, b.exec("DELETE FROM affects WHERE name = $1 AND record = $2", name, n)
-}
-
-// nameOf returns the numbers of a space and of a name in it, new ones if need
-// be.
-func (b *builder) nameOf(of Name) (space, name int64, err error) {
-	space, ok := b.spaces[of.Space]
-	if !ok {
-		found, err := b.one("SELECT n FROM space WHERE name = $1", []any{of.Space}, &space)
-		if err == nil && !found {
-			space, err = b.insert("INSERT INTO space(name, records, home) VALUES($1, 0, 0)", of.Space)
-		}
-		if err != nil {
-			return 0, 0, err
-		}
-		b.spaces[of.Space] = space
-	}
-	if name, ok := b.names[of]; ok {
-		return space, name, nil
-	}
-	found, err := b.one("SELECT n FROM name WHERE space = $1 AND name = $2", []any{space, of.Name}, &name)
-	if err == nil && !found {
-		name, err = b.insert("INSERT INTO name(space, name, hash) VALUES($1, $2, 0)", space, of.Name)
-	}
+	name, err := b.nameOfNumber(number)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
-	b.names[of] = name
-	return space, name, b.load(name)
-}
-
-// load makes sure that the hash of a name is in memory.
-func (b *builder) load(name int64) error {
-	if _, ok := b.before[name]; ok {
-		return nil
-	}
-	var hash int64
-	_, err := b.one("SELECT hash FROM name WHERE n = $1", []any{name}, &hash)
-	b.before[name], b.now[name] = hash, hash
-	return err
-}
-
-func family(space string) string {
-	base, _, _ := strings.Cut(space, ":")
-	if f, ok := families[base]; ok {
-		return f
-	}
-	return base
+	name.now ^= entryHash(b.feed.state.Name, id, core, entry, rating)
+	return name, b.exec("DELETE FROM affects WHERE name = $1 AND record = $2", number, n)
 }
 
 // finish writes the hashes, what changed, and what the file says of itself.
-func (b *builder) finish(info Info, old Meta) (Meta, error) {
-	for name, hash := range b.now {
-		if hash == b.before[name] {
-			continue
-		}
-		if err := b.exec("UPDATE name SET hash = $1 WHERE n = $2", hash, name); err != nil {
-			return Meta{}, err
-		}
-		if b.delta {
-			if err := b.exec("INSERT INTO changed(name) VALUES($1)", name); err != nil {
-				return Meta{}, err
-			}
-		}
-	}
-	if err := b.spread(); err != nil {
+func (b *builder) finish() (Meta, error) {
+	if err := b.flush(); err != nil {
 		return Meta{}, err
 	}
-	m := Meta{Parent: info.Parent, BuiltAt: info.BuiltAt.UTC(), Sources: old.Sources}
-	if info.Source != "" {
-		m.Sources = append(slices.DeleteFunc(slices.Clone(old.Sources), func(s string) bool { return s == info.Source }), info.Source)
-		m.Sources = m.Sources[max(0, len(m.Sources)-sourcesMax):]
+	changed := map[int64]bool{}
+	if err := b.writeNames(changed); err != nil {
+		return Meta{}, err
+	}
+	if err := b.spread(changed); err != nil {
+		return Meta{}, err
+	}
+	into := b.bulk("changed(name)", 1)
+	for _, n := range slices.Sorted(maps.Keys(changed)) {
+		if err := into.add(n); err != nil {
+			return Meta{}, err
+		}
+	}
+	if err := into.flush(); err != nil {
+		return Meta{}, err
+	}
+	m := b.meta
+	m.Changed = len(changed)
+	for _, f := range m.Feeds {
+		if f.Format == gatehouse.FormatKEV || f.Format == gatehouse.FormatEPSS {
+			continue
+		}
+		m.Records += f.Records
+		if f.UpdatedAt.After(m.UpdatedAt) {
+			m.UpdatedAt = f.UpdatedAt
+		}
 	}
 	if err := b.count(&m); err != nil {
 		return Meta{}, err

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -30,7 +31,7 @@ const dictionary = `{"id":"GHSA-","aliases":["CVE-2019-","GHSA-"],"upstream":["C
 const dictionaryID = 1
 
 func newEncoder() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression),
+	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
 		zstd.WithEncoderCRC(false), zstd.WithEncoderDictRaw(dictionaryID, []byte(dictionary)))
 }
 
@@ -46,7 +47,11 @@ func decodeDoc(dec *zstd.Decoder, b []byte) (gatehouse.Advisory, error) {
 	if err != nil {
 		return a, err
 	}
-	return a, json.Unmarshal(raw, &a)
+	err = json.Unmarshal(raw, &a)
+	if a.Feed == "" {
+		a.Feed = handFeed
+	}
+	return a, err
 }
 
 type writer []byte
@@ -128,7 +133,6 @@ func encodeCore(a gatehouse.Advisory) []byte {
 	w.list(a.Upstream)
 	w.list(a.Related)
 	w.text(a.Source)
-	w.text(a.Feed)
 	withdrawn := ""
 	if !a.Withdrawn.IsZero() {
 		withdrawn = a.Withdrawn.UTC().Format(time.RFC3339)
@@ -139,7 +143,7 @@ func encodeCore(a gatehouse.Advisory) []byte {
 
 func decodeCore(id string, b []byte) (gatehouse.Advisory, error) {
 	r := reader{b: b}
-	a := gatehouse.Advisory{ID: id, Aliases: r.list(), Upstream: r.list(), Related: r.list(), Source: r.text(), Feed: r.text()}
+	a := gatehouse.Advisory{ID: id, Aliases: r.list(), Upstream: r.list(), Related: r.list(), Source: r.text()}
 	if s := r.text(); s != "" {
 		t, err := time.Parse(time.RFC3339, s)
 		r.bad = r.bad || err != nil
@@ -156,16 +160,24 @@ const (
 	eventLimit
 )
 
-// encodeEntry packs the Affected entries of one record for one name.
+// encodeEntry packs the Affected entries of one record for one name. Where one
+// is rated or limited to architectures by itself, a 0 goes before all, and each
+// has that too; format 1 knew neither.
 func encodeEntry(list []gatehouse.Affected) []byte {
 	var w writer
+	more := slices.ContainsFunc(list, func(a gatehouse.Affected) bool { return a.Severity != 0 || len(a.Arches) > 0 })
+	if more {
+		w.number(0)
+	}
 	w.number(len(list))
 	for _, a := range list {
+		if more {
+			w.number(int(a.Severity))
+			w.list(a.Arches)
+		}
 		w.text(a.Status)
 		w.text(a.Informational)
-		w.number(int(a.Severity))
 		w.list(a.Modules)
-		w.list(a.Arches)
 		w.list(a.Versions)
 		w.number(len(a.Ranges))
 		for _, r := range a.Ranges {
@@ -192,10 +204,19 @@ func encodeEntry(list []gatehouse.Affected) []byte {
 func decodeEntry(n Name, b []byte) ([]gatehouse.Affected, error) {
 	r := reader{b: b}
 	var out []gatehouse.Affected
+	count := r.count()
+	more := count == 0 && len(r.b) > 0
+	if more {
+		count = r.count()
+	}
 	// Slices grow with what is really there, whatever a damaged file counts.
-	for i := r.count(); i > 0 && !r.bad; i-- {
-		a := gatehouse.Affected{Space: n.Space, Name: n.Name, Status: r.text(), Informational: r.text(), Severity: gatehouse.Severity(r.number())}
-		a.Modules, a.Arches, a.Versions = r.list(), r.list(), r.list()
+	for i := count; i > 0 && !r.bad; i-- {
+		a := gatehouse.Affected{Space: n.Space, Name: n.Name}
+		if more {
+			a.Severity, a.Arches = r.severity(), r.list()
+		}
+		a.Status, a.Informational = r.text(), r.text()
+		a.Modules, a.Versions = r.list(), r.list()
 		for j := r.count(); j > 0 && !r.bad; j-- {
 			one := gatehouse.Range{Type: r.text()}
 			for k := r.count(); k > 0 && !r.bad; k-- {
@@ -206,6 +227,15 @@ func decodeEntry(n Name, b []byte) ([]gatehouse.Affected, error) {
 		out = append(out, a)
 	}
 	return out, r.err(fmt.Sprintf("%s %s", n.Space, n.Name))
+}
+
+func (r *reader) severity() gatehouse.Severity {
+	n := r.number()
+	if n > int(gatehouse.SeverityCritical) {
+		r.bad = true
+		return 0
+	}
+	return gatehouse.Severity(n)
 }
 
 func (r *reader) event() gatehouse.RangeEvent {
@@ -271,9 +301,14 @@ func ratingHash(a gatehouse.Advisory) int64 {
 	return hash64(w)
 }
 
-// entryHash covers all that matters to matching one name against one record.
-func entryHash(id string, core, entry []byte, rating int64) int64 {
+// entryHash covers all that matters to matching one name against one record. Two
+// feeds that have the same record have two hashes, which therefore do not undo
+// each other in a name's.
+func entryHash(feed, id string, core, entry []byte, rating int64) int64 {
 	var w writer
+	if feed != handFeed {
+		w.text(feed)
+	}
 	w.text(id)
 	w.text(string(core))
 	w = binary.LittleEndian.AppendUint64(w, uint64(rating))

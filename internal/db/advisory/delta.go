@@ -7,52 +7,48 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
 
-// spread marks the names whose findings take their severity from a record that
+// spread adds the names whose findings take their severity from a record that
 // was rated anew, although it speaks of other packages: a Debian finding shows
 // GitHub's rating of the same CVE.
-func (b *builder) spread() error {
+func (b *builder) spread(changed map[int64]bool) error {
+	if len(b.rated) == 0 {
+		return nil
+	}
+	if _, err := b.tx.ExecContext(b.ctx, "CREATE TEMP TABLE rated(name TEXT PRIMARY KEY) WITHOUT ROWID"); err != nil {
+		return err
+	}
+	into := b.bulk("rated(name)", 1)
 	for _, flaw := range slices.Sorted(maps.Keys(b.rated)) {
-		if err := b.spreadOne(flaw); err != nil {
+		if err := into.add(flaw); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-func (b *builder) spreadOne(flaw string) error {
-	names, err := namesOfFlaw(b.ctx, b.tx, flaw)
+	if err := into.flush(); err != nil {
+		return err
+	}
+	numbers, err := namesIn(b.tx.QueryContext(b.ctx, "SELECT r.names FROM rated t JOIN alias a ON a.name = t.name JOIN record r ON r.n = a.record"))
+	for n := range numbers {
+		changed[n] = true
+	}
 	if err != nil {
 		return err
 	}
-	for _, n := range names {
-		if err := b.exec("INSERT INTO changed(name) VALUES($1) ON CONFLICT DO NOTHING", n); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.exec("DROP TABLE rated")
 }
 
-// querier is a *sql.DB or a *sql.Tx.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// namesOfFlaw returns the numbers of all package names whose records speak of a
-// flaw.
-func namesOfFlaw(ctx context.Context, q querier, flaw string) ([]int64, error) {
-	rows, err := q.QueryContext(ctx, "SELECT r.names FROM alias a JOIN record r ON r.n = a.record WHERE a.name = $1", flaw)
+// namesIn returns the numbers of package names in rows of record.names.
+func namesIn(rows *sql.Rows, err error) (map[int64]bool, error) {
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []int64
+	out := map[int64]bool{}
+	var packed sql.RawBytes
 	for rows.Next() {
-		var packed []byte
 		if err := rows.Scan(&packed); err != nil {
 			return nil, err
 		}
@@ -60,26 +56,23 @@ func namesOfFlaw(ctx context.Context, q querier, flaw string) ([]int64, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, names...)
+		for _, n := range names {
+			out[n] = true
+		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out), rows.Err()
+	return out, rows.Err()
 }
 
 // count fills in what the rows say.
 func (b *builder) count(m *Meta) error {
-	var newest sql.NullInt64
-	if _, err := b.one("SELECT count(*), max(modified) FROM record", nil, &m.Records, &newest); err != nil {
-		return err
-	}
-	if zero := (time.Time{}).Unix(); newest.Valid && newest.Int64 != zero {
-		m.UpdatedAt = time.Unix(newest.Int64, 0).UTC()
-	}
 	if _, err := b.one("SELECT count(*) FROM name WHERE hash <> 0", nil, &m.Names); err != nil {
 		return err
 	}
-	if _, err := b.one("SELECT count(*) FROM changed", nil, &m.Changed); err != nil {
-		return err
+	if len(m.Feeds) > 1 {
+		// Ids of a single feed are unique.
+		if _, err := b.one("SELECT count(*) FROM (SELECT 1 FROM record GROUP BY id HAVING count(*) > 1)", nil, &m.Shared); err != nil {
+			return err
+		}
 	}
 	rows, err := b.tx.QueryContext(b.ctx, "SELECT name, records, home > 0 FROM space WHERE records > 0 ORDER BY name")
 	if err != nil {
@@ -162,7 +155,7 @@ func diffNames(ctx context.Context, older, newer *File, out map[Name]bool) error
 func diffRatings(ctx context.Context, older, newer *File, out map[Name]bool) error {
 	// A record that goes over to another flaw takes its rating along, so that
 	// the names in core count too.
-	const query = "SELECT '', id, rating, core FROM record WHERE rating <> 0 ORDER BY id"
+	const query = "SELECT FEEDNAME, r.id, r.rating, r.core FROM record r WHERE r.rating <> 0 ORDER BY 1, 2"
 	var ids []string
 	if err := merge(ctx, older, newer, query, func(n Name) error { ids = append(ids, n.Name); return nil }); err != nil {
 		return err
@@ -177,17 +170,19 @@ func diffRatings(ctx context.Context, older, newer *File, out map[Name]bool) err
 	return nil
 }
 
+// namesRatedBy adds the package names of the flaws that the records called id
+// speak of alone.
 func (f *File) namesRatedBy(ctx context.Context, id string, out map[Name]bool) error {
-	flaws, err := texts(f.db.QueryContext(ctx, "SELECT a.name FROM alias a JOIN record r ON r.n = a.record WHERE r.id = $1 AND a.exact", id))
+	flaws, err := f.flawsOf(ctx, id)
 	if err != nil {
 		return err
 	}
-	for _, flaw := range flaws {
-		numbers, err := namesOfFlaw(ctx, f.db, flaw)
+	for flaw := range flaws {
+		numbers, err := namesIn(f.db.QueryContext(ctx, "SELECT r.names FROM alias a JOIN record r ON r.n = a.record WHERE a.name = $1", flaw))
 		if err != nil {
 			return err
 		}
-		for _, n := range numbers {
+		for n := range numbers {
 			var name Name
 			if err := f.db.QueryRowContext(ctx, "SELECT s.name, n.name FROM name n JOIN space s ON s.n = n.space WHERE n.n = $1", n).Scan(&name.Space, &name.Name); err != nil {
 				return err
@@ -198,18 +193,27 @@ func (f *File) namesRatedBy(ctx context.Context, id string, out map[Name]bool) e
 	return nil
 }
 
-func texts(rows *sql.Rows, err error) ([]string, error) {
+func (f *File) flawsOf(ctx context.Context, id string) (map[string]bool, error) {
+	rows, err := f.db.QueryContext(ctx, "SELECT core FROM record WHERE id = $1", id)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []string
+	out := map[string]bool{}
 	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
+		var core sql.RawBytes
+		if err := rows.Scan(&core); err != nil {
 			return nil, err
 		}
-		out = append(out, s)
+		a, err := decodeCore(id, core)
+		if err != nil {
+			return nil, err
+		}
+		for flaw, exact := range flawNames(a) {
+			if exact {
+				out[flaw] = true
+			}
+		}
 	}
 	return out, rows.Err()
 }
@@ -260,7 +264,7 @@ func merge(ctx context.Context, older, newer *File, query string, tell func(Name
 
 func rowsOf(ctx context.Context, f *File, query string) iter.Seq2[hashed, error] {
 	return func(yield func(hashed, error) bool) {
-		rows, err := f.db.QueryContext(ctx, query)
+		rows, err := f.db.QueryContext(ctx, f.text(query))
 		if err != nil {
 			yield(hashed{}, err)
 			return

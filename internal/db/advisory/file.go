@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/klauspost/compress/zstd"
@@ -27,9 +28,12 @@ const (
 type File struct {
 	db      *sql.DB
 	meta    Meta
+	format  int
+	feeds   map[int64]string // by number
 	covered map[string]bool
 	dec     *zstd.Decoder
 	docs    *docCache
+	over    overlays
 
 	forName, named, entries *sql.Stmt
 }
@@ -66,8 +70,11 @@ func Open(path string) (*File, error) {
 func (f *File) load(path string) error {
 	ctx := context.Background()
 	var err error
-	if f.meta, err = check(ctx, f.db, path); err != nil {
+	if f.meta, f.format, err = check(ctx, f.db, path); err != nil {
 		return err
+	}
+	if f.feeds, err = f.feedNames(ctx); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", path, err)
 	}
 	for _, s := range f.meta.Spaces {
 		f.covered[s.Name] = s.Covered
@@ -76,17 +83,48 @@ func (f *File) load(path string) error {
 		return err
 	}
 	for query, to := range map[string]**sql.Stmt{
-		`SELECT r.id, r.core, a.entry FROM space s JOIN name n ON n.space = s.n JOIN affects a ON a.name = n.n
+		`SELECT r.id, FEED, r.modified, r.core, a.entry FROM space s JOIN name n ON n.space = s.n JOIN affects a ON a.name = n.n
 			JOIN record r ON r.n = a.record WHERE s.name = $1 AND n.name = $2`: &f.forName,
 		`SELECT a.record, d.zstd FROM alias a JOIN doc d ON d.n = a.record WHERE a.name = $1 AND a.exact`: &f.named,
 		`SELECT s.name, n.name, a.entry FROM affects a JOIN name n ON n.n = a.name JOIN space s ON s.n = n.space
 			WHERE a.name = $1 AND a.record = $2`: &f.entries,
 	} {
-		if *to, err = f.db.PrepareContext(ctx, query); err != nil {
+		if *to, err = f.db.PrepareContext(ctx, f.text(query)); err != nil {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", path, err)
 		}
 	}
 	return nil
+}
+
+// text puts in for FEED and FEEDNAME how the file's format says which feed a
+// record r is of.
+func (f *File) text(query string) string {
+	feed, name := "r.feed", "(SELECT name FROM feed WHERE n = r.feed)"
+	if f.format == formatNoFeeds {
+		feed, name = "1", "'"+handFeed+"'"
+	}
+	return strings.NewReplacer("FEEDNAME", name, "FEED", feed).Replace(query)
+}
+
+func (f *File) feedNames(ctx context.Context) (map[int64]string, error) {
+	if f.format == formatNoFeeds {
+		return map[int64]string{1: handFeed}, nil
+	}
+	rows, err := f.db.QueryContext(ctx, "SELECT n, name FROM feed")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[int64]string{}
+	for rows.Next() {
+		var n int64
+		var name string
+		if err := rows.Scan(&n, &name); err != nil {
+			return nil, err
+		}
+		out[n] = name
+	}
+	return out, rows.Err()
 }
 
 // Close frees the file; readers must be done.
@@ -113,22 +151,49 @@ func (f *File) For(ctx context.Context, space, name string) ([]gatehouse.Advisor
 	}
 	defer rows.Close()
 	var out []gatehouse.Advisory
+	var modified []int64
 	var core, entry sql.RawBytes
 	for rows.Next() {
 		var id string
-		if err := rows.Scan(&id, &core, &entry); err != nil {
+		var feed, at int64
+		if err := rows.Scan(&id, &feed, &at, &core, &entry); err != nil {
 			return nil, err
 		}
 		a, err := decodeCore(id, core)
 		if err != nil {
 			return nil, err
 		}
+		a.Feed = f.feeds[feed]
 		if a.Affected, err = decodeEntry(Name{space, name}, entry); err != nil {
 			return nil, err
 		}
-		out = append(out, a)
+		out, modified = append(out, a), append(modified, at)
 	}
-	return out, rows.Err()
+	return f.newest(out, modified), rows.Err()
+}
+
+// newest keeps one of the records that have the same id in the same format, but
+// came with several feeds, as when one ecosystem's record was imported by hand:
+// the one that was changed last.
+func (f *File) newest(list []gatehouse.Advisory, modified []int64) []gatehouse.Advisory {
+	if f.meta.Shared == 0 || len(list) < 2 {
+		return list
+	}
+	type key struct{ id, source string }
+	at := make(map[key]int, len(list))
+	out := list[:0]
+	for i, a := range list {
+		k := key{a.ID, a.Source}
+		j, have := at[k]
+		switch {
+		case !have:
+			at[k] = len(out)
+			out, modified[len(out)] = append(out, a), modified[i]
+		case modified[i] > modified[j]:
+			out[j], modified[j] = a, modified[i]
+		}
+	}
+	return out
 }
 
 // Named returns the records that are called id, or give it as an alias or as
@@ -140,6 +205,7 @@ func (f *File) Named(ctx context.Context, id string) ([]gatehouse.Advisory, erro
 	}
 	defer rows.Close()
 	var out []gatehouse.Advisory
+	var modified []int64
 	var packed sql.RawBytes
 	for rows.Next() && len(out) < namedMax {
 		var n int64
@@ -153,16 +219,18 @@ func (f *File) Named(ctx context.Context, id string) ([]gatehouse.Advisory, erro
 			}
 			f.docs.put(n, a)
 		}
-		out = append(out, a)
+		out, modified = append(out, a), append(modified, a.Modified.Unix())
 	}
-	return out, rows.Err()
+	return f.newest(out, modified), rows.Err()
 }
 
-// Record returns one record whole. Errors: CodeNotFound.
+// Record returns one record whole; of several feeds' the one that was changed
+// last. Errors: CodeNotFound.
 func (f *File) Record(ctx context.Context, id string) (gatehouse.Advisory, error) {
 	var n int64
 	var names, packed []byte
-	err := f.db.QueryRowContext(ctx, "SELECT r.n, r.names, d.zstd FROM record r JOIN doc d ON d.n = r.n WHERE r.id = $1", id).Scan(&n, &names, &packed)
+	err := f.db.QueryRowContext(ctx, `SELECT r.n, r.names, d.zstd FROM record r JOIN doc d ON d.n = r.n WHERE r.id = $1
+		ORDER BY r.modified DESC, r.n LIMIT 1`, id).Scan(&n, &names, &packed)
 	if errors.Is(err, sql.ErrNoRows) {
 		return gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeNotFound, "no advisory is called %q", id)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/feed/field"
 )
 
 // affected normalises one entry; a result without a name is to be dropped.
@@ -18,7 +19,7 @@ func (f *affected) affected(r *record) (gatehouse.Affected, error) {
 		return gatehouse.Affected{}, gatehouse.Errorf(gatehouse.CodeInvalid, "package needs both ecosystem and name")
 	}
 	for what, s := range map[string]string{"package.ecosystem": space, "package.name": name} {
-		if err := checkName(what, s, nameLengthMax); err != nil {
+		if err := field.Check(what, s, field.NameMax); err != nil {
 			return gatehouse.Affected{}, err
 		}
 	}
@@ -43,7 +44,7 @@ func (f *affected) affected(r *record) (gatehouse.Affected, error) {
 	}
 	out.Modules = modules(f, r.Summary)
 	out.Arches = platforms(f.Specific.Imports)
-	out.Severity = max(words[strings.ToLower(word(f.Specific.Severity))], words[strings.ToLower(word(f.Specific.Urgency))])
+	out.Severity = max(field.Severity(word(f.Specific.Severity)), field.Severity(word(f.Specific.Urgency)))
 	return out, nil
 }
 
@@ -97,27 +98,27 @@ func (v *versionRange) events() (gatehouse.Range, error) {
 		return gatehouse.Range{}, nil
 	case "SEMVER", "ECOSYSTEM":
 	default:
-		return gatehouse.Range{}, gatehouse.Errorf(gatehouse.CodeInvalid, "type %q is none of SEMVER, ECOSYSTEM and GIT", clip(v.Type))
+		return gatehouse.Range{}, gatehouse.Errorf(gatehouse.CodeInvalid, "type %q is none of SEMVER, ECOSYSTEM and GIT", field.Clip(v.Type))
 	}
 	out := gatehouse.Range{Type: v.Type, Events: make([]gatehouse.RangeEvent, 0, len(v.Events))}
 	introduced := false
 	for i, e := range v.Events {
 		var one gatehouse.RangeEvent
 		set := 0
-		for _, field := range []struct {
+		for _, f := range []struct {
 			from *string
 			to   *string
 		}{{e.Introduced, &one.Introduced}, {e.Fixed, &one.Fixed}, {e.LastAffected, &one.LastAffected}, {e.Limit, &one.Limit}} {
-			if field.from == nil {
+			if f.from == nil {
 				continue
 			}
-			if *field.from == "" {
+			if *f.from == "" {
 				return out, gatehouse.Errorf(gatehouse.CodeInvalid, "events[%d] names an empty version", i)
 			}
-			if err := checkName("version", *field.from, nameLengthMax); err != nil {
+			if err := field.Check("version", *f.from, field.NameMax); err != nil {
 				return out, err
 			}
-			*field.to = *field.from
+			*f.to = *f.from
 			set++
 		}
 		if set != 1 {
@@ -164,7 +165,7 @@ func modules(f *affected, summary string) []string {
 // database or ecosystem may have any form.
 func word(v any) string {
 	s, _ := v.(string)
-	if checkName("", s, idLengthMax) != nil {
+	if field.Check("", s, field.IDMax) != nil {
 		return ""
 	}
 	return s

@@ -12,9 +12,9 @@ package osv
 import (
 	"encoding/json"
 	"strings"
-	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/feed/field"
 )
 
 // Source is what [gatehouse.Advisory] names as its feed.
@@ -22,13 +22,8 @@ const Source = "osv"
 
 // What one record may hold at most. All are far above what is published.
 const (
-	idLengthMax      = 256
-	nameLengthMax    = 1024
-	detailsLengthMax = 64 << 10 // bytes, longer text is cut
-	summaryLengthMax = 1 << 10  // bytes, longer text is cut
-	referencesMax    = 64       // further ones are dropped
-	aliasesMax       = 4096
-	platformsMax     = 256 // a record with more is taken to be about all
+	aliasesMax   = 4096
+	platformsMax = 256 // a record with more is taken to be about all
 )
 
 // record is an OSV record; [record.advisory] checks and normalises it.
@@ -101,7 +96,7 @@ func Parse(b []byte) (gatehouse.Advisory, error) {
 	}
 	a, err := r.advisory()
 	if err != nil && r.ID != "" {
-		return gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeInvalid, "record %s: %w", clip(r.ID), err)
+		return gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeInvalid, "record %s: %w", field.Clip(r.ID), err)
 	}
 	return a, err
 }
@@ -112,16 +107,16 @@ func (r *record) advisory() (gatehouse.Advisory, error) {
 	}
 	a := gatehouse.Advisory{
 		ID: r.ID, Source: Source,
-		Summary: text(r.Summary, summaryLengthMax, false), Details: text(r.Details, detailsLengthMax, true),
+		Summary: field.Text(r.Summary, field.SummaryMax, false), Details: field.Text(r.Details, field.DetailsMax, true),
 	}
 	var err error
-	if a.Modified, err = timestamp("modified", r.Modified); err != nil {
+	if a.Modified, err = field.Time("modified", r.Modified); err != nil {
 		return gatehouse.Advisory{}, err
 	}
-	if a.Published, err = timestamp("published", r.Published); err != nil {
+	if a.Published, err = field.Time("published", r.Published); err != nil {
 		return gatehouse.Advisory{}, err
 	}
-	if a.Withdrawn, err = timestamp("withdrawn", r.Withdrawn); err != nil {
+	if a.Withdrawn, err = field.Time("withdrawn", r.Withdrawn); err != nil {
 		return gatehouse.Advisory{}, err
 	}
 	for _, names := range []struct {
@@ -134,7 +129,7 @@ func (r *record) advisory() (gatehouse.Advisory, error) {
 		}
 	}
 	for _, ref := range r.References {
-		if len(a.References) < referencesMax && isWebAddress(ref.URL) {
+		if len(a.References) < field.ReferencesMax && field.IsWeb(ref.URL) {
 			a.References = append(a.References, ref.URL)
 		}
 	}
@@ -153,12 +148,12 @@ func (r *record) advisory() (gatehouse.Advisory, error) {
 
 func (r *record) check() error {
 	if major, _, _ := strings.Cut(r.SchemaVersion, "."); r.SchemaVersion != "" && major != "1" {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "schema_version %q is not 1.x, which is what can be read", clip(r.SchemaVersion))
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "schema_version %q is not 1.x, which is what can be read", field.Clip(r.SchemaVersion))
 	}
 	if r.ID == "" {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the record has no id")
 	}
-	return checkName("id", r.ID, idLengthMax)
+	return field.Check("id", r.ID, field.IDMax)
 }
 
 // ids checks a list of names of flaws and returns it without repetitions.
@@ -169,7 +164,7 @@ func ids(list []string, what string) ([]string, error) {
 	seen := map[string]bool{}
 	var out []string
 	for _, id := range list {
-		if err := checkName(what, id, idLengthMax); err != nil {
+		if err := field.Check(what, id, field.IDMax); err != nil {
 			return nil, err
 		}
 		if id != "" && !seen[id] {
@@ -178,61 +173,4 @@ func ids(list []string, what string) ([]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// checkName keeps control characters out of what is printed and compared.
-func checkName(what, s string, lengthMax int) error {
-	if len(s) > lengthMax {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s %q is longer than %d bytes", what, clip(s), lengthMax)
-	}
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s %q holds a control character", what, clip(s))
-		}
-	}
-	return nil
-}
-
-func timestamp(what, s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s %q is not a time such as 2026-01-31T12:00:00Z", what, clip(s))
-	}
-	return t.UTC(), nil
-}
-
-func isWebAddress(s string) bool {
-	return (strings.HasPrefix(s, "https://") || strings.HasPrefix(s, "http://")) && checkName("", s, nameLengthMax) == nil
-}
-
-// text cuts s to a length in bytes and takes out what could steer a terminal.
-func text(s string, lengthMax int, lines bool) string {
-	if len(s) > lengthMax {
-		s = s[:lengthMax] + "…"
-	}
-	return strings.Map(func(c rune) rune {
-		switch {
-		case lines && (c == '\n' || c == '\t'):
-			return c
-		case c == '\n' || c == '\t' || c == '\r':
-			return ' '
-		case c < ' ' || c >= 0x7f && c < 0xa0 || c == '\uFFFD' || isBidi(c):
-			return -1
-		}
-		return c
-	}, s)
-}
-
-// isBidi reports the characters that turn text around (Trojan Source).
-func isBidi(c rune) bool { return c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069 }
-
-func clip(s string) string {
-	const shown = 80
-	if len(s) > shown {
-		return s[:shown] + "…"
-	}
-	return s
 }

@@ -5,7 +5,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/feed/field"
+	"github.com/gatehouse-dev/gatehouse/internal/feed/unpack"
 )
 
 // Limits bound what one import may cost. A field that is zero allows nothing.
@@ -57,13 +58,9 @@ func Read(ctx context.Context, name string, r io.ReaderAt, size int64, limits Li
 // Errors: CodeInvalid and CodeTooLarge name the file inside the zip.
 func ReadZip(ctx context.Context, r io.ReaderAt, size int64, limits Limits) Records {
 	return func(yield func(gatehouse.Advisory, error) bool) {
-		if err := checkDirectory(r, size, limits); err != nil {
-			yield(gatehouse.Advisory{}, err)
-			return
-		}
-		z, err := zip.NewReader(r, size)
+		z, err := unpack.Zip(r, size, limits.DirectoryBytes)
 		if err != nil {
-			yield(gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: %w", err))
+			yield(gatehouse.Advisory{}, err)
 			return
 		}
 		records, total := 0, int64(0)
@@ -98,7 +95,7 @@ func readEntry(ctx context.Context, f *zip.File, limits Limits) (gatehouse.Advis
 	if err := ctx.Err(); err != nil {
 		return gatehouse.Advisory{}, 0, err
 	}
-	name := clip(f.Name)
+	name := field.Clip(f.Name)
 	tooLarge := gatehouse.Errorf(gatehouse.CodeTooLarge, "%q is larger than the %d bytes that one record may have", name, limits.RecordBytes)
 	if f.UncompressedSize64 > uint64(limits.RecordBytes) {
 		return gatehouse.Advisory{}, 0, tooLarge
@@ -246,43 +243,6 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p[:min(int64(len(p)), b.total, b.left)])
 	b.total, b.left = b.total-int64(n), b.left-int64(n)
 	return n, err
-}
-
-// checkDirectory bounds a zip's directory before archive/zip builds it in
-// memory: it counts the bytes, because the number of entries in the end record
-// is a claim that archive/zip checks only afterwards and modulo 65536
-// (APPNOTE.TXT 4.3.16, 4.3.14).
-func checkDirectory(r io.ReaderAt, size int64, limits Limits) error {
-	const endLength, commentMax = 22, 1 << 16
-	tail := make([]byte, min(size, endLength+commentMax))
-	if _, err := r.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the zip cannot be read: %w", err)
-	}
-	i := bytes.LastIndex(tail, []byte("PK\x05\x06"))
-	if i < 0 || len(tail)-i < endLength {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: its directory is missing").
-			WithHint("the file was probably cut short; fetch it again")
-	}
-	length := int64(binary.LittleEndian.Uint32(tail[i+12:]))
-	offset := int64(binary.LittleEndian.Uint32(tail[i+16:]))
-	if offset == 1<<32-1 || length == 1<<32-1 {
-		at := i - 20 // the zip64 locator
-		if at < 0 || string(tail[at:at+4]) != "PK\x06\x07" {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: its zip64 directory is missing")
-		}
-		end := make([]byte, 56)
-		if _, err := r.ReadAt(end, int64(binary.LittleEndian.Uint64(tail[at+8:])&(1<<62-1))); err != nil {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: %w", err)
-		}
-		length = int64(binary.LittleEndian.Uint64(end[40:]) & (1<<62 - 1))
-		offset = int64(binary.LittleEndian.Uint64(end[48:]) & (1<<62 - 1))
-	}
-	// archive/zip reads entries from the offset on for as long as they look
-	// like entries, so the room up to the end of the file counts.
-	if length > limits.DirectoryBytes || size-offset > limits.DirectoryBytes+endLength+commentMax {
-		return gatehouse.Errorf(gatehouse.CodeTooLarge, "the zip's directory is larger than %d bytes", limits.DirectoryBytes)
-	}
-	return nil
 }
 
 func in(name string, records Records) Records {

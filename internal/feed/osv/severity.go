@@ -4,10 +4,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
-	gocvss20 "github.com/pandatix/go-cvss/20"
-	gocvss30 "github.com/pandatix/go-cvss/30"
-	gocvss31 "github.com/pandatix/go-cvss/31"
-	gocvss40 "github.com/pandatix/go-cvss/40"
+	"github.com/gatehouse-dev/gatehouse/internal/feed/field"
 )
 
 // databases names who stands behind the records of an id prefix; an unknown
@@ -18,15 +15,6 @@ var databases = map[string]string{
 	"CGA": "chainguard", "MAL": "ossf-malicious-packages", "NSWG": "nodejs-security-wg",
 	"RETIREJS": "retire.js", "RHSA": "redhat", "RHBA": "redhat", "RHEA": "redhat",
 	"RLSA": "rocky", "RLBA": "rocky", "RLEA": "rocky", "RXSA": "rocky", "USN": "ubuntu", "LSN": "ubuntu",
-}
-
-// words are the severities as vendors name them.
-var words = map[string]gatehouse.Severity{
-	"critical": gatehouse.SeverityCritical,
-	"high":     gatehouse.SeverityHigh, "important": gatehouse.SeverityHigh,
-	"medium": gatehouse.SeverityMedium, "moderate": gatehouse.SeverityMedium,
-	"low":        gatehouse.SeverityLow,
-	"negligible": gatehouse.SeverityNegligible, "unimportant": gatehouse.SeverityNegligible, "none": gatehouse.SeverityNegligible,
 }
 
 func database(id string) string {
@@ -42,7 +30,7 @@ func database(id string) string {
 func rate(r *record, a *gatehouse.Advisory) {
 	source := database(a.ID)
 	worst := gatehouse.SeverityUnknown
-	say := func(s string) { worst = max(worst, words[strings.ToLower(s)]) }
+	say := func(s string) { worst = max(worst, field.Severity(s)) }
 	scores := func(list []severity) {
 		for _, s := range list {
 			if c, ok := score(s); ok {
@@ -89,33 +77,17 @@ func fromScores(r *record, list []gatehouse.CVSS) gatehouse.Severity {
 		}
 	}
 	if best.Version != "" {
-		return rating(best.Version, best.Score)
+		return best.Severity()
 	}
 	for _, bare := range []struct {
 		version string
 		score   *float64
 	}{{"4.0", r.Database.CVSSScoreV4}, {"3.1", r.Database.CVSSScoreV3}, {"2.0", r.Database.CVSSScoreV2}} {
 		if bare.score != nil {
-			return rating(bare.version, *bare.score)
+			return gatehouse.CVSS{Version: bare.version, Score: *bare.score}.Severity()
 		}
 	}
 	return gatehouse.SeverityUnknown
-}
-
-// rating is the qualitative scale of CVSS 3.x and 4.0, section 5; for 2.0 it is
-// NVD's, which has no critical.
-func rating(version string, score float64) gatehouse.Severity {
-	switch {
-	case score >= 9 && version != "2.0":
-		return gatehouse.SeverityCritical
-	case score >= 7:
-		return gatehouse.SeverityHigh
-	case score >= 4:
-		return gatehouse.SeverityMedium
-	case score > 0 || version == "2.0":
-		return gatehouse.SeverityLow
-	}
-	return gatehouse.SeverityNegligible
 }
 
 func addCVSS(list []gatehouse.CVSS, c gatehouse.CVSS) []gatehouse.CVSS {
@@ -127,28 +99,10 @@ func addCVSS(list []gatehouse.CVSS, c gatehouse.CVSS) []gatehouse.CVSS {
 	return append(list, c)
 }
 
-// score reads a vector and computes its score; a vector that is none is left
-// out, since the rest of the record is still of use.
+// score reads one entry of a severity list.
 func score(s severity) (gatehouse.CVSS, bool) {
-	v := s.Score
-	switch {
-	case len(v) > 512:
-	case s.Type == "CVSS_V4" || strings.HasPrefix(v, "CVSS:4.0/"):
-		if c, err := gocvss40.ParseVector(v); err == nil {
-			return gatehouse.CVSS{Version: "4.0", Vector: v, Score: c.Score()}, true
-		}
-	case strings.HasPrefix(v, "CVSS:3.1/"):
-		if c, err := gocvss31.ParseVector(v); err == nil {
-			return gatehouse.CVSS{Version: "3.1", Vector: v, Score: c.EnvironmentalScore()}, true
-		}
-	case strings.HasPrefix(v, "CVSS:3.0/"):
-		if c, err := gocvss30.ParseVector(v); err == nil {
-			return gatehouse.CVSS{Version: "3.0", Vector: v, Score: c.EnvironmentalScore()}, true
-		}
-	case s.Type == "CVSS_V2":
-		if c, err := gocvss20.ParseVector(v); err == nil {
-			return gatehouse.CVSS{Version: "2.0", Vector: v, Score: c.EnvironmentalScore()}, true
-		}
+	if !strings.HasPrefix(s.Type, "CVSS") && !strings.HasPrefix(s.Score, "CVSS:") {
+		return gatehouse.CVSS{}, false
 	}
-	return gatehouse.CVSS{}, false
+	return field.Score(s.Score)
 }
