@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
+	"github.com/gatehouse-dev/gatehouse/internal/vex"
 )
 
 const (
@@ -44,43 +45,63 @@ func (f *facts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Scan, error
 	if err != nil {
 		return gather.Scan{}, err
 	}
-	children := 0
-	return f.scanManifest(ctx, m, &children, 0)
+	accepted, err := f.exceptions.of(ctx, ref.Repo)
+	if err != nil {
+		return gather.Scan{}, err
+	}
+	s := scanning{facts: f, repo: ref.Repo, exceptions: accepted, now: time.Now()}
+	return s.manifest(ctx, m, nil)
+}
+
+// scanning is the work of one Scan.
+type scanning struct {
+	*facts
+	repo       gatehouse.Repo
+	exceptions []vex.Exception // that may concern the repository
+	now        time.Time
+	children   int
 }
 
 func unscanned(format string, args ...any) gather.Scan {
 	return gather.Scan{Incomplete: []string{fmt.Sprintf(format, args...)}}
 }
 
-func (f *facts) scanManifest(ctx context.Context, m *gatehouse.Manifest, children *int, depth int) (gather.Scan, error) {
+// manifest scans m, which inside leads to: the digests of the indexes round it.
+func (f *scanning) manifest(ctx context.Context, m *gatehouse.Manifest, inside []gatehouse.Digest) (gather.Scan, error) {
 	switch {
 	case pipeline.IsIndex(m.MediaType):
-		return f.scanIndex(ctx, m, children, depth)
+		return f.index(ctx, m, inside)
 	case !pipeline.IsImage(m):
 		return unscanned("%s is not an image: its configuration or a layer is of another kind", m.Digest), nil
 	}
-	return f.scanImage(ctx, m.Digest)
+	scan, err := f.scanImage(ctx, m.Digest)
+	if err != nil || len(f.exceptions) == 0 || scan.Inventory == nil {
+		return scan, err
+	}
+	subject := vex.Subject{Digests: append(inside[:len(inside):len(inside)], m.Digest), Distro: scan.Inventory.Distro}
+	scan.Findings = vex.ApplyExceptions(scan.Findings, f.repo, subject, f.exceptions, f.now)
+	return scan, nil
 }
 
-// scanIndex is the sum of the images of an index: a node runs any one of them.
+// index is the sum of the images of an index: a node runs any one of them.
 // One that is not an image, or not scanned whole, leaves the index incomplete,
 // unless no node can pick it (the attestations that BuildKit adds).
-func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *int, depth int) (gather.Scan, error) {
+func (f *scanning) index(ctx context.Context, m *gatehouse.Manifest, inside []gatehouse.Digest) (gather.Scan, error) {
 	var index struct{ Manifests []gatehouse.Descriptor }
 	if err := json.Unmarshal(m.Body, &index); err != nil {
 		return unscanned("the index %s cannot be read", m.Digest), nil
 	}
-	if depth >= nestingMax {
+	if len(inside) >= nestingMax {
 		return unscanned("indexes are nested more than %d deep", nestingMax), nil
 	}
 	out := gather.Scan{Complete: true}
 	type place struct{ id, kind, name, version, path string }
-	seen := map[place]bool{}
+	seen := map[place]int{} // where in out.Findings
 	for _, d := range index.Manifests {
 		if runsNowhere(d) {
 			continue
 		}
-		if *children++; *children > childrenMax {
+		if f.children++; f.children > childrenMax {
 			return unscanned("the index holds more than %d images", childrenMax), nil
 		}
 		child, err := f.content.Manifest(ctx, m.Repo, d.Digest)
@@ -90,15 +111,20 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 		if err != nil {
 			return gather.Scan{}, err
 		}
-		scan, err := f.scanManifest(ctx, child, children, depth+1)
+		scan, err := f.manifest(ctx, child, append(inside[:len(inside):len(inside)], m.Digest))
 		if err != nil {
 			return gather.Scan{}, err
 		}
 		for _, finding := range scan.Findings {
 			p := finding.Package
-			if at := (place{finding.ID, p.Type, p.Name, p.Version, p.Path}); !seen[at] {
-				seen[at] = true
+			at := place{finding.ID, p.Type, p.Name, p.Version, p.Path}
+			switch i, known := seen[at]; {
+			case !known:
+				seen[at] = len(out.Findings)
 				out.Findings = append(out.Findings, finding)
+			case finding.Suppressed == nil:
+				// What is accepted in one image still counts in another.
+				out.Findings[i] = finding
 			}
 		}
 		out.Complete = out.Complete && scan.Complete && scan.Inventory != nil
