@@ -91,9 +91,12 @@ type ImageFacts struct {
 	// ecosystems. Findings of an image that is not Complete prove nothing.
 	Complete   bool
 	Incomplete []string
-	// Looked lists what was looked for besides vulnerabilities. That no secret
-	// was found proves nothing where secrets are not listed.
-	Looked   []Kind
+	// Partial says, by kind, why findings of that kind prove nothing although the
+	// image is Complete: its files have not been looked at for malware yet.
+	Partial map[Kind][]string
+	// Overlays lists what lies over the vulnerabilities: OverlayKEV, OverlayEPSS.
+	// That none is known to be exploited proves nothing without the first.
+	Overlays []string
 	Evidence []Evidence
 	Rejected []Rejected
 	Config   []byte
@@ -103,6 +106,12 @@ type ImageFacts struct {
 	// whose need failed denies.
 	Failed map[string]*Error
 }
+
+// What is known of vulnerabilities beside advisories.
+const (
+	OverlayKEV  = "kev"
+	OverlayEPSS = "epss"
+)
 
 // AddedFindings are what is wrong with the packages of one signed SBOM. They
 // are added to the findings of our own index and never replace any.

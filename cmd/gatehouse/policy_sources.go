@@ -90,7 +90,8 @@ func (f *registryFacts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Sca
 	return gather.Scan{
 		Inventory: &run.inventory, Findings: findings,
 		Complete: run.inventory.Complete, Incomplete: run.inventory.Incomplete,
-		FeedAt: database.UpdatedAt,
+		FeedAt:  database.UpdatedAt,
+		Partial: map[gatehouse.Kind][]string{gatehouse.KindMalware: {"only a server looks for malware"}},
 	}, nil
 }
 

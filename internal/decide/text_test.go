@@ -68,7 +68,8 @@ type imageFacts struct {
 	Scanned    bool
 	Incomplete []string
 	Findings   []gatehouse.Finding
-	Looked     []gatehouse.Kind
+	Partial    map[gatehouse.Kind][]string
+	Overlays   []string
 	Documents  []document // verified
 	Added      []gatehouse.AddedFindings
 	Failed     map[string]*gatehouse.Error
@@ -146,7 +147,8 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 		}
 		to.Evidence = append(to.Evidence, gatehouse.Evidence{Need: d.Need, Subject: subject, Artifact: d.Artifact, Format: "signed-artifact", Payload: d.Body})
 	}
-	to.Rejected, to.Failed, to.Findings, to.Looked, to.Added = f.Rejected, f.Failed, f.Findings, f.Looked, f.Added
+	to.Rejected, to.Failed, to.Findings, to.Added = f.Rejected, f.Failed, f.Findings, f.Added
+	to.Partial, to.Overlays = f.Partial, f.Overlays
 	if f.Scanned {
 		to.Inventory = &gatehouse.Inventory{Subject: to.Image.Digest, Complete: true}
 		to.Complete, to.Incomplete = len(f.Incomplete) == 0, f.Incomplete

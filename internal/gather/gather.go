@@ -49,8 +49,9 @@ type Scan struct {
 	Complete   bool // the inventory is whole and the advisories cover it
 	Incomplete []string
 	FeedAt     time.Time // of the advisories that were compared with
-	// Looked lists what was looked for besides vulnerabilities.
-	Looked []gatehouse.Kind
+	// Partial and Overlays: as in gatehouse.ImageFacts.
+	Partial  map[gatehouse.Kind][]string
+	Overlays []string
 }
 
 // Bills finds what is wrong with the packages that an SBOM of an image names. ref

@@ -287,7 +287,8 @@ func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 			continue
 		}
 		images[i].Inventory, images[i].Findings = s.scan.Inventory, s.scan.Findings
-		images[i].Complete, images[i].Incomplete, images[i].Looked = s.scan.Complete, s.scan.Incomplete, s.scan.Looked
+		images[i].Complete, images[i].Incomplete = s.scan.Complete, s.scan.Incomplete
+		images[i].Partial, images[i].Overlays = s.scan.Partial, s.scan.Overlays
 		// The oldest advisories bind: an image that was compared with none makes it zero.
 		if !scanned || s.scan.FeedAt.Before(req.FeedAt) {
 			req.FeedAt = s.scan.FeedAt

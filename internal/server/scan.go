@@ -12,7 +12,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
-	"github.com/gatehouse-dev/gatehouse/internal/vex"
 )
 
 const (
@@ -45,63 +44,49 @@ func (f *facts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Scan, error
 	if err != nil {
 		return gather.Scan{}, err
 	}
-	accepted, err := f.exceptions.of(ctx, ref.Repo)
-	if err != nil {
-		return gather.Scan{}, err
-	}
-	s := scanning{facts: f, repo: ref.Repo, exceptions: accepted, now: time.Now()}
-	return s.manifest(ctx, m, nil)
-}
-
-// scanning is the work of one Scan.
-type scanning struct {
-	*facts
-	repo       gatehouse.Repo
-	exceptions []vex.Exception // that may concern the repository
-	now        time.Time
-	children   int
+	children := 0
+	return f.scanManifest(ctx, m, &children, 0)
 }
 
 func unscanned(format string, args ...any) gather.Scan {
 	return gather.Scan{Incomplete: []string{fmt.Sprintf(format, args...)}}
 }
 
-// manifest scans m, which inside leads to: the digests of the indexes round it.
-func (f *scanning) manifest(ctx context.Context, m *gatehouse.Manifest, inside []gatehouse.Digest) (gather.Scan, error) {
+// scanManifest scans an image or an index, without what is accepted.
+func (f *facts) scanManifest(ctx context.Context, m *gatehouse.Manifest, children *int, depth int) (scan gather.Scan, err error) {
 	switch {
 	case pipeline.IsIndex(m.MediaType):
-		return f.index(ctx, m, inside)
+		scan, err = f.scanIndex(ctx, m, children, depth)
 	case !pipeline.IsImage(m):
 		return unscanned("%s is not an image: its configuration or a layer is of another kind", m.Digest), nil
+	default:
+		scan, err = f.scanImage(ctx, m.Digest)
 	}
-	scan, err := f.scanImage(ctx, m.Digest)
-	if err != nil || len(f.exceptions) == 0 || scan.Inventory == nil {
-		return scan, err
+	if err != nil {
+		return gather.Scan{}, err
 	}
-	subject := vex.Subject{Digests: append(inside[:len(inside):len(inside)], m.Digest), Distro: scan.Inventory.Distro}
-	scan.Findings = vex.ApplyExceptions(scan.Findings, f.repo, subject, f.exceptions, f.now)
-	return scan, nil
+	return f.accept(ctx, m, scan)
 }
 
-// index is the sum of the images of an index: a node runs any one of them.
+// scanIndex is the sum of the images of an index: a node runs any one of them.
 // One that is not an image, or not scanned whole, leaves the index incomplete,
 // unless no node can pick it (the attestations that BuildKit adds).
-func (f *scanning) index(ctx context.Context, m *gatehouse.Manifest, inside []gatehouse.Digest) (gather.Scan, error) {
+func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *int, depth int) (gather.Scan, error) {
 	var index struct{ Manifests []gatehouse.Descriptor }
 	if err := json.Unmarshal(m.Body, &index); err != nil {
 		return unscanned("the index %s cannot be read", m.Digest), nil
 	}
-	if len(inside) >= nestingMax {
+	if depth >= nestingMax {
 		return unscanned("indexes are nested more than %d deep", nestingMax), nil
 	}
-	out := gather.Scan{Complete: true}
+	out := gather.Scan{Complete: true, Overlays: []string{gatehouse.OverlayKEV, gatehouse.OverlayEPSS}}
 	type place struct{ id, kind, name, version, path string }
 	seen := map[place]int{} // where in out.Findings
 	for _, d := range index.Manifests {
 		if runsNowhere(d) {
 			continue
 		}
-		if f.children++; f.children > childrenMax {
+		if *children++; *children > childrenMax {
 			return unscanned("the index holds more than %d images", childrenMax), nil
 		}
 		child, err := f.content.Manifest(ctx, m.Repo, d.Digest)
@@ -111,7 +96,7 @@ func (f *scanning) index(ctx context.Context, m *gatehouse.Manifest, inside []ga
 		if err != nil {
 			return gather.Scan{}, err
 		}
-		scan, err := f.manifest(ctx, child, append(inside[:len(inside):len(inside)], m.Digest))
+		scan, err := f.scanManifest(ctx, child, children, depth+1)
 		if err != nil {
 			return gather.Scan{}, err
 		}
@@ -128,6 +113,7 @@ func (f *scanning) index(ctx context.Context, m *gatehouse.Manifest, inside []ga
 			}
 		}
 		out.Complete = out.Complete && scan.Complete && scan.Inventory != nil
+		out.Overlays = both(out.Overlays, scan.Overlays)
 		for _, reason := range scan.Incomplete {
 			out.Incomplete = append(out.Incomplete, d.Digest.Short()+": "+reason)
 		}
@@ -240,6 +226,7 @@ func (f *facts) newScan(ctx context.Context, img db.Image, file *advisory.File) 
 	scan.Complete = img.Complete && !img.Failed && len(scan.Incomplete) == 0
 	if file != nil {
 		scan.FeedAt = file.Meta().UpdatedAt
+		scan.Overlays = overlays(file.Meta())
 	}
 	if !img.Failed {
 		scan.Inventory = &gatehouse.Inventory{

@@ -104,8 +104,9 @@ func (p *Policy) image(req gatehouse.Request, f gatehouse.ImageFacts) []gatehous
 	}
 	if why := unscanned(req, f); why != "" {
 		gap(why, "push the image to this registry and wait for its scan, or update the advisories (gatehouse db status)")
-	} else if kinds := p.notLooked(f); kinds != "" {
-		gap("the image has not been looked through for "+kinds, "the server's settings say what is looked for; images that were indexed before that need a new look")
+	}
+	for _, why := range p.partial(f) {
+		gap(why, "the server's settings and feeds say what is looked for (gatehouse db status); images that were indexed before need a new look")
 	}
 	findings, notes, gaps := p.withDocuments(f)
 	for _, why := range gaps {
@@ -158,13 +159,19 @@ func unscanned(req gatehouse.Request, f gatehouse.ImageFacts) string {
 	return ""
 }
 
-// notLooked names the kinds that the rule limits and nobody has looked for.
-func (p *Policy) notLooked(f gatehouse.ImageFacts) string {
-	var kinds []string
+// partial says which of the findings that the rule limits were not looked for, or
+// cannot be known to be exploited.
+func (p *Policy) partial(f gatehouse.ImageFacts) (gaps []string) {
 	for _, l := range p.limits {
-		if l.kind != gatehouse.KindVulnerability && !slices.Contains(f.Looked, l.kind) {
-			kinds = append(kinds, l.plural())
+		if why := f.Partial[l.kind]; len(why) > 0 && f.Complete {
+			gaps = append(gaps, "the image has not been looked through for "+l.plural()+": "+strings.Join(why, "; "))
+		}
+		if l.exploited && !slices.Contains(f.Overlays, gatehouse.OverlayKEV) {
+			gaps = append(gaps, "it is not known which vulnerabilities are exploited: no KEV catalog is loaded")
+		}
+		if l.epss != nil && !slices.Contains(f.Overlays, gatehouse.OverlayEPSS) {
+			gaps = append(gaps, "it is not known how likely vulnerabilities are to be exploited: no EPSS scores are loaded")
 		}
 	}
-	return strings.Join(kinds, ", ")
+	return gaps
 }
