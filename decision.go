@@ -91,12 +91,38 @@ type ImageFacts struct {
 	// ecosystems. Findings of an image that is not Complete prove nothing.
 	Complete   bool
 	Incomplete []string
-	Evidence   []Evidence
-	Rejected   []Rejected
-	Config     []byte
+	// Partial says, by kind, why findings of that kind prove nothing although the
+	// image is Complete: its files have not been looked at for malware yet.
+	Partial map[Kind][]string
+	// Overlays lists what lies over the vulnerabilities: OverlayKEV, OverlayEPSS.
+	// That none is known to be exploited proves nothing without the first.
+	Overlays []string
+	Evidence []Evidence
+	Rejected []Rejected
+	Config   []byte
+	// Added is what signed SBOMs name beside our own index, one per document.
+	Added []AddedFindings
 	// Failed says which needs could not be answered, by Need.Name. A policy
 	// whose need failed denies.
 	Failed map[string]*Error
+}
+
+// What is known of vulnerabilities beside advisories.
+const (
+	OverlayKEV  = "kev"
+	OverlayEPSS = "epss"
+)
+
+// AddedFindings are what is wrong with the packages of one signed SBOM. They
+// are added to the findings of our own index and never replace any.
+type AddedFindings struct {
+	Need     string // that asked for it
+	Artifact Digest // the manifest that carried the SBOM
+	Packages int    // that it names
+	Distro   Distro // that it names
+	Findings []Finding
+	// Incomplete says what of the SBOM could not be judged.
+	Incomplete []string
 }
 
 // Reason explains one step of a decision.

@@ -7,22 +7,23 @@ import "time"
 type EventType string
 
 const (
-	EventPushed          EventType = "manifest.pushed"
-	EventManifestDeleted EventType = "manifest.deleted"
-	EventTagMoved        EventType = "tag.moved"    // created or moved
-	EventTagRestored     EventType = "tag.restored" // moved, or created, back to what it had been
-	EventTagDeleted      EventType = "tag.deleted"
-	EventReferrerAdded   EventType = "referrer.added"   // signature, attestation, SBOM …
-	EventBlobCorrupt     EventType = "blob.corrupt"     // found damaged or missing, and withheld
-	EventBlobHealed      EventType = "blob.healed"      // whole again, without a push
-	EventManifestCorrupt EventType = "manifest.corrupt" // found damaged
-	EventManifestHealed  EventType = "manifest.healed"
-	EventIndexed         EventType = "image.indexed"
-	EventFeedChanged     EventType = "feed.changed"
-	EventVulnNew         EventType = "vulnerability.new"
-	EventVulnFixed       EventType = "vulnerability.fixed"
-	EventPolicyChanged   EventType = "policy.changed"
-	EventDecisionDenied  EventType = "admission.denied"
+	EventPushed           EventType = "manifest.pushed"
+	EventManifestDeleted  EventType = "manifest.deleted"
+	EventTagMoved         EventType = "tag.moved"    // created or moved
+	EventTagRestored      EventType = "tag.restored" // moved, or created, back to what it had been
+	EventTagDeleted       EventType = "tag.deleted"
+	EventReferrerAdded    EventType = "referrer.added"   // signature, attestation, SBOM …
+	EventBlobCorrupt      EventType = "blob.corrupt"     // found damaged or missing, and withheld
+	EventBlobHealed       EventType = "blob.healed"      // whole again, without a push
+	EventManifestCorrupt  EventType = "manifest.corrupt" // found damaged
+	EventManifestHealed   EventType = "manifest.healed"
+	EventIndexed          EventType = "image.indexed"
+	EventFeedChanged      EventType = "feed.changed"
+	EventVulnNew          EventType = "vulnerability.new"
+	EventVulnFixed        EventType = "vulnerability.fixed"
+	EventPolicyChanged    EventType = "policy.changed"
+	EventExceptionChanged EventType = "exception.changed"
+	EventDecisionDenied   EventType = "admission.denied"
 )
 
 // Event is one row of the outbox.

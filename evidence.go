@@ -11,6 +11,8 @@ const (
 	NeedAttestation                 // a signed statement of type Predicate about it
 	NeedFindings                    // inventory and findings
 	NeedConfig                      // the image configuration
+	NeedVEX                         // what a signed VEX document says about its vulnerabilities
+	NeedSBOM                        // packages that a signed SBOM of it names, with their findings
 )
 
 // Need is one fact that a policy must have of one image before it can judge.

@@ -210,6 +210,9 @@ type Finding struct {
 	Location *Location `json:"location,omitempty"`
 	// Suppressed says why the finding does not count. It stays visible.
 	Suppressed *Suppression `json:"suppressed,omitempty"`
+	// Assessed is what a VEX statement says of a finding that counts all the
+	// same: Status is "under_investigation" or "affected".
+	Assessed *Suppression `json:"assessed,omitempty"`
 }
 
 // Location is where in an image something stands that is no package.

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/internal/sbom"
 	"github.com/gatehouse-dev/gatehouse/internal/verify"
 )
 
@@ -31,7 +33,7 @@ func (a *app) policySources(o policyTestOptions) (gather.Sources, func(), error)
 			_ = f.matcher.Close() // it was only read
 		}
 	}
-	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f}, done, nil
+	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f}, done, nil
 }
 
 // registryFacts answers from other registries. It is safe for concurrent use.
@@ -88,8 +90,28 @@ func (f *registryFacts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Sca
 	return gather.Scan{
 		Inventory: &run.inventory, Findings: findings,
 		Complete: run.inventory.Complete, Incomplete: run.inventory.Incomplete,
-		FeedAt: database.UpdatedAt,
+		FeedAt:  database.UpdatedAt,
+		Partial: map[gatehouse.Kind][]string{gatehouse.KindMalware: {"only a server looks for malware"}},
 	}, nil
+}
+
+// Bill implements gather.Bills.
+func (f *registryFacts) Bill(ctx context.Context, _ gatehouse.Ref, document []byte) (gatehouse.AddedFindings, error) {
+	if f.matcher == nil {
+		return gatehouse.AddedFindings{}, unavailable(f.noMatcher)
+	}
+	inv, _, err := sbom.Read(ctx, bytes.NewReader(document), sbom.Limits{})
+	if gatehouse.CodeOf(err) == gatehouse.CodeInvalid || gatehouse.CodeOf(err) == gatehouse.CodeTooLarge {
+		return gatehouse.AddedFindings{Incomplete: []string{err.Error()}}, nil
+	}
+	if err != nil {
+		return gatehouse.AddedFindings{}, err
+	}
+	findings, _, err := f.matcher.Match(ctx, &inv)
+	if err != nil {
+		return gatehouse.AddedFindings{}, unavailable(err)
+	}
+	return gatehouse.AddedFindings{Packages: len(inv.Packages), Distro: inv.Distro, Findings: findings, Incomplete: inv.Incomplete}, nil
 }
 
 // unavailable keeps what is wrong with the advisories from reading as if the

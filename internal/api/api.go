@@ -79,6 +79,7 @@ type Options struct {
 	Garbage    Garbage
 	Tags       Tags
 	Storage    Storage
+	Exceptions Exceptions
 	Log        *slog.Logger
 }
 
@@ -100,6 +101,11 @@ func New(o Options) http.Handler {
 		"GET /api/v1/decisions/{id}":     h.decision,
 		"POST /api/v1/fsck":              h.fsck,
 		"GET /api/v1/scrub":              h.scrub,
+
+		"GET /api/v1/exceptions":         h.exceptionList,
+		"POST /api/v1/exceptions":        h.exceptionCreate,
+		"GET /api/v1/exceptions/{id}":    h.exceptionShow,
+		"DELETE /api/v1/exceptions/{id}": h.exceptionDelete,
 
 		"GET /api/v1/gc":                        h.gcStatus,
 		"POST /api/v1/gc/run":                   h.gcRun,

@@ -20,7 +20,7 @@ const module = "github.com/gatehouse-dev/gatehouse"
 // everything.
 var rooms = map[string][]string{
 	// The way of data: pure. They read through interfaces handed in.
-	"index": {}, "match": {}, "verify": {}, "decide": {}, "expr": {}, "sbom": {},
+	"index": {}, "match": {}, "verify": {}, "decide": {"vex"}, "expr": {}, "sbom": {}, "vex": {},
 	// What it stands on.
 	"db": {}, "blob": {}, "egress": {}, "config": {}, "feed": {}, "sign": {}, "fetch": {},
 	"tlog": {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 // cmdMay is what the command line may import besides server and config, for
 // commands that work without a server.
 var cmdMay = []string{
-	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "db", "blob",
+	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "vex", "db", "blob",
 	"egress", "feed", "sign", "fetch", "gather", "report", "admit",
 }
 
@@ -187,7 +187,7 @@ func forbidden(box, imp string) string {
 }
 
 func pure(box string) bool {
-	return slices.Contains([]string{"index", "match", "verify", "decide", "expr", "sbom"}, box)
+	return slices.Contains([]string{"index", "match", "verify", "decide", "expr", "sbom", "vex"}, box)
 }
 
 // checkInit forbids init functions: lists of parts are literals in server.

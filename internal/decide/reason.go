@@ -39,6 +39,13 @@ const (
 	CodeScanClean        = "scan-clean"
 	CodeUnscanned        = "unscanned"
 	CodeSeverityExceeded = "severity-exceeded"
+	CodeKnownExploited   = "known-exploited"
+	CodeEPSSExceeded     = "epss-exceeded"
+	CodeFindingDenied    = "finding-denied"
+	CodeVEXApplied       = "vex-applied"
+	CodeVEXIgnored       = "vex-ignored"
+	CodeSBOMApplied      = "sbom-applied"
+	CodeSBOMIgnored      = "sbom-ignored"
 
 	CodeRuleDenied = "rule-denied"
 	CodeRuleWarned = "rule-warned"

@@ -68,7 +68,19 @@ type imageFacts struct {
 	Scanned    bool
 	Incomplete []string
 	Findings   []gatehouse.Finding
+	Partial    map[gatehouse.Kind][]string
+	Overlays   []string
+	Documents  []document // verified
+	Added      []gatehouse.AddedFindings
 	Failed     map[string]*gatehouse.Error
+}
+
+// document is a VEX document that an authority has signed.
+type document struct {
+	Need     string
+	Subject  gatehouse.Digest // empty: the image
+	Artifact gatehouse.Digest
+	Body     json.RawMessage
 }
 
 func readCase(t *testing.T, ar *txtar.Archive) textCase {
@@ -128,7 +140,15 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 			Artifact: gatehouse.DigestOf([]byte("artifact")), Identity: gatehouse.Identity{Key: gatehouse.DigestOf([]byte("key"))},
 		})
 	}
-	to.Rejected, to.Failed, to.Findings = f.Rejected, f.Failed, f.Findings
+	for _, d := range f.Documents {
+		subject := to.Image.Digest
+		if d.Subject != "" {
+			subject = d.Subject
+		}
+		to.Evidence = append(to.Evidence, gatehouse.Evidence{Need: d.Need, Subject: subject, Artifact: d.Artifact, Format: "signed-artifact", Payload: d.Body})
+	}
+	to.Rejected, to.Failed, to.Findings, to.Added = f.Rejected, f.Failed, f.Findings, f.Added
+	to.Partial, to.Overlays = f.Partial, f.Overlays
 	if f.Scanned {
 		to.Inventory = &gatehouse.Inventory{Subject: to.Image.Digest, Complete: true}
 		to.Complete, to.Incomplete = len(f.Incomplete) == 0, f.Incomplete

@@ -49,6 +49,16 @@ type Scan struct {
 	Complete   bool // the inventory is whole and the advisories cover it
 	Incomplete []string
 	FeedAt     time.Time // of the advisories that were compared with
+	// Partial and Overlays: as in gatehouse.ImageFacts.
+	Partial  map[gatehouse.Kind][]string
+	Overlays []string
+}
+
+// Bills finds what is wrong with the packages that an SBOM of an image names. ref
+// has its digest; document is verified. An SBOM that cannot be read, or judged
+// only in part, is no error: AddedFindings says what of it could not be judged.
+type Bills interface {
+	Bill(ctx context.Context, ref gatehouse.Ref, document []byte) (gatehouse.AddedFindings, error)
 }
 
 // Configs reads image configurations. ref has its digest.
@@ -63,6 +73,7 @@ type Sources struct {
 	Verifier Verifier
 	Scanner  Scanner
 	Configs  Configs
+	Bills    Bills
 	// Own reports whether a registry (host[:port]) is this server's. Nil: none is.
 	Own func(registry string) bool
 	// Parallel bounds the questions that are asked at once; 0 = parallelDefault.

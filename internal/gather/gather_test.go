@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -271,5 +272,77 @@ func TestNeedsAreBounded(t *testing.T) {
 	req := gather.Facts(t.Context(), greedy{set(t, policies)}, podOf("own.example/a:1"), w.sources())
 	if err := req.Images[0].Failed["n"]; gatehouse.CodeOf(err) != gatehouse.CodeTooLarge || len(w.asked) > 0 {
 		t.Errorf("%v, asked %v", err, w.asked)
+	}
+}
+
+// documents is a world in which every image has one signed SBOM and one signed
+// VEX document.
+type documents struct {
+	*world
+	bill func(document []byte) (gatehouse.AddedFindings, error)
+}
+
+func (d documents) Verify(_ context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
+	return []gatehouse.Evidence{{Subject: ref.Digest, Artifact: gatehouse.DigestOf([]byte(need.Name)), Payload: []byte("document of " + need.Name)}},
+		[]gatehouse.Rejected{{Code: "unsigned"}}, d.ask("verify "+need.Name, ref)
+}
+
+func (d documents) Bill(_ context.Context, ref gatehouse.Ref, document []byte) (gatehouse.AddedFindings, error) {
+	if err := d.ask("bill "+string(document), ref); err != nil {
+		return gatehouse.AddedFindings{}, err
+	}
+	return d.bill(document)
+}
+
+const believing = `apiVersion: gatehouse.dev/v1alpha1
+kind: ImageRule
+metadata: {name: rule}
+spec:
+  images: [{glob: "**"}]
+  vulnerabilities: {maxSeverity: HIGH}
+  vex: {authorities: [{name: a, key: {data: "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhCcuZvgH/VaNSe+k0ygv2RIdl0AC\nVqXuQq7frP9yx1kPFPsLoIx5DMtO0zBKVAFiWdnDVkrSJGrkjAd5LGo/+g==\n-----END PUBLIC KEY-----\n"}}]}
+  sbom: {authorities: [{name: b, key: {data: "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhCcuZvgH/VaNSe+k0ygv2RIdl0AC\nVqXuQq7frP9yx1kPFPsLoIx5DMtO0zBKVAFiWdnDVkrSJGrkjAd5LGo/+g==\n-----END PUBLIC KEY-----\n"}}]}
+`
+
+// TestDocuments: SBOMs are judged while facts are gathered, VEX documents go on
+// to the policy; a source that fails, or is not there, is no silence.
+func TestDocuments(t *testing.T) {
+	added := gatehouse.AddedFindings{Packages: 1, Findings: []gatehouse.Finding{{ID: "CVE-1", Severity: gatehouse.SeverityCritical}}}
+	d := documents{&world{}, func([]byte) (gatehouse.AddedFindings, error) { return added, nil }}
+	s := set(t, believing)
+	src := d.sources()
+	src.Verifier, src.Bills = d, d
+	req := gather.Facts(t.Context(), s, podOf("own.example/a:1"), src)
+	f := req.Images[0]
+	if len(f.Added) != 1 || f.Added[0].Need != "rule/sbom/b" || f.Added[0].Artifact != gatehouse.DigestOf([]byte("rule/sbom/b")) || len(f.Added[0].Findings) != 1 {
+		t.Errorf("added %+v", f.Added)
+	}
+	for _, e := range f.Evidence {
+		if isVEX := e.Need == "rule/vex/a"; isVEX != (string(e.Payload) == "document of rule/vex/a") || !isVEX && e.Payload != nil {
+			t.Errorf("%s: payload %q", e.Need, e.Payload)
+		}
+	}
+	if len(f.Evidence) != 2 || len(f.Rejected) != 2 || f.Rejected[0].Need == f.Rejected[1].Need {
+		t.Errorf("evidence %+v, rejected %+v", f.Evidence, f.Rejected)
+	}
+	if got := decide.Decide(t.Context(), s, req); got.Verdict != gatehouse.Deny {
+		t.Errorf("%+v", got.Reasons)
+	}
+	added.Findings = nil
+	if got := decideAfter(t, s, podOf("own.example/a:1"), src); got.Verdict != gatehouse.Allow {
+		t.Errorf("%+v", got.Reasons)
+	}
+	d.fail = func(what string, _ gatehouse.Ref) error {
+		if strings.HasPrefix(what, "bill") {
+			return gatehouse.Errorf(gatehouse.CodeUnavailable, "no advisories")
+		}
+		return nil
+	}
+	if got := decideAfter(t, s, podOf("own.example/a:1"), src); got.Verdict != gatehouse.Deny || got.Reasons[0].Code != decide.CodeUnavailable {
+		t.Errorf("bills fail: %+v", got.Reasons)
+	}
+	src.Bills = nil
+	if got := decideAfter(t, s, podOf("own.example/a:1"), src); got.Verdict != gatehouse.Deny || got.Reasons[0].Code != decide.CodeUnavailable {
+		t.Errorf("nobody judges bills: %+v", got.Reasons)
 	}
 }

@@ -19,7 +19,7 @@ type subject struct {
 	foreign bool
 	failed  map[string]*gatehouse.Error // by need
 	scan    *Scan
-	facts   gatehouse.ImageFacts // Image, Evidence, Rejected, Config
+	facts   gatehouse.ImageFacts // Image, Evidence, Rejected, Config, Added
 }
 
 type gathering struct {
@@ -192,7 +192,7 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need) err
 	}
 	ref := s.facts.Image
 	switch n.Kind {
-	case gatehouse.NeedSignature, gatehouse.NeedAttestation:
+	case gatehouse.NeedSignature, gatehouse.NeedAttestation, gatehouse.NeedVEX, gatehouse.NeedSBOM:
 		if src.Verifier == nil {
 			return absent("signatures")
 		}
@@ -203,6 +203,12 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need) err
 		// The answer belongs to this question, whatever name it carries.
 		for _, e := range evidence {
 			e.Need = n.Name
+			if n.Kind == gatehouse.NeedSBOM {
+				if err := s.bill(ctx, src, e); err != nil {
+					return err
+				}
+				e.Payload = nil // it has been judged, and may be large
+			}
 			s.facts.Evidence = append(s.facts.Evidence, e)
 		}
 		for _, r := range rejected {
@@ -236,6 +242,20 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need) err
 	return gatehouse.Errorf(gatehouse.CodeInternal, "need %s is of no kind", n.Name)
 }
 
+// bill adds what is wrong with the packages of a verified SBOM.
+func (s *subject) bill(ctx context.Context, src Sources, e gatehouse.Evidence) error {
+	if src.Bills == nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "SBOMs cannot be checked here: no source for it is set up")
+	}
+	added, err := src.Bills.Bill(ctx, s.facts.Image, e.Payload)
+	if err != nil {
+		return err
+	}
+	added.Need, added.Artifact = e.Need, e.Artifact
+	s.facts.Added = append(s.facts.Added, added)
+	return nil
+}
+
 // problem is what a policy may be told about an error.
 func problem(ctx context.Context, ref gatehouse.Ref, err error) *gatehouse.Error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
@@ -261,12 +281,14 @@ func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 		images[i].Evidence = s.facts.Evidence
 		images[i].Rejected = s.facts.Rejected
 		images[i].Config = s.facts.Config
+		images[i].Added = s.facts.Added
 		images[i].Failed = s.failed
 		if s.scan == nil {
 			continue
 		}
 		images[i].Inventory, images[i].Findings = s.scan.Inventory, s.scan.Findings
 		images[i].Complete, images[i].Incomplete = s.scan.Complete, s.scan.Incomplete
+		images[i].Partial, images[i].Overlays = s.scan.Partial, s.scan.Overlays
 		// The oldest advisories bind: an image that was compared with none makes it zero.
 		if !scanned || s.scan.FeedAt.Before(req.FeedAt) {
 			req.FeedAt = s.scan.FeedAt

@@ -27,17 +27,20 @@ type facts struct {
 	allowed    []string        // other registries that may be asked, lower case; empty: all
 	hosts      map[string]bool // lower case; set once, before anything is served
 	verifier   verify.Verifier // remembers results of cryptography, never of policies
+	exceptions *exceptions
 
 	mu    sync.Mutex
 	scans map[scanKey]gather.Scan
 	held  int // findings in them
+	bills map[billKey]gatehouse.AddedFindings
 }
 
 // checkedMax bounds the remembered results of cryptography, 200 bytes each.
 const checkedMax = 20_000
 
 func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, foreign *fetch.Client, allowed []string) *facts {
-	return &facts{db: d, content: c, advisories: a, foreign: foreign, allowed: lowered(allowed), verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, scans: map[scanKey]gather.Scan{}}
+	return &facts{db: d, content: c, advisories: a, foreign: foreign, allowed: lowered(allowed),
+		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{}, bills: map[billKey]gatehouse.AddedFindings{}}
 }
 
 func (f *facts) own(hosts []string) { f.hosts = lower(hosts) }
@@ -62,7 +65,7 @@ func (f *facts) mayAsk(registry string) error {
 }
 
 func (f *facts) sources() gather.Sources {
-	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Own: f.isOwn}
+	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Own: f.isOwn}
 }
 
 // Resolve implements gather.Resolver.

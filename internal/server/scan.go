@@ -52,14 +52,20 @@ func unscanned(format string, args ...any) gather.Scan {
 	return gather.Scan{Incomplete: []string{fmt.Sprintf(format, args...)}}
 }
 
-func (f *facts) scanManifest(ctx context.Context, m *gatehouse.Manifest, children *int, depth int) (gather.Scan, error) {
+// scanManifest scans an image or an index, without what is accepted.
+func (f *facts) scanManifest(ctx context.Context, m *gatehouse.Manifest, children *int, depth int) (scan gather.Scan, err error) {
 	switch {
 	case pipeline.IsIndex(m.MediaType):
-		return f.scanIndex(ctx, m, children, depth)
+		scan, err = f.scanIndex(ctx, m, children, depth)
 	case !pipeline.IsImage(m):
 		return unscanned("%s is not an image: its configuration or a layer is of another kind", m.Digest), nil
+	default:
+		scan, err = f.scanImage(ctx, m.Digest)
 	}
-	return f.scanImage(ctx, m.Digest)
+	if err != nil {
+		return gather.Scan{}, err
+	}
+	return f.accept(ctx, m, scan)
 }
 
 // scanIndex is the sum of the images of an index: a node runs any one of them.
@@ -73,9 +79,9 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 	if depth >= nestingMax {
 		return unscanned("indexes are nested more than %d deep", nestingMax), nil
 	}
-	out := gather.Scan{Complete: true}
+	out := gather.Scan{Complete: true, Overlays: []string{gatehouse.OverlayKEV, gatehouse.OverlayEPSS}}
 	type place struct{ id, kind, name, version, path string }
-	seen := map[place]bool{}
+	seen := map[place]int{} // where in out.Findings
 	for _, d := range index.Manifests {
 		if runsNowhere(d) {
 			continue
@@ -96,12 +102,18 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 		}
 		for _, finding := range scan.Findings {
 			p := finding.Package
-			if at := (place{finding.ID, p.Type, p.Name, p.Version, p.Path}); !seen[at] {
-				seen[at] = true
+			at := place{finding.ID, p.Type, p.Name, p.Version, p.Path}
+			switch i, known := seen[at]; {
+			case !known:
+				seen[at] = len(out.Findings)
 				out.Findings = append(out.Findings, finding)
+			case finding.Suppressed == nil:
+				// What is accepted in one image still counts in another.
+				out.Findings[i] = finding
 			}
 		}
 		out.Complete = out.Complete && scan.Complete && scan.Inventory != nil
+		out.Overlays = both(out.Overlays, scan.Overlays)
 		for _, reason := range scan.Incomplete {
 			out.Incomplete = append(out.Incomplete, d.Digest.Short()+": "+reason)
 		}
@@ -214,6 +226,7 @@ func (f *facts) newScan(ctx context.Context, img db.Image, file *advisory.File) 
 	scan.Complete = img.Complete && !img.Failed && len(scan.Incomplete) == 0
 	if file != nil {
 		scan.FeedAt = file.Meta().UpdatedAt
+		scan.Overlays = overlays(file.Meta())
 	}
 	if !img.Failed {
 		scan.Inventory = &gatehouse.Inventory{

@@ -265,7 +265,7 @@ func (s *Server) mainHandler() http.Handler {
 	mux.Handle("/api/", api.New(api.Options{
 		Access: s.access, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
-		Garbage: garbage{s.content}, Tags: tags{s.content},
+		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
 	}))
 	s.probesOn(mux)
 	mux.Handle("GET /metrics", s.metricsForAccounts())

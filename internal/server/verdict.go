@@ -42,6 +42,7 @@ type findings struct {
 	IncompleteReasons []string       `json:"incompleteReasons"`
 	Summary           report.Summary `json:"summary"`
 	Fixable           report.Summary `json:"fixable"`
+	Suppressed        int            `json:"suppressed"` // by exceptions; not in the summaries
 	IndexedAt         time.Time      `json:"indexedAt,omitzero"`
 	MatchedAt         time.Time      `json:"matchedAt,omitzero"` // when an advisory last changed the summary
 }
@@ -128,6 +129,10 @@ func (i images) findings(ctx context.Context, ref gatehouse.Ref) (f findings, er
 		f.IncompleteReasons = []string{}
 	}
 	for _, finding := range scan.Findings {
+		if finding.Suppressed != nil {
+			f.Suppressed++
+			continue
+		}
 		f.Summary.Add(finding.Severity)
 		if finding.Fixable() {
 			f.Fixable.Add(finding.Severity)

@@ -133,6 +133,10 @@ func (r *run) statement(c candidate, b *sgbundle.Bundle, envelope *protodsse.Env
 			c.reject(CodeNotASignature, "an attestation of type %s; it does not say that the image is signed", clip(s.PredicateType))
 			return
 		}
+	case gatehouse.NeedVEX, gatehouse.NeedSBOM:
+		if !r.need.Kind.WantsPredicate(s.PredicateType) {
+			return // another document, for another need
+		}
 	default:
 		if s.PredicateType != r.need.Predicate {
 			c.reject(CodeOtherPredict, "an attestation of type %s", clip(s.PredicateType))

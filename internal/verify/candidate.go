@@ -55,7 +55,7 @@ func (r *run) candidates(ctx context.Context) []*gatehouse.Manifest {
 	}
 	prefix := r.image.Digest.Algorithm() + "-" + r.image.Digest.Hex()
 	suffix := ".sig"
-	if r.need.Kind == gatehouse.NeedAttestation {
+	if r.need.Kind != gatehouse.NeedSignature {
 		suffix = ".att"
 	}
 	if m := r.byTag(ctx, prefix+suffix); m != nil {
@@ -117,6 +117,9 @@ func (r *run) byTag(ctx context.Context, tag string) *gatehouse.Manifest {
 // artifact type is missing or wrong in listings that older clients wrote.
 func (r *run) open(ctx context.Context, m *gatehouse.Manifest) {
 	if m.ArtifactType == typeNotary {
+		if r.need.Kind.MediaTypes() != nil {
+			return // no document
+		}
 		r.reject(m.Digest, formatNotary, CodeUnsupported, "Notation signatures are not verified yet")
 		return
 	}
@@ -145,6 +148,10 @@ func (r *run) open(ctx context.Context, m *gatehouse.Manifest) {
 		r.reject(m.Digest, formatNone, CodeMalformed, "%s", clip(err.Error()))
 		return
 	}
+	if r.isDocument(layers) {
+		r.document(ctx, m, layers)
+		return
+	}
 	for i, l := range layers {
 		if i >= layersMax {
 			r.reject(m.Digest, formatNone, CodeTooMany, "%d signatures in one manifest; those after the first %d were not looked at", len(layers), layersMax)
@@ -169,7 +176,7 @@ func (r *run) layer(ctx context.Context, c candidate) {
 	max := int64(bundleSizeMax)
 	var check func(candidate, []byte)
 	switch t := c.layer.MediaType; {
-	case t == typeSimple:
+	case t == typeSimple && r.need.Kind.MediaTypes() == nil:
 		c.format, check, max = FormatLegacy, r.legacy, payloadSizeMax
 	case t == typeEnvelope:
 		c.format, check = FormatDSSE, r.envelope

@@ -7,6 +7,11 @@
 // in-toto statement of type https://sigstore.dev/cosign/sign/v1 (cosign 3),
 // whose subject is the very digest that was asked for. Any other attestation is
 // not a signature, whoever signed it.
+//
+// A VEX document or SBOM counts as its authority's word in two forms: as the
+// predicate of an attestation about the image that the authority has signed, or
+// as an artifact whose manifest names the image as its subject and is itself
+// signed by the authority.
 package verify
 
 import (
@@ -27,12 +32,15 @@ const (
 	totalSizeMax      = 256 << 20    // bytes of all of them
 	referrersPageSize = manifestsMax // another registry is asked for all of its pages each time
 	envelopeSigsMax   = 16           // signatures on one envelope
+	documentsMax      = 50           // VEX documents or SBOMs that are artifacts of their own
+	documentSizeMax   = 16 << 20     // bytes of one
 )
 
 // Formats, as in Evidence and Rejected.
 const (
 	FormatLegacy = "cosign-legacy"    // simple signing under the tag scheme or as a referrer
 	FormatDSSE   = "cosign-dsse"      // an envelope without a bundle, as `cosign attest` wrote it
+	FormatSigned = "signed-artifact"  // a document as an artifact whose manifest is signed
 	formatBundle = "sigstore-bundle-" // + version: "v0.3"
 	formatNotary = "notation"
 	formatNone   = ""
@@ -55,6 +63,7 @@ const (
 	CodeTooMany       = "too-many"        // a bound on numbers was hit: there are more that nobody looked at
 	CodeMissing       = "missing"         // listed, but not there
 	CodeUnreadable    = "unreadable"      // the registry failed; trying again may help
+	CodeUnsigned      = "unsigned"        // a document that nobody has signed
 )
 
 // Source is the registry that holds the image and what hangs on it. Errors are
@@ -88,7 +97,7 @@ func (v Verifier) Image(ctx context.Context, src Source, image gatehouse.Ref, ne
 		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "image %s has to be resolved to a digest before it is verified", image)
 	}
 	switch need.Kind {
-	case gatehouse.NeedSignature:
+	case gatehouse.NeedSignature, gatehouse.NeedVEX, gatehouse.NeedSBOM:
 	case gatehouse.NeedAttestation:
 		if need.Predicate == "" {
 			return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "need %s: an attestation of which predicate type is not said", need.Name)
@@ -143,16 +152,22 @@ type run struct {
 	keys  []*key
 	cache Cache
 
-	checks   int   // signatures checked that were not in the cache
-	bytes    int64 // read so far
-	evidence []gatehouse.Evidence
-	rejected []gatehouse.Rejected
-	failures []error
+	documents int   // artifacts whose own signatures were looked for
+	checks    int   // signatures checked that were not in the cache
+	bytes     int64 // read so far
+	evidence  []gatehouse.Evidence
+	rejected  []gatehouse.Rejected
+	failures  []error
 }
 
 func (r *run) what() string {
-	if r.need.Kind == gatehouse.NeedAttestation {
+	switch r.need.Kind {
+	case gatehouse.NeedAttestation:
 		return "attestation"
+	case gatehouse.NeedVEX:
+		return "VEX document"
+	case gatehouse.NeedSBOM:
+		return "SBOM"
 	}
 	return "signature"
 }

@@ -108,7 +108,7 @@ func (p *parser) policy(obj object) *Policy {
 		p.missing("spec", "authorities")
 	}
 	for i, a := range obj.Spec.Authorities {
-		p.authority(out, i, a)
+		p.authority(out, "spec.authorities", i, a)
 	}
 	for i, m := range obj.Spec.Match {
 		p.match(out, fmt.Sprintf("spec.match[%d]", i), m)
@@ -125,8 +125,8 @@ func (p *parser) warn(field, message, hint string) {
 	p.problems[len(p.problems)-1].Warning = true
 }
 
-func (p *parser) authority(out *Policy, i int, a authority) {
-	at := fmt.Sprintf("spec.authorities[%d]", i)
+func (p *parser) authority(out *Policy, list string, i int, a authority) {
+	at := fmt.Sprintf("%s[%d]", list, i)
 	given, all := []string{}, []string{at + ".key", at + ".keyless", at + ".static"}
 	for j, set := range []bool{a.Key != nil, a.Keyless != nil, a.Static != nil} {
 		if set {

@@ -165,7 +165,7 @@ func (c *checker) scalar(n *yaml.Node, t Type, path string) {
 	}
 	tag := n.ShortTag()
 	switch {
-	case t.Kind == Bool && tag != "!!bool", t.Kind == Int && tag != "!!int":
+	case t.Kind == Bool && tag != "!!bool", t.Kind == Int && tag != "!!int", t.Kind == Number && tag != "!!int" && tag != "!!float":
 		c.wrong(n, t, path)
 	case t.Kind == Text && tag != "!!str":
 		t.Instead = "put the value in quotes"

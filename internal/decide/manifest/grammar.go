@@ -16,6 +16,7 @@ const (
 	List
 	TextMap // any keys, text values
 	Any     // not looked into
+	Number  // whole or not
 )
 
 // Type is the grammar of one value. Lint checks manifests against it, and fix
@@ -61,6 +62,8 @@ func (t Type) describe() string {
 		s = "true or false"
 	case Int:
 		s = "a whole number"
+	case Number:
+		s = "a number"
 	case Object:
 		s = "an object"
 	case List:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/glob"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
 )
@@ -56,7 +57,7 @@ func (p *parser) problem(field, message, hint string) {
 }
 
 func (p *parser) policy(obj object) *Policy {
-	out := &Policy{name: obj.Metadata.Name, requireScan: true, unknown: gatehouse.SeverityHigh}
+	out := &Policy{name: obj.Metadata.Name, requireScan: true}
 	if obj.Spec.Mode == "warn" {
 		out.mode = decide.WarnOnly
 	}
@@ -76,27 +77,78 @@ func (p *parser) policy(obj object) *Policy {
 		}
 		out.globs = append(out.globs, g)
 	}
-	v := obj.Spec.Vulnerabilities
-	if v == nil {
-		if !out.requireScan || obj.Spec.RequireScan == nil {
-			p.problem("spec", "the rule demands nothing", "add vulnerabilities: {maxSeverity: HIGH} or requireScan: true")
+	for _, k := range []struct {
+		field string
+		kind  gatehouse.Kind
+		in    *kindLimits
+	}{
+		{"vulnerabilities", gatehouse.KindVulnerability, obj.Spec.Vulnerabilities},
+		{"secrets", gatehouse.KindSecret, obj.Spec.Secrets},
+		{"misconfigurations", gatehouse.KindMisconfig, obj.Spec.Misconfigurations},
+		{"malware", gatehouse.KindMalware, obj.Spec.Malware},
+		{"licenses", gatehouse.KindLicense, obj.Spec.Licenses},
+	} {
+		if k.in != nil {
+			p.limits(out, "spec."+k.field, k.kind, *k.in)
 		}
-		return out
 	}
-	out.limited = true
-	out.worst = p.severity(v.MaxSeverity)
-	if v.UnknownSeverity != "" {
-		out.unknown = p.severity(v.UnknownSeverity)
+	out.vex = p.authorities("spec.vex", obj.Spec.VEX != nil)
+	out.sbom = p.authorities("spec.sbom", obj.Spec.SBOM != nil)
+	if len(out.limits) == 0 && (!out.requireScan || obj.Spec.RequireScan == nil) && len(p.problems) == 0 {
+		p.problem("spec", "the rule demands nothing", "add vulnerabilities: {maxSeverity: HIGH} or requireScan: true")
 	}
-	out.fixableOnly = v.FixableOnly
-	if len(v.Ignore) > ignoreMax {
-		p.problem("spec.vulnerabilities.ignore", fmt.Sprintf("has %d entries, %d are allowed", len(v.Ignore), ignoreMax), "")
+	return out
+}
+
+// limits reads what may be found of one kind.
+func (p *parser) limits(out *Policy, at string, kind gatehouse.Kind, in kindLimits) {
+	l := limit{kind: kind, unknown: gatehouse.SeverityHigh, fixableOnly: in.FixableOnly, exploited: in.KnownExploited == "deny"}
+	if in.MaxSeverity != "" {
+		l.limited, l.worst = true, p.severity(in.MaxSeverity)
+	}
+	if in.UnknownSeverity != "" {
+		l.unknown = p.severity(in.UnknownSeverity)
+	}
+	if in.MaxEPSS != nil {
+		if !(*in.MaxEPSS >= 0 && *in.MaxEPSS <= 1) {
+			p.problem(at+".maxEPSS", "is a probability from 0 to 1", "0.1 denies what is more likely than one in ten to be exploited within 30 days")
+		}
+		l.epss = in.MaxEPSS
+	}
+	for name, list := range map[string][]string{"deny": in.Deny, "ignore": in.Ignore} {
+		if len(list) > ignoreMax {
+			p.problem(at+"."+name, fmt.Sprintf("has %d entries, %d are allowed", len(list), ignoreMax), "")
+			return
+		}
+	}
+	l.deny, l.ignore = ids(in.Deny), ids(in.Ignore)
+	if !l.limited && !l.exploited && l.epss == nil && len(l.deny) == 0 {
+		name := at[strings.LastIndex(at, ".")+1:]
+		if kind == gatehouse.KindVulnerability {
+			p.problem(at, "missing field(s): "+at+".maxSeverity", "or knownExploited, maxEPSS or deny: as it stands, it limits nothing")
+		} else {
+			p.problem(at, name+" limits nothing", `add maxSeverity, or deny: ["*"]`)
+		}
+		return
+	}
+	out.limits = append(out.limits, l)
+}
+
+func ids(list []string) map[string]bool {
+	out := map[string]bool{}
+	for _, id := range list {
+		out[strings.ToUpper(id)] = true
+	}
+	return out
+}
+
+// authorities reads whose documents count. The grammar asks for the list.
+func (p *parser) authorities(at string, given bool) []gatehouse.Authority {
+	if list := manifest.Get(p.doc.At(at), "authorities"); !given || list == nil || list.Kind != yaml.SequenceNode {
 		return nil
 	}
-	out.ignore = map[string]bool{}
-	for _, id := range v.Ignore {
-		out.ignore[strings.ToUpper(id)] = true
-	}
+	out, problems := cip.Authorities(p.doc, at+".authorities")
+	p.problems = append(p.problems, problems...)
 	return out
 }
 

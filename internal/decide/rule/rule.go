@@ -2,10 +2,13 @@
 // scan of an image must show. A manifest goes in, a decide.ImagePolicy or the
 // problems of the manifest come out. An image that has not been scanned whole
 // proves nothing and is denied unless the rule says otherwise.
+//
+// A rule may say whose VEX documents and SBOMs count. Evidence of them exists
+// only after a signature of one of these authorities has been verified; all other
+// documents are named as ignored and change nothing.
 package rule
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -22,11 +25,8 @@ type Policy struct {
 	mode        decide.Mode
 	globs       []glob.Glob
 	requireScan bool
-	limited     bool // worst holds
-	worst       gatehouse.Severity
-	unknown     gatehouse.Severity // what an unknown severity counts as
-	fixableOnly bool
-	ignore      map[string]bool // ids in upper case
+	limits      []limit // one per kind that the rule speaks of
+	vex, sbom   []gatehouse.Authority
 }
 
 var _ decide.ImagePolicy = (*Policy)(nil)
@@ -48,14 +48,24 @@ func (p *Policy) Picks(req gatehouse.Request) []int {
 	return picks
 }
 
-// Needs asks for the findings of each image that the rule picks.
+// Needs asks for the findings of each image that the rule picks, and for the
+// documents of the authorities that it names.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 	var needs []gatehouse.Need
 	for _, i := range p.Picks(req) {
 		needs = append(needs, gatehouse.Need{Name: p.name + "/findings", Image: i, Kind: gatehouse.NeedFindings})
+		for _, a := range p.vex {
+			needs = append(needs, gatehouse.Need{Name: p.vexNeed(a), Image: i, Kind: gatehouse.NeedVEX, Authority: a})
+		}
+		for _, a := range p.sbom {
+			needs = append(needs, gatehouse.Need{Name: p.sbomNeed(a), Image: i, Kind: gatehouse.NeedSBOM, Authority: a})
+		}
 	}
 	return needs
 }
+
+func (p *Policy) vexNeed(a gatehouse.Authority) string  { return p.name + "/vex/" + a.Name }
+func (p *Policy) sbomNeed(a gatehouse.Authority) string { return p.name + "/sbom/" + a.Name }
 
 // Judge passes images that were scanned whole and have no finding worse than
 // the rule allows.
@@ -85,33 +95,51 @@ func (p *Policy) Judge(_ context.Context, req gatehouse.Request) decide.Judgemen
 
 func (p *Policy) image(req gatehouse.Request, f gatehouse.ImageFacts) []gatehouse.Reason {
 	var reasons []gatehouse.Reason
-	if why := unscanned(req, f); why != "" {
-		r := gatehouse.Reason{Verdict: gatehouse.Deny, Code: decide.CodeUnscanned, Message: why}
-		r.Hint = "push the image to this registry and wait for its scan, or update the advisories (gatehouse db status)"
+	gap := func(why, hint string) {
+		r := gatehouse.Reason{Verdict: gatehouse.Deny, Code: decide.CodeUnscanned, Message: why, Hint: hint}
 		if !p.requireScan {
 			r.Verdict = gatehouse.Warn
 		}
 		reasons = append(reasons, r)
 	}
-	bad, lesser := p.tooBad(f.Findings)
-	if len(bad) > 0 {
-		reasons = append(reasons, p.exceeded(bad))
+	if why := unscanned(req, f); why != "" {
+		gap(why, "push the image to this registry and wait for its scan, or update the advisories (gatehouse db status)")
+	}
+	for _, why := range p.partial(f) {
+		gap(why, "the server's settings and feeds say what is looked for (gatehouse db status); images that were indexed before need a new look")
+	}
+	findings, notes, gaps := p.withDocuments(f)
+	for _, why := range gaps {
+		gap(why, "repair the SBOM, delete what else hangs on the image, or leave sbom out of the rule")
+	}
+	lesser, suppressed := 0, 0
+	for _, l := range p.limits {
+		bad, below, accepted := l.judge(findings)
+		reasons = append(reasons, bad...)
+		lesser, suppressed = lesser+below, suppressed+accepted
 	}
 	if len(reasons) == 0 {
-		message := "scanned whole"
-		if p.limited {
-			message = fmt.Sprintf("scanned whole, no vulnerability above %s%s, %d below or ignored", p.worst, p.onlyFixable(), lesser)
-		}
-		reasons = append(reasons, gatehouse.Reason{Verdict: gatehouse.Allow, Code: decide.CodeScanClean, Message: message})
+		reasons = append(reasons, p.clean(lesser, suppressed))
 	}
-	return reasons
+	return append(reasons, notes...)
 }
 
-func (p *Policy) onlyFixable() string {
-	if p.fixableOnly {
-		return " that has a fix"
+func (p *Policy) clean(lesser, suppressed int) gatehouse.Reason {
+	message := "scanned whole"
+	for _, l := range p.limits {
+		if l.limited {
+			message += fmt.Sprintf(", no %s above %s%s", l.noun(), l.worst, l.onlyFixable())
+		} else {
+			message += ", no " + l.noun() + " that is denied"
+		}
 	}
-	return ""
+	if len(p.limits) > 0 {
+		message += fmt.Sprintf(", %d below or ignored", lesser)
+	}
+	if suppressed > 0 {
+		message += fmt.Sprintf(", %d suppressed", suppressed)
+	}
+	return gatehouse.Reason{Verdict: gatehouse.Allow, Code: decide.CodeScanClean, Message: message}
 }
 
 // unscanned says why the findings of an image prove nothing, "" if they do.
@@ -131,72 +159,19 @@ func unscanned(req gatehouse.Request, f gatehouse.ImageFacts) string {
 	return ""
 }
 
-// tooBad returns the findings that exceed the rule, worst first, and how many
-// vulnerabilities do not.
-func (p *Policy) tooBad(findings []gatehouse.Finding) (bad []gatehouse.Finding, lesser int) {
-	if !p.limited {
-		return nil, 0
-	}
-	for _, f := range findings {
-		// A finding without a kind is from before kinds: it is a vulnerability.
-		if f.Kind != gatehouse.KindVulnerability && f.Kind != "" {
-			continue
+// partial says which of the findings that the rule limits were not looked for, or
+// cannot be known to be exploited.
+func (p *Policy) partial(f gatehouse.ImageFacts) (gaps []string) {
+	for _, l := range p.limits {
+		if why := f.Partial[l.kind]; len(why) > 0 && f.Complete {
+			gaps = append(gaps, "the image has not been looked through for "+l.plural()+": "+strings.Join(why, "; "))
 		}
-		if p.severity(f) <= p.worst || p.ignored(f) || (p.fixableOnly && !f.Fixable()) {
-			lesser++
-			continue
+		if l.exploited && !slices.Contains(f.Overlays, gatehouse.OverlayKEV) {
+			gaps = append(gaps, "it is not known which vulnerabilities are exploited: no KEV catalog is loaded")
 		}
-		bad = append(bad, f)
-	}
-	slices.SortStableFunc(bad, func(a, b gatehouse.Finding) int {
-		return cmp.Or(cmp.Compare(p.severity(b), p.severity(a)), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Package.Name, b.Package.Name))
-	})
-	return bad, lesser
-}
-
-func (p *Policy) severity(f gatehouse.Finding) gatehouse.Severity {
-	if f.Severity == gatehouse.SeverityUnknown {
-		return p.unknown
-	}
-	return f.Severity
-}
-
-func (p *Policy) ignored(f gatehouse.Finding) bool {
-	return p.ignore[strings.ToUpper(f.ID)] || slices.ContainsFunc(f.Aliases, func(id string) bool {
-		return p.ignore[strings.ToUpper(id)]
-	})
-}
-
-// namedMax bounds the findings that one reason names.
-const namedMax = 5
-
-func (p *Policy) exceeded(bad []gatehouse.Finding) gatehouse.Reason {
-	var named, updates []string
-	for _, f := range bad {
-		if len(named) == namedMax {
-			named = append(named, fmt.Sprintf("and %d more", len(bad)-namedMax))
-			break
+		if l.epss != nil && !slices.Contains(f.Overlays, gatehouse.OverlayEPSS) {
+			gaps = append(gaps, "it is not known how likely vulnerabilities are to be exploited: no EPSS scores are loaded")
 		}
-		s := fmt.Sprintf("%s (%s) in %s %s", f.ID, f.Severity, f.Package.Name, f.Package.Version)
-		if f.Fixable() {
-			s += ", fixed in " + f.FixedVersion
-			if up := f.Package.Name + " to " + f.FixedVersion; !slices.Contains(updates, up) {
-				updates = append(updates, up)
-			}
-		}
-		named = append(named, s)
 	}
-	noun := "vulnerabilities exceed"
-	if len(bad) == 1 {
-		noun = "vulnerability exceeds"
-	}
-	r := gatehouse.Reason{
-		Verdict: gatehouse.Deny, Code: decide.CodeSeverityExceeded,
-		Message: fmt.Sprintf("%d %s the maximum severity %s: %s", len(bad), noun, p.worst, strings.Join(named, "; ")),
-		Hint:    "no fix is known: use another base image, or ignore the id in the rule",
-	}
-	if len(updates) > 0 {
-		r.Hint = "update " + strings.Join(updates, ", ") + " and build the image again"
-	}
-	return r
+	return gaps
 }

@@ -1,6 +1,9 @@
 package rule
 
-import "github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+import (
+	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+)
 
 // Version and Kind of our own kind of policy.
 const (
@@ -10,7 +13,6 @@ const (
 
 // Schema returns the grammar of an ImageRule.
 func Schema() manifest.Type {
-	severity := manifest.Type{Enum: []string{"NEGLIGIBLE", "LOW", "MEDIUM", "HIGH", "CRITICAL"}}
 	return manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{
 		{Name: "apiVersion", Required: true},
 		{Name: "kind", Required: true},
@@ -21,17 +23,54 @@ func Schema() manifest.Type {
 			}})},
 			{Name: "mode", Type: manifest.Type{Enum: []string{"enforce", "warn"}}},
 			{Name: "requireScan", Type: manifest.Type{Kind: manifest.Bool}},
-			{Name: "vulnerabilities", Type: manifest.Type{
-				Kind: manifest.Object, Shape: "{maxSeverity, fixableOnly, unknownSeverity, ignore}",
-				Fields: []manifest.Field{
-					{Name: "maxSeverity", Required: true, Type: severity},
-					{Name: "fixableOnly", Type: manifest.Type{Kind: manifest.Bool}},
-					{Name: "unknownSeverity", Type: severity},
-					{Name: "ignore", Type: listOf(manifest.Type{})},
-				},
-			}},
+			{Name: "vulnerabilities", Type: vulnerabilitiesType()},
+			{Name: "secrets", Type: kindType()},
+			{Name: "misconfigurations", Type: kindType()},
+			{Name: "malware", Type: kindType()},
+			{Name: "licenses", Type: kindType()},
+			{Name: "vex", Type: documentsType()},
+			{Name: "sbom", Type: documentsType()},
 		}}},
 		{Name: "status", Type: manifest.Type{Kind: manifest.Any}},
+	}}
+}
+
+func severityType() manifest.Type {
+	return manifest.Type{Enum: []string{"NEGLIGIBLE", "LOW", "MEDIUM", "HIGH", "CRITICAL"}}
+}
+
+func vulnerabilitiesType() manifest.Type {
+	return manifest.Type{
+		Kind: manifest.Object, Shape: "{maxSeverity, fixableOnly, unknownSeverity, knownExploited, maxEPSS, deny, ignore}",
+		Fields: []manifest.Field{
+			{Name: "maxSeverity", Type: severityType()},
+			{Name: "fixableOnly", Type: manifest.Type{Kind: manifest.Bool}},
+			{Name: "unknownSeverity", Type: severityType()},
+			{Name: "knownExploited", Type: manifest.Type{Enum: []string{"deny", "allow"}}},
+			{Name: "maxEPSS", Type: manifest.Type{Kind: manifest.Number}},
+			{Name: "deny", Type: listOf(manifest.Type{})},
+			{Name: "ignore", Type: listOf(manifest.Type{})},
+		},
+	}
+}
+
+// kindType is the grammar of limits on findings that are no vulnerabilities.
+func kindType() manifest.Type {
+	return manifest.Type{
+		Kind: manifest.Object, Shape: "{maxSeverity, unknownSeverity, deny, ignore}",
+		Fields: []manifest.Field{
+			{Name: "maxSeverity", Type: severityType()},
+			{Name: "unknownSeverity", Type: severityType()},
+			{Name: "deny", Type: listOf(manifest.Type{})},
+			{Name: "ignore", Type: listOf(manifest.Type{})},
+		},
+	}
+}
+
+// documentsType says whose VEX documents or SBOMs count.
+func documentsType() manifest.Type {
+	return manifest.Type{Kind: manifest.Object, Shape: "{authorities}", Fields: []manifest.Field{
+		{Name: "authorities", Required: true, Type: listOf(cip.AuthorityType())},
 	}}
 }
 
@@ -45,13 +84,24 @@ type object struct {
 		Images []struct {
 			Glob string `yaml:"glob"`
 		} `yaml:"images"`
-		Mode            string `yaml:"mode"`
-		RequireScan     *bool  `yaml:"requireScan"`
-		Vulnerabilities *struct {
-			MaxSeverity     string   `yaml:"maxSeverity"`
-			FixableOnly     bool     `yaml:"fixableOnly"`
-			UnknownSeverity string   `yaml:"unknownSeverity"`
-			Ignore          []string `yaml:"ignore"`
-		} `yaml:"vulnerabilities"`
+		Mode              string      `yaml:"mode"`
+		RequireScan       *bool       `yaml:"requireScan"`
+		Vulnerabilities   *kindLimits `yaml:"vulnerabilities"`
+		Secrets           *kindLimits `yaml:"secrets"`
+		Misconfigurations *kindLimits `yaml:"misconfigurations"`
+		Malware           *kindLimits `yaml:"malware"`
+		Licenses          *kindLimits `yaml:"licenses"`
+		VEX               *struct{}   `yaml:"vex"`
+		SBOM              *struct{}   `yaml:"sbom"`
 	} `yaml:"spec"`
+}
+
+type kindLimits struct {
+	MaxSeverity     string   `yaml:"maxSeverity"`
+	FixableOnly     bool     `yaml:"fixableOnly"`
+	UnknownSeverity string   `yaml:"unknownSeverity"`
+	KnownExploited  string   `yaml:"knownExploited"`
+	MaxEPSS         *float64 `yaml:"maxEPSS"`
+	Deny            []string `yaml:"deny"`
+	Ignore          []string `yaml:"ignore"`
 }
