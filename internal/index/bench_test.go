@@ -106,15 +106,30 @@ func BenchmarkFloor(b *testing.B) {
 	}
 }
 
-// BenchmarkLayer is the whole of Layer on the same bytes.
+// BenchmarkLayer is the whole of Layer on the same bytes, and what each kind of
+// looking costs of it.
 func BenchmarkLayer(b *testing.B) {
 	layer, size := benchLayer()
-	b.SetBytes(size)
-	b.ReportAllocs()
-	defer reportCPU(b)()
-	for b.Loop() {
-		if _, err := index.Layer(b.Context(), bytes.NewReader(layer), index.Limits{}, index.All()); err != nil {
-			b.Fatal(err)
-		}
+	all := index.All()
+	for _, bench := range []struct {
+		name string
+		what index.Analysis
+	}{
+		{"all", all},
+		{"packages", index.Packages()},
+		{"packages+secrets", all.Without(index.InspectMisconfig, index.InspectFiles)},
+		{"packages+misconfig", all.Without(index.InspectSecrets, index.InspectFiles)},
+		{"packages+files", all.Without(index.InspectSecrets, index.InspectMisconfig)},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.SetBytes(size)
+			b.ReportAllocs()
+			defer reportCPU(b)()
+			for b.Loop() {
+				if _, err := index.Layer(b.Context(), bytes.NewReader(layer), index.Limits{}, bench.what); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/index/secret"
 )
 
 // Inspector looks at every file of a layer as its bytes stream past. It may be
@@ -65,8 +66,8 @@ type Piece struct {
 
 const (
 	// PieceOverlap is how many bytes a piece repeats of the one before it.
-	PieceOverlap = 8 << 10
-	pieceMax     = 128 << 10
+	PieceOverlap = secret.Ahead + secret.Back
+	pieceMax     = 64 << 10 // new bytes; what is copied stays in the cache
 )
 
 // Report takes what an inspection has found in the entry that it was last told
@@ -146,17 +147,24 @@ func (w *walker) inspect(e Entry, content io.Reader) error {
 				return err
 			}
 		}
-		p := Piece{Bytes: w.window[:seen+n], Seen: seen, Last: left == 0}
-		for i := range w.lookers {
-			if l := &w.lookers[i]; l.active {
-				w.guard(l, func() { l.active = l.Piece(p) })
-			}
-		}
+		w.give(Piece{Bytes: w.window[:seen+n], Seen: seen, Last: left == 0})
 		keep := min(seen+n, PieceOverlap)
 		copy(w.window, w.window[seen+n-keep:seen+n])
 		seen = keep
 	}
 	return nil
+}
+
+// give shows p to the inspections that want it.
+func (w *walker) give(p Piece) {
+	if len(p.Bytes) == 0 {
+		return
+	}
+	for i := range w.lookers {
+		if l := &w.lookers[i]; l.active {
+			w.guard(l, func() { l.active = l.Piece(p) })
+		}
+	}
 }
 
 func asTruncated(err error) error {

@@ -231,6 +231,10 @@ func (w *walker) content(e Entry, content io.Reader) error {
 	if err := w.extract(e, k, section); err != nil {
 		return err
 	}
+	if whole := w.body.Bytes(); whole != nil {
+		w.give(Piece{Bytes: whole, Last: true})
+		return nil
+	}
 	if _, err := section.Seek(0, io.SeekStart); err != nil {
 		return w.contentError(name, err)
 	}

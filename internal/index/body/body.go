@@ -16,6 +16,7 @@ type Body struct {
 	dir       string
 	memory    []byte
 	file      *os.File
+	inMemory  bool
 }
 
 // DiskError is a failure of the local disk, not of the layer.
@@ -34,7 +35,7 @@ func New(memoryMax int64, dir string) *Body { return &Body{memoryMax: memoryMax,
 // or Close. Errors: those of r, io.ErrUnexpectedEOF if it is shorter, and
 // *DiskError.
 func (b *Body) Load(ctx context.Context, r io.Reader, size int64) (*io.SectionReader, error) {
-	if size <= b.memoryMax {
+	if b.inMemory = size <= b.memoryMax; b.inMemory {
 		if int64(cap(b.memory)) < size {
 			b.memory = make([]byte, max(size, min(b.memoryMax, int64(2*cap(b.memory)))))
 		}
@@ -56,6 +57,15 @@ func (b *Body) Load(ctx context.Context, r io.Reader, size int64) (*io.SectionRe
 		return nil, io.ErrUnexpectedEOF
 	}
 	return io.NewSectionReader(b.file, 0, size), nil
+}
+
+// Bytes returns what was last loaded if it is in memory, nil otherwise. It is
+// valid until the next Load or Close and must not be changed.
+func (b *Body) Bytes() []byte {
+	if !b.inMemory {
+		return nil
+	}
+	return b.memory
 }
 
 func asTruncated(err error) error {

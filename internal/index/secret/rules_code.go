@@ -85,8 +85,8 @@ func packageRules() []rule {
 			pattern: compiled(`^password[ \t]+([^\s"']{4,256})`), ahead: 300, entropy: 1.5, where: isNetrc,
 		},
 		{
-			id: "pgpass-password", title: "password in a .pgpass file", severity: high, words: []string{":5432:", ":*:", ":5433:", ":6432:"},
-			pattern: compiled(`^:(?:[0-9]+|\*):[^:\s]*:[^:\s]+:([^\s:]{3,256})`), ahead: 400, entropy: 1, where: isPgpass,
+			id: "pgpass-password", title: "password in a .pgpass file", severity: high, words: []string{":5432:", ":5433:", ":6432:", ":*:*:"},
+			pattern: compiled(`^:(?:[0-9]+|\*):(?:[^:\s]+:){2}([^\s:]{3,256})`), ahead: 400, entropy: 1, where: isPgpass,
 		},
 		{
 			id: "shadow-password", title: "password hash of an account", severity: high, words: []string{":$6$", ":$5$", ":$1$", ":$y$", ":$2a$", ":$2b$", ":$2y$", ":$7$", ":$apr1$"},

@@ -13,6 +13,7 @@
 //	filter.go    where is a word of a rule
 //	rules.go     what a rule is; rules_*.go are the rules
 //	match.go     from a word to a secret
+//	elf.go       where a program has its instructions
 //	allow.go     what is not looked at and what is no secret
 //	config.go    variables, labels and history of an image
 package secret
@@ -59,7 +60,9 @@ type Scanner struct {
 	// Of the current file.
 	path   string
 	binary bool
-	lines  int // ends of lines before the end of the last piece
+	offset int64 // of the end of the last piece
+	code   span  // of a program: not looked at
+	lines  int   // ends of lines before the end of the last piece
 	told   map[uint64]bool
 	count  int
 	gaveUp bool
@@ -76,7 +79,7 @@ func (s *Scanner) Begin(path string) bool {
 	if allowedPath(path) {
 		return false
 	}
-	s.path, s.binary, s.lines, s.count, s.gaveUp = path, false, 0, 0, false
+	s.path, s.binary, s.offset, s.code, s.lines, s.count, s.gaveUp = path, false, 0, span{}, 0, 0, false
 	clear(s.told)
 	return true
 }
@@ -95,13 +98,25 @@ func (s *Scanner) Piece(b []byte, seen int, last bool, emit func(gatehouse.Findi
 		if s.binary && !isProgram(head) {
 			return false
 		}
+		s.code = machineCode(head)
 	}
 	s.passed += int64(len(b) - seen)
 	from, to := max(0, seen-Ahead), len(b)
 	if !last {
 		to = max(from, len(b)-Ahead)
 	}
+	s.found = s.found[:0]
+	begin := s.offset - int64(seen) // of b in the file
+	s.offset += int64(len(b) - seen)
+	if s.code.to > 0 {
+		lo, hi := clamp(s.code.from-begin, from, to), clamp(s.code.to-begin, from, to)
+		s.look(b, from, lo)
+		from = hi
+	}
 	s.look(b, from, to)
+	if len(s.found) > 1 {
+		s.found = dropOverlaps(s.found)
+	}
 	before := s.lines // ends of lines before b[seen]
 	if len(s.found) > 0 {
 		before -= bytes.Count(b[:seen], newline)
@@ -122,9 +137,11 @@ func (s *Scanner) Full() bool { return s.count >= fileMax }
 
 var newline = []byte{'\n'}
 
-// look collects in s.found what the rules find at words in b[from:to].
+// look adds to s.found what the rules find at words in b[from:to].
 func (s *Scanner) look(b []byte, from, to int) {
-	s.found = s.found[:0]
+	if from >= to {
+		return
+	}
 	s.hits = s.rules.filter.scan(b, from, to, s.hits[:0])
 	for _, h := range s.hits {
 		for _, at := range s.rules.byWord[h.word] {
@@ -143,10 +160,10 @@ func (s *Scanner) look(b []byte, from, to int) {
 			}
 		}
 	}
-	if len(s.found) > 1 {
-		s.found = dropOverlaps(s.found)
-	}
 }
+
+// clamp returns v, but at least lo and at most hi.
+func clamp(v int64, lo, hi int) int { return int(min(max(v, int64(lo)), int64(hi))) }
 
 // dropOverlaps keeps, of matches that overlap, the one of the first rule.
 func dropOverlaps(all []match) []match {
