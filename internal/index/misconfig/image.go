@@ -182,7 +182,7 @@ type step struct {
 
 var (
 	buildArgs = regexp.MustCompile(`^\|[0-9]+ .*?(/bin/(?:ba|a|da)?sh -[a-z]*c )`)
-	shells    = regexp.MustCompile(`^(?:/usr)?/bin/(?:ba|a|da)?sh (?:-[a-z]+ (?:pipefail )?)*-?[a-z]*c? ?`)
+	shells    = regexp.MustCompile(`^(?:/usr)?/bin/(?:ba|a|da)?sh (?:-[a-z]+ (?:pipefail )?)+`)
 )
 
 // parseStep reads what Docker ("/bin/sh -c #(nop) CMD …"), BuildKit
