@@ -19,7 +19,7 @@ func FuzzLayer(f *testing.F) {
 		entry{name: "app/node_modules/a/package.json", body: npmBody("a", "1.0.0")},
 		entry{name: "app/node_modules/b/package.json", kind: tar.TypeLink, link: "app/node_modules/a/package.json"},
 		entry{name: "app/.wh.x"}, entry{name: "srv/.wh..wh..opq"}, entry{name: "l", kind: tar.TypeSymlink, link: "../.."},
-		entry{name: "bin/x", body: "\x7fELF", mode: 0o755})
+		entry{name: "bin/x", body: "\x7fELF", mode: 0o4755}, entry{name: "etc/passwd", body: "toor::0:0:::\n"}, entry{name: "app/.env", body: "T=" + tokenOf("x") + "\n", mode: 0o666})
 	f.Add(seed)
 	f.Add(gzipped(f, seed))
 	f.Add(zstded(f, seed))
@@ -42,6 +42,16 @@ func FuzzLayer(f *testing.F) {
 				t.Errorf("set at %q", s.Path)
 			}
 			paths[s.Path] = true
+		}
+		for _, f := range inv.Findings {
+			if f.Location == nil || f.ID == "" || strings.HasPrefix(f.Package.Path, "/") || strings.Contains("/"+f.Package.Path+"/", "/../") {
+				t.Errorf("finding %+v", f)
+			}
+		}
+		for _, f := range inv.Files {
+			if f.Digest == "" || f.Size <= 0 || strings.HasPrefix(f.Path, "/") {
+				t.Errorf("file %+v", f)
+			}
 		}
 		again := index.Compose([]gatehouse.LayerInventory{inv, inv}, gatehouse.ImageConfig{}, "")
 		if again.Complete {

@@ -327,6 +327,39 @@ func TestLayerLeavesReaderAlone(t *testing.T) {
 	t.Errorf("%d goroutines before, %d after", before, runtime.NumGoroutine())
 }
 
+// TestLayerEscapes: links and devices lead nowhere. What a link names outside of
+// the layer is not opened, and a file behind a link keeps its name as written.
+func TestLayerEscapes(t *testing.T) {
+	inv := layerOf(t, index.Limits{}, tarOf(t,
+		entry{name: "etc", kind: tar.TypeSymlink, link: "/etc"}, entry{name: "etc/passwd", body: "toor:x:0:0:::\n"},
+		entry{name: "up", kind: tar.TypeSymlink, link: "../../../.."}, entry{name: "up/etc/shadow", body: "root::0:::::\n"},
+		entry{name: "stolen", kind: tar.TypeLink, link: "../../../../etc/shadow"}, entry{name: "loop", kind: tar.TypeLink, link: "loop"},
+		entry{name: "app/disk", kind: tar.TypeBlock, mode: 0o600}, entry{name: "dev/mem", kind: tar.TypeChar, mode: 0o666},
+		entry{name: "srv/node_modules/good/package.json", body: npmBody("good", "1.0.0")}))
+	var got []string
+	for _, f := range inv.Findings {
+		got = append(got, f.ID+" "+f.Package.Path)
+	}
+	if want := []string{"GHM115 app/disk", "GHM104 etc/passwd"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if len(inv.Files) != 0 || len(inv.Sets) != 1 {
+		t.Errorf("%+v %+v", inv.Files, inv.Sets)
+	}
+}
+
+// TestLayerXattrs: extended attributes as large as archives may have them cost
+// nothing; capabilities are told.
+func TestLayerXattrs(t *testing.T) {
+	big := paxHeader(t, "SCHILY.xattr.user.x", strings.Repeat("x", 900<<10))
+	capable := paxHeader(t, "SCHILY.xattr.security.capability", "\x01\x00\x00\x02\x00\x20\x00\x00")
+	blob := append(bytes.Repeat(big[:len(big)-1024], 50), capable...)
+	inv := layerOf(t, index.Limits{}, blob)
+	if !inv.Complete || len(inv.Findings) != 1 || inv.Findings[0].ID != "GHM116" {
+		t.Errorf("%q %+v", inv.Incomplete, inv.Findings)
+	}
+}
+
 // TestLayerNamesAreNotUTF8: two names that are not UTF-8 stay two names.
 func TestLayerNamesAreNotUTF8(t *testing.T) {
 	lower := layerOf(t, index.Limits{}, gnuTar(t, "a\xff/node_modules/x/package.json", npmBody("x", "1.0.0")))
