@@ -19,7 +19,8 @@ var allowedDirs = []string{
 	"lib/firmware/", "usr/lib/gcc/", "usr/libexec/gcc/", "usr/lib/jvm/", "usr/lib/ruby/", "usr/lib/go/", "usr/lib/golang/",
 	"usr/local/go/", "usr/src/linux", "usr/share/nodejs/", "usr/lib/node_modules/npm/", "usr/local/lib/node_modules/npm/",
 	"usr/local/lib/node_modules/corepack/", "opt/yarn", "var/lib/dpkg/info/", "var/lib/dpkg/status", "var/lib/apt/lists/",
-	"var/lib/rpm/", "usr/lib/sysimage/rpm/", "lib/apk/db/", "usr/lib/apk/db/", "var/cache/apt/archives/",
+	"usr/lib/google-cloud-sdk/", "usr/local/gcloud/", "opt/google-cloud-sdk/", "google-cloud-sdk/", "usr/local/aws-cli/", "opt/az/",
+	"usr/share/tcltk/", "usr/lib/tcl8", "var/lib/rpm/", "usr/lib/sysimage/rpm/", "lib/apk/db/", "usr/lib/apk/db/", "var/cache/apt/archives/",
 }
 
 // runtimeDirs are directories of a language's own library, up to what people
@@ -40,7 +41,7 @@ var packageDirs = []string{"node_modules/", "site-packages/", "dist-packages/", 
 // was written by hand.
 var allowedNames = []string{
 	".md", ".mdx", ".markdown", ".rst", ".adoc", ".asciidoc", ".pod", ".tex", ".po", ".pot", ".svg", ".css", ".scss", ".less",
-	".sum", ".lock", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", ".d.ts", ".dtd", ".xsd", ".rnc",
+	".sum", ".lock", "package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "METADATA", "PKG-INFO", ".d.ts", ".dtd", ".xsd", ".rnc",
 }
 
 // allowedPath reports whether a file is not looked at.

@@ -113,7 +113,7 @@ func SecretName(name string) bool {
 	if len(name) == 0 || len(name) > nameMax {
 		return false
 	}
-	parts := strings.FieldsFunc(strings.ToUpper(name), func(r rune) bool { return r == '_' || r == '-' || r == '.' })
+	parts := nameParts(name)
 	if len(parts) == 0 {
 		return false
 	}
@@ -124,7 +124,7 @@ func SecretName(name string) bool {
 	}
 	switch parts[len(parts)-1] {
 	case "FILE", "PATH", "DIR", "URL", "URI", "NAME", "ID", "TTL", "TYPE", "LENGTH", "SIZE", "EXPIRY", "EXPIRES", "HEADER", "ALGORITHM", "ENABLED",
-		"DISABLED", "REQUIRED", "PREFIX", "VERSION", "HOST", "PORT", "ENDPOINT", "REF", "HASH", "POLICY", "ISSUER", "AUDIENCE", "SHA256", "MAX", "MIN":
+		"DISABLED", "REQUIRED", "PREFIX", "VERSION", "HOST", "PORT", "ENDPOINT", "REF", "HASH", "POLICY", "ISSUER", "ENCRYPTION", "FORMAT", "MODE", "COUNT", "TIMEOUT", "LIFETIME", "CLASS", "STORE", "SCOPE", "SERVICE", "PROVIDER", "FIELD", "KIND", "METHOD", "AUDIENCE", "SHA256", "MAX", "MIN":
 		return false
 	}
 	for i, p := range parts {
@@ -143,6 +143,19 @@ func SecretName(name string) bool {
 		}
 	}
 	return false
+}
+
+// nameParts splits DB_PASSWORD, db-password, db.password and dbPassword, in upper
+// case.
+func nameParts(name string) []string {
+	var b strings.Builder
+	for i := range len(name) {
+		if i > 0 && 'A' <= name[i] && name[i] <= 'Z' && 'a' <= name[i-1] && name[i-1] <= 'z' {
+			b.WriteByte('_')
+		}
+		b.WriteByte(name[i])
+	}
+	return strings.FieldsFunc(strings.ToUpper(b.String()), func(r rune) bool { return r == '_' || r == '-' || r == '.' })
 }
 
 // meansSecret reports whether a value may be a secret: it is no switch, no

@@ -70,6 +70,9 @@ func (r *rule) shape(b []byte, at int) (m match, cost int, ok bool) {
 	if hi <= lo {
 		return match{}, cost, false
 	}
+	if r.named && !SecretName(settingName(b, at)) {
+		return match{}, cost, false
+	}
 	m = match{start: from + lo, body: from + lo, end: from + hi, host: r.host}
 	if r.shown != nil {
 		m.body = min(m.start+r.shown(b[m.start:m.end]), m.end)
@@ -80,6 +83,25 @@ func (r *rule) shape(b []byte, at int) (m match, cost int, ok bool) {
 		m.body += w
 	}
 	return m, cost, true
+}
+
+// settingName returns the name that the word at b[at:] is part of, "" in a
+// comment.
+func settingName(b []byte, at int) string {
+	isName := func(c byte) bool { return wordByte[c] || c == '-' || c == '.' }
+	from, to := at, at
+	for from > 0 && at-from < 128 && isName(b[from-1]) {
+		from--
+	}
+	for to < len(b) && to-at < 128 && isName(b[to]) {
+		to++
+	}
+	line := b[bytes.LastIndexByte(b[:from], '\n')+1 : from]
+	line = bytes.TrimLeft(line[max(0, len(line)-Back):], " \t")
+	if len(line) > 0 && (line[0] == '#' || line[0] == ';' || bytes.HasPrefix(line, []byte("//")) || bytes.HasPrefix(line, []byte("<!--"))) {
+		return ""
+	}
+	return string(bytes.Trim(b[from:to], "-."))
 }
 
 // prefix returns the length of the word that secret begins with.

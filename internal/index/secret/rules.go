@@ -41,6 +41,7 @@ type rule struct {
 	binary  bool    // looked for in programs too
 	config  bool    // looked for in the image configuration too
 	where   func(path string) bool
+	named   bool // the name that is assigned to must be that of a secret, and no comment
 	check   func(secret []byte) bool
 	fix     string
 }
@@ -156,7 +157,7 @@ func token(id, title string, severity gatehouse.Severity, a *alphabet, least, mo
 func shaped(id, title string, severity gatehouse.Severity, pattern string, words ...string) rule {
 	return rule{
 		id: id, title: title, severity: severity, words: words, pattern: compiled(`^(` + pattern + `)(?:[^0-9A-Za-z_]|$)`),
-		ahead: 512, entropy: 2.8, binary: true, config: true,
+		ahead: 320, entropy: 2.8, binary: true, config: true,
 	}
 }
 
@@ -197,5 +198,12 @@ func (r rule) in(where func(path string) bool) rule { r.where = where; return r 
 func (r rule) precededBy(a *alphabet) rule { r.before = a.text; return r }
 
 func (r rule) followedBy(a *alphabet) rule { r.behind = a; return r }
+
+// dot asks for c at place i behind the begin of the word before the pattern is
+// asked: for words that begin ordinary ones.
+func (r rule) dot(i int, c byte) rule {
+	r.quick = func(b []byte) bool { return i < len(b) && b[i] == c }
+	return r
+}
 
 func (r rule) window(back, ahead int) rule { r.back, r.ahead = back, ahead; return r }

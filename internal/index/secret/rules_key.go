@@ -102,7 +102,7 @@ func assignRules() []rule {
 	}
 }
 
-func (r rule) onlyFiles() rule { r.config = false; return r }
+func (r rule) onlyFiles() rule { r.config, r.named = false, true; return r }
 
 // looksRandom asks for letters and digits or signs: words and numbers alone are
 // seldom secrets, and names of files and hosts never.
@@ -124,6 +124,9 @@ func looksRandom(secret []byte) bool {
 	return letter && (digit || sign)
 }
 
+// sources are endings of source code.
+var sources = []string{".py", ".pyc", ".go", ".js", ".mjs", ".cjs", ".ts", ".tsx", ".jsx", ".java", ".class", ".rb", ".php", ".c", ".h", ".cc", ".cpp", ".cs", ".rs", ".pl", ".pm"}
+
 // The where functions are asked at each word of their rules: names only.
 
 // isSettings reports whether a file holds settings of an application or a
@@ -135,12 +138,15 @@ func isSettings(name string) bool {
 		}
 	}
 	base := strings.ToLower(path.Base(name))
+	if slices.Contains(sources, path.Ext(base)) {
+		return base == "config.php" || base == "wp-config.php"
+	}
 	if strings.HasPrefix(base, ".env") || strings.HasSuffix(base, ".env") || strings.HasPrefix(base, "appsettings") || strings.HasPrefix(base, "secrets.") ||
 		strings.HasPrefix(base, "credentials") {
 		return true
 	}
 	switch base {
-	case "config.json", "settings.json", "local.settings.json", "web.config", "settings.xml", "config.php", "wp-config.php", ".my.cnf", ".s3cfg",
+	case "config.json", "settings.json", "local.settings.json", "web.config", "settings.xml", ".my.cnf", ".s3cfg",
 		".boto", "rclone.conf", "database.yml", "terraform.tfstate", "environment", ".htpasswd", ".bash_history", ".zsh_history", ".sh_history":
 		return true
 	}
@@ -168,7 +174,7 @@ func isPasswords(name string) bool {
 }
 
 func isDjango(name string) bool {
-	return strings.HasPrefix(path.Base(name), "settings") && path.Ext(name) == ".py" && isOwn(name) || isSettings(name)
+	return path.Ext(name) == ".py" && isOwn(name)
 }
 
 func isKubernetes(name string) bool {

@@ -14,7 +14,7 @@ func serviceRules() []rule {
 		around("telegram-bot-token", "Telegram bot token", high, `[0-9]{8,10}:AA[A-Za-z0-9_-]{33}`, 11, ":AA").precededBy(newAlphabet(digits)).followedBy(urlSafe),
 		beside("twilio-api-key", "Twilio API key", high, `SK[0-9a-f]{32}`, "twilio"),
 		beside("twilio-auth-token", "Twilio auth token", high, `[0-9a-f]{32}`, "twilio"),
-		shaped("sendgrid-api-key", "SendGrid API key", high, `SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}`, "SG.").followedBy(urlSafe),
+		shaped("sendgrid-api-key", "SendGrid API key", high, `SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}`, "SG.").followedBy(urlSafe).dot(25, '.'),
 		token("mailgun-api-key", "Mailgun API key", high, hexLower, 32, 32, "key-"),
 		beside("mailgun-signing-key", "Mailgun key", high, `[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}`, "mailgun"),
 		beside("mailchimp-api-key", "Mailchimp API key", high, `[0-9a-f]{32}-us[0-9]{1,2}`, "mailchimp", "mandrill"),
