@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,12 +31,8 @@ func (a *app) matcher(o scanOptions) (matcher, error) {
 		return nil, err
 	}
 	f, err := advisory.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no advisory database at %s", path).
-			WithHint("load one with: gatehouse db import FILE.zip (OSV exports, for example Debian's all.zip), or use --server URL")
-	}
 	if err != nil {
-		return nil, err
+		return nil, noDatabase(err, path)
 	}
 	return fileMatcher{f, path, o.format == "json"}, nil
 }

@@ -51,7 +51,7 @@ denied only because it could not be found out.`,
 	f.StringArrayVar(&o.policies, "policy", nil, "file or directory of policies (repeatable)")
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "manifest of objects, - for standard input (repeatable)")
 	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
-	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db import writes)")
+	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db update writes)")
 	f.StringVar(&o.format, "format", "text", "text or json")
 	f.StringVar(&o.noMatch, "no-match", "deny", "what happens to an image that no policy matches: deny, warn or allow")
 	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of objects that name none")

@@ -43,7 +43,7 @@ func (o *scanOptions) bind(cmd *cobra.Command) {
 	f.BoolVar(&o.ignoreUnfixed, "ignore-unfixed", false, "list only what a newer version repairs")
 	f.IntVar(&o.exitCode, "exit-code", 0, "exit with this code if something is listed; 2 if the image could not be looked at whole")
 	f.BoolVar(&o.listAll, "list-all-pkgs", false, "add all packages to the JSON report")
-	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db import writes)")
+	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db update writes)")
 	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
 	f.BoolVar(&o.noProgress, "no-progress", false, "accepted for Trivy's scripts: no progress on standard error")
 	f.Lookup("no-progress").Hidden = true

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,11 +20,16 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/update"
 )
 
 // TestMain lets scripts run this test binary as the command gatehouse.
@@ -44,6 +50,7 @@ func TestScripts(t *testing.T) {
 			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush,
 			"signedpolicy": scriptSignedPolicy, "pod": scriptPod, "until": scriptUntil,
 			"damage": scriptDamage, "hostof": scriptHostof, "terminate": scriptTerminate, "envsubst": scriptEnvsubst, "login": scriptLogin,
+			"publish": scriptPublish, "mkfile": scriptMkfile, "pushtrivy": scriptPushTrivy,
 		},
 	})
 }
@@ -180,6 +187,78 @@ func scriptTerminate(ts *testscript.TestScript, neg bool, args []string) {
 	for _, cmd := range ts.BackgroundCmds() {
 		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
 	}
+}
+
+// scriptPublish serves a directory as a publisher of advisories does, and puts
+// its URL into a variable: publish DIR NAME. Where DIR holds a file named STATUS,
+// everything is answered with that status and, behind it, Retry-After. Files have
+// ETags; what is asked for is written to DIR.log.
+func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: publish DIR NAME")
+	}
+	dir := ts.MkAbs(args[0])
+	log, err := os.OpenFile(dir+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	ts.Check(err)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(log, r.Method, r.URL.Path, r.Header.Get("If-None-Match"))
+		if b, err := os.ReadFile(filepath.Join(dir, "STATUS")); err == nil {
+			code, after, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
+			status, _ := strconv.Atoi(code)
+			w.Header().Set("Retry-After", after)
+			w.WriteHeader(status)
+			return
+		}
+		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(r.URL.Path)))
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("ETag", strconv.Quote(gatehouse.DigestOf(b).Short()))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+	}))
+	ts.Defer(func() {
+		s.Close()
+		log.Close()
+	})
+	ts.Setenv(args[1], s.URL)
+}
+
+// scriptPushTrivy pushes a small database of Trivy's as the artifact that it is
+// published as: pushtrivy REFERENCE.
+func scriptPushTrivy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: pushtrivy REFERENCE")
+	}
+	layer, err := os.ReadFile(filepath.Join(sourceDir, "..", "..", "internal", "feed", "trivydb", "testdata", "fixture.tar.gz"))
+	ts.Check(err)
+	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), static.NewLayer(layer, update.TypeTrivy))
+	ts.Check(err)
+	ref, err := name.ParseReference(args[0], name.Insecure)
+	ts.Check(err)
+	ts.Check(remote.Write(ref, img, remote.WithAuth(&authn.Basic{Username: ts.Getenv("USER"), Password: ts.Getenv("PASSWORD")})))
+}
+
+// sourceDir is where this package's tests run, before a script goes elsewhere.
+var sourceDir, _ = os.Getwd()
+
+// scriptMkfile writes a file of one OSV record per package, changed today or so
+// many days ago: mkfile FILE DAYS ECOSYSTEM ID=PACKAGE...
+func scriptMkfile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 {
+		ts.Fatalf("usage: mkfile FILE DAYS ECOSYSTEM ID=PACKAGE...")
+	}
+	days, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	var records []string
+	for _, a := range args[3:] {
+		id, name, _ := strings.Cut(a, "=")
+		records = append(records, fmt.Sprintf(`{"schema_version":"1.6.0","id":%q,"modified":%q,"affected":[{"package":{"ecosystem":%q,"name":%q},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}]}]}`,
+			id, time.Now().AddDate(0, 0, -days).UTC().Format(time.RFC3339), args[2], name))
+	}
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o700))
+	ts.Check(os.WriteFile(path, []byte("["+strings.Join(records, ",\n")+"]"), 0o600))
 }
 
 // scriptLogin writes what docker login would: login FILE HOST.

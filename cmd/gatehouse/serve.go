@@ -156,6 +156,9 @@ func checkFiles(cfg config.Config, getenv func(string) string) error {
 	if err := server.CheckURLs(cfg, getenv); err != nil {
 		return err
 	}
+	if err := server.CheckFeeds(cfg); err != nil {
+		return err
+	}
 	for _, pair := range []struct{ key, cert, certKey string }{
 		{"tls-cert", cfg.TLSCert, cfg.TLSKey},
 		{"admission-tls-cert", cfg.AdmissionTLSCert, cfg.AdmissionTLSKey},

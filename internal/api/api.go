@@ -5,6 +5,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,11 +55,19 @@ type Images interface {
 
 // Advisories keeps the advisory database.
 type Advisories interface {
-	// Import takes one OSV file: a zip of records or a JSON record or list.
-	Import(ctx context.Context, actor gatehouse.Actor, name string, body io.Reader) (any, error)
+	// Import takes one file of a feed, or a whole advisory database as an OCI
+	// artifact, which replaces all that there is.
+	Import(ctx context.Context, actor gatehouse.Actor, in AdvisoryImport, body io.Reader) (any, error)
 	Status(ctx context.Context) (any, error)
 	// Match finds what is wrong with packages that somebody else has indexed.
 	Match(ctx context.Context, inv gatehouse.Inventory) (any, error)
+}
+
+// AdvisoryImport says what is imported.
+type AdvisoryImport struct {
+	Name  string // of the file, for people
+	Feed  string // that the file is the whole of; empty adds its records
+	Force bool   // also where it is older than what is there
 }
 
 // Policies keeps policy documents and decisions.
@@ -75,6 +84,7 @@ type Options struct {
 	Access     Access
 	Images     Images
 	Advisories Advisories
+	Feeds      Feeds
 	Policies   Policies
 	Garbage    Garbage
 	Tags       Tags
@@ -94,6 +104,9 @@ func New(o Options) http.Handler {
 		"GET /api/v1/reports":            h.report,
 		"GET /api/v1/advisories":         h.advisoryStatus,
 		"POST /api/v1/advisories":        h.advisoryImport,
+		"GET /api/v1/advisories/export":  h.advisoryExport,
+		"GET /api/v1/feeds":              h.feedStatus,
+		"POST /api/v1/feeds/update":      h.feedUpdate,
 		"POST /api/v1/match":             h.match,
 		"GET /api/v1/policies":           h.policyList,
 		"PUT /api/v1/policies/{name}":    h.policyPut,
@@ -272,12 +285,10 @@ func (h handler) advisoryImport(w http.ResponseWriter, r *http.Request, actor ga
 	}
 	// An export of every ecosystem takes longer than other requests may.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(30 * time.Minute))
-	name := r.URL.Query().Get("name")
-	if name == "" {
-		name = "upload"
-	}
+	q := r.URL.Query()
+	in := AdvisoryImport{Name: cmp.Or(clip(q.Get("name")), "upload"), Feed: q.Get("feed"), Force: q.Get("force") == "true"}
 	body := &clientBody{Reader: http.MaxBytesReader(w, r.Body, AdvisoriesSizeMax)}
-	v, err := h.Advisories.Import(r.Context(), actor, name, body)
+	v, err := h.Advisories.Import(r.Context(), actor, in, body)
 	if body.err != nil {
 		return brokeOff(tooLarge(body.err))
 	}

@@ -23,10 +23,11 @@ var rooms = map[string][]string{
 	"index": {}, "match": {}, "verify": {}, "decide": {"vex"}, "expr": {}, "sbom": {}, "vex": {},
 	// What it stands on.
 	"db": {}, "blob": {}, "egress": {}, "config": {}, "feed": {}, "sign": {}, "fetch": {},
-	"tlog": {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
+	"update": {"feed"},
+	"tlog":   {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
 	// Joins.
 	"content": {"db", "blob"}, "gather": {}, "retention": {"db"}, "quota": {"db"},
-	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job"},
+	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update"},
 	// Edges: what they need they ask for in a small interface of their own.
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
 	"mirror": {}, "backup": {}, "report": {},
@@ -39,7 +40,7 @@ var rooms = map[string][]string{
 // commands that work without a server.
 var cmdMay = []string{
 	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "vex", "db", "blob",
-	"egress", "feed", "sign", "fetch", "gather", "report", "admit",
+	"egress", "feed", "update", "sign", "fetch", "gather", "report", "admit",
 }
 
 // owners says which boxes may touch a foreign library. "test" files are free.

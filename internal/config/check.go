@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -115,6 +116,9 @@ func (c Config) checkAddresses() error {
 	return nil
 }
 
+// feedIntervalMin is the shortest interval at which feeds are looked at.
+const feedIntervalMin = time.Minute
+
 // checkReach checks where the server itself may connect to.
 func (c Config) checkReach() error {
 	if _, err := c.PrivateRanges(); err != nil {
@@ -124,6 +128,10 @@ func (c Config) checkReach() error {
 		if r == "" || strings.ContainsAny(r, "/ ") || strings.Contains(strings.TrimPrefix(r, "*."), "*") {
 			return invalid("allow-registries", "%q is not the name of a registry", r).WithHint("write HOST, HOST:PORT or *.DOMAIN")
 		}
+	}
+	if len(c.Feeds) > 0 && c.FeedInterval < feedIntervalMin {
+		return invalid("feed-interval", "%s is shorter than %s", FormatDuration(c.FeedInterval), FormatDuration(feedIntervalMin)).
+			WithHint("feeds change every few hours, and their publishers ask for patience")
 	}
 	if c.TraceEndpoint == "" {
 		return nil

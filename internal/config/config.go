@@ -94,6 +94,18 @@ type Config struct {
 	// every name below). Empty: every one that a policy needs to ask.
 	AllowRegistries []string `yaml:"allow-registries" help:"other registries that may be contacted, for example ghcr.io; empty is all"`
 
+	// Feeds of advisories that the server looks at by itself: trivy-db, osv,
+	// osv/ECOSYSTEM, nvd, nvd/YEAR, kev, epss, each with =URL behind it for a mirror
+	// (docs/advisories.md). Empty: it asks nobody, and has what is imported.
+	Feeds []string `yaml:"feeds" help:"feeds of advisories to keep fresh, for example trivy-db,kev,epss; empty asks nobody"`
+	// How often the feeds are looked at. What has not changed is not fetched
+	// again; a feed that fails is asked sooner, with growing pauses.
+	FeedInterval time.Duration `yaml:"feed-interval" help:"how often the feeds are looked at"`
+	// Repositories of Trivy's database, tried in turn. Empty:
+	// mirror.gcr.io/aquasec/trivy-db:2, then ghcr.io/aquasecurity/trivy-db:2. The
+	// server's own name is read here and not over the network.
+	DBRepository []string `yaml:"db-repository" help:"repositories of Trivy's database, tried in turn"`
+
 	// Age from which a blob or manifest that nothing refers to may be collected.
 	GCGrace time.Duration `yaml:"gc-grace" help:"age from which a blob or manifest that nothing refers to is collected"`
 	// How long after its collection the bytes of a blob stay in storage, for
@@ -133,7 +145,8 @@ func Default() Config {
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny",
-		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
+		FeedInterval: 6 * time.Hour,
+		GCGrace:      day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
 		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,
 	}

@@ -141,6 +141,9 @@ func (a *Advisories) closeOld() {
 	}
 }
 
+// Path is where the file of a generation lies that is acquired.
+func (a *Advisories) Path(gen db.Generation) string { return a.path(gen.Digest) }
+
 func (a *Advisories) path(d gatehouse.Digest) string {
 	return filepath.Join(a.dir, d.Hex()+".db")
 }
@@ -150,6 +153,24 @@ func (a *Advisories) path(d gatehouse.Digest) string {
 // was. The verdicts follow when the match job is done; [Advisories.InForce]
 // tells when.
 func (a *Advisories) Import(ctx context.Context, actor gatehouse.Actor, info advisory.Info, records iter.Seq2[gatehouse.Advisory, error]) (gen db.Generation, err error) {
+	return a.add(ctx, change{actor, "advisories.import", info.Source, func(path, prev string, parent gatehouse.Digest) (advisory.Meta, error) {
+		info.Parent = parent
+		return advisory.Build(ctx, path, prev, info, records)
+	}})
+}
+
+// change is one new generation in the making.
+type change struct {
+	actor          gatehouse.Actor
+	action, detail string // of the audit record
+	// build writes the file to path. prev is the newest generation's file and
+	// parent its digest, both "" where there is none.
+	build func(path, prev string, parent gatehouse.Digest) (advisory.Meta, error)
+}
+
+// add makes a generation that follows the newest one. CodeConflict: another one
+// came meanwhile, and what was built upon its parent would be wrong.
+func (a *Advisories) add(ctx context.Context, c change) (gen db.Generation, err error) {
 	a.build.Lock()
 	defer a.build.Unlock()
 	parent, _, release, err := a.acquireNewest(ctx)
@@ -167,14 +188,16 @@ func (a *Advisories) Import(ctx context.Context, actor gatehouse.Actor, info adv
 	}
 	tmp.Close()
 	defer os.Remove(tmp.Name())
-	info.Parent = parent.Digest
-	meta, err := advisory.Build(ctx, tmp.Name(), prev, info, records)
+	meta, err := c.build(tmp.Name(), prev, parent.Digest)
 	if err != nil {
 		return gen, err
 	}
 	digest, size, err := digestFile(tmp.Name())
 	if err != nil {
 		return gen, err
+	}
+	if digest == parent.Digest {
+		return parent, nil
 	}
 	if err := os.Rename(tmp.Name(), a.path(digest)); err != nil {
 		return gen, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the advisories: %w", err)
@@ -199,10 +222,14 @@ func (a *Advisories) Import(ctx context.Context, actor gatehouse.Actor, info adv
 		if err != nil {
 			return err
 		}
-		if err := tx.AddEvent(ctx, gatehouse.Event{Type: gatehouse.EventFeedChanged, Actor: actor.Name, Digest: digest}); err != nil {
+		if gen.ID <= parent.ID {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "these very advisories were in force here before; newer ones are now").
+				WithHint("to go back to them nevertheless, say --force")
+		}
+		if err := tx.AddEvent(ctx, gatehouse.Event{Type: gatehouse.EventFeedChanged, Actor: c.actor.Name, Digest: digest}); err != nil {
 			return err
 		}
-		if err := tx.AddAudit(ctx, actor, "advisories.import", string(digest), info.Source); err != nil {
+		if err := tx.AddAudit(ctx, c.actor, c.action, string(digest), c.detail); err != nil {
 			return err
 		}
 		_, err = tx.AddJob(ctx, JobMatch, "newest", nil, tx.Now())

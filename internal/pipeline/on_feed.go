@@ -74,7 +74,7 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 	if was.ID >= next.ID {
 		return false, stats, nil
 	}
-	changed, all, err := changedNames(ctx, was, old, next, file)
+	changed, all, err := changedNames(ctx, was, old, file)
 	if err != nil {
 		return false, stats, err
 	}
@@ -171,12 +171,14 @@ type vulnPayload struct {
 
 // changedNames lists the names whose advisories differ between two generations;
 // all means every name.
-func changedNames(ctx context.Context, was db.Generation, old *advisory.File, next db.Generation, file *advisory.File) (names map[db.Name]bool, all bool, err error) {
+func changedNames(ctx context.Context, was db.Generation, old, file *advisory.File) (names map[db.Name]bool, all bool, err error) {
 	if old == nil {
 		return nil, true, nil
 	}
 	names = map[db.Name]bool{}
-	if next.Parent == was.Digest {
+	// The file knows what it was built upon. One that was imported whole follows
+	// another one here than where it was built.
+	if file.Meta().Parent == was.Digest {
 		_, keys, err := file.Changed(ctx)
 		for _, k := range keys {
 			names[db.Name(k)] = true

@@ -14,5 +14,6 @@ func TestPostgres(t *testing.T) {
 	t.Run("WorkSurvivesARestart", TestWorkSurvivesARestart)
 	t.Run("MalformedImportChangesNothing", TestMalformedImportChangesNothing)
 	t.Run("OldGenerationsGo", TestOldGenerationsGo)
+	t.Run("FeedsComeTogether", TestFeedsComeTogether)
 	t.Run("PushesAndFeedsTogether", TestPushesAndFeedsTogether)
 }

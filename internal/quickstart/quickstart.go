@@ -195,7 +195,7 @@ func (s *story) loadAdvisories(ctx context.Context) error {
 		s.out.line("%-15s %-8s fixed in %-10s %s", f.id, f.name, f.fixed, f.title)
 	}
 	s.out.line("These %d are true facts, written into the program for this story. They are no advisory", gen.Records)
-	s.out.line("database: a real server loads the exports of OSV.dev with `gatehouse db import`.")
+	s.out.line("database: a real server fetches one from its publishers (`feeds`, `gatehouse db update`).")
 	return nil
 }
 

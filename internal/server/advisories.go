@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/api"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
-	"github.com/gatehouse-dev/gatehouse/internal/feed/osv"
+	"github.com/gatehouse-dev/gatehouse/internal/feed"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/match"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
+	"github.com/gatehouse-dev/gatehouse/internal/update"
 )
 
 // advisories answers the API's questions about the advisory database.
@@ -25,11 +28,12 @@ type generation struct {
 	ID         int64            `json:"generation"` // 0: no advisories yet
 	Digest     gatehouse.Digest `json:"digest"`
 	Records    int              `json:"records"`
-	UpdatedAt  time.Time        `json:"updatedAt,omitzero"`  // the newest record's own time
+	UpdatedAt  time.Time        `json:"updatedAt,omitzero"`  // of the newest advisory
 	ImportedAt time.Time        `json:"importedAt,omitzero"` // begin of the transaction that brought it
 	InForceAt  time.Time        `json:"inForceAt,omitzero"`  // begin of the transaction since which every verdict answers by it
 	Sources    []string         `json:"sources"`
 	Spaces     []advisory.Space `json:"spaces,omitempty"`
+	Feeds      []advisory.Feed  `json:"feeds,omitempty"` // what it is made of
 }
 
 func (g generation) source() string { return strings.Join(g.Sources, ", ") }
@@ -43,14 +47,14 @@ func newGeneration(g db.Generation) (out generation, err error) {
 	if err := json.Unmarshal(g.Meta, &meta); err != nil {
 		return out, err
 	}
-	out.Records, out.UpdatedAt, out.Spaces = meta.Records, meta.UpdatedAt, meta.Spaces
+	out.Records, out.UpdatedAt, out.Spaces, out.Feeds = meta.Records, meta.UpdatedAt, meta.Spaces, meta.Feeds
 	if meta.Sources != nil {
 		out.Sources = meta.Sources
 	}
 	return out, nil
 }
 
-// generation is the one in force, without its list of ecosystems.
+// generation is the one in force, without its lists.
 func (s *Server) generation(ctx context.Context) (generation, error) {
 	var g db.Generation
 	err := s.db.Get(ctx, func(tx *db.Tx) (err error) {
@@ -61,13 +65,13 @@ func (s *Server) generation(ctx context.Context) (generation, error) {
 		return generation{}, err
 	}
 	out, err := newGeneration(g)
-	out.Spaces = nil
+	out.Spaces, out.Feeds = nil, nil
 	return out, err
 }
 
 // Import implements api.Advisories. It answers when every verdict is true for
 // the new advisories.
-func (a advisories) Import(ctx context.Context, actor gatehouse.Actor, name string, body io.Reader) (any, error) {
+func (a advisories) Import(ctx context.Context, actor gatehouse.Actor, in api.AdvisoryImport, body io.Reader) (any, error) {
 	tmp, err := os.CreateTemp(filepath.Join(a.cfg.Data, "advisories"), "upload-*.tmp")
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't keep the upload: %w", err)
@@ -78,8 +82,7 @@ func (a advisories) Import(ctx context.Context, actor gatehouse.Actor, name stri
 	if err != nil {
 		return nil, err
 	}
-	info := advisory.Info{Source: name, BuiltAt: time.Now().UTC()}
-	gen, err := a.Server.advisories.Import(ctx, actor, info, osv.Read(ctx, name, tmp, size, osv.DefaultLimits()))
+	gen, err := a.take(ctx, actor, in, tmp, size)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +90,46 @@ func (a advisories) Import(ctx context.Context, actor gatehouse.Actor, name stri
 		return nil, err
 	}
 	return newGeneration(gen)
+}
+
+// take makes a generation of an uploaded file, whatever it is.
+func (a advisories) take(ctx context.Context, actor gatehouse.Actor, in api.AdvisoryImport, f *os.File, size int64) (db.Generation, error) {
+	dir := filepath.Dir(f.Name())
+	switch {
+	case !update.IsTar(f):
+		return a.takeFile(ctx, actor, in, f, size)
+	case in.Feed != "":
+		return db.Generation{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: an OCI artifact says itself what it is the whole of", in.Name)
+	}
+	layout, err := fetch.OpenLayout(f.Name())
+	if err != nil {
+		return db.Generation{}, gatehouse.Errorf(gatehouse.CodeOf(err), "%s: %w", in.Name, err)
+	}
+	defer layout.Close()
+	found, err := update.Open(ctx, layout, dir)
+	if err != nil {
+		return db.Generation{}, gatehouse.Errorf(gatehouse.CodeOf(err), "%s: %w", in.Name, err)
+	}
+	defer found.Discard()
+	if found.Kind == update.TypeArtifact {
+		return a.Server.advisories.Replace(ctx, actor, found.File.Name(), in.Name, in.Force)
+	}
+	in.Feed = update.NameTrivy
+	return a.takeFile(ctx, actor, in, found.File, found.Size)
+}
+
+// takeFile adds what one file of a feed publishes.
+func (a advisories) takeFile(ctx context.Context, actor gatehouse.Actor, in api.AdvisoryImport, f *os.File, size int64) (db.Generation, error) {
+	file, err := feed.Open(ctx, in.Name, f, size, feed.Options{TempDir: filepath.Join(a.cfg.Data, "advisories")})
+	if err != nil {
+		return db.Generation{}, err
+	}
+	defer file.Close()
+	p := file.Publication
+	if in.Feed != "" {
+		p.Feed, p.Whole = in.Feed, true
+	}
+	return a.Server.advisories.Update(ctx, actor, []gatehouse.Publication{p})
 }
 
 // Status implements api.Advisories.
@@ -118,7 +161,7 @@ func (a advisories) Match(ctx context.Context, inv gatehouse.Inventory) (any, er
 	defer release()
 	if file == nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "this server has no advisories yet").
-			WithHint("load some with: gatehouse db import --server URL FILE.zip")
+			WithHint("fetch some with `gatehouse db update --server URL`, or load a file with `gatehouse db import --server URL FILE`")
 	}
 	res, err := match.Findings(ctx, inv.Distro, inv.Packages, file)
 	if err != nil {

@@ -60,6 +60,7 @@ type Server struct {
 	facts      *facts
 	decider    *decider
 	egress     *egress.Egress
+	feeds      *feeds
 	admission  admissionCert
 	certs      []*certificate
 
@@ -158,7 +159,7 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport())})
 	s.facts = newFacts(s.db, s.content, s.advisories, foreign, s.cfg.AllowRegistries)
 	s.decider = newDecider(s.db, s.policies, s.facts, s.log, s.metrics)
-	return nil
+	return s.openFeeds()
 }
 
 // openAccounts makes the administrator of a first start.
@@ -216,6 +217,7 @@ func (s *Server) Run(ctx context.Context) error {
 		back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
 	}
 	back.Go(func() error { return s.content.RunGC(work) })
+	back.Go(func() error { return s.feeds.schedule(work) })
 	for _, c := range s.certs {
 		back.Go(func() error { return c.watch(work) })
 	}
@@ -244,10 +246,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// jobHandlers are the pipeline's, counted and traced.
+// jobHandlers are the pipeline's and that of the feeds, counted and traced.
 func (s *Server) jobHandlers() map[string]job.Handler {
 	out := map[string]job.Handler{}
-	for kind, handle := range s.pipeline.Handlers() {
+	all := s.pipeline.Handlers()
+	all[jobFeeds] = s.feeds.run
+	for kind, handle := range all {
 		out[kind] = func(ctx context.Context, j *job.Job) error {
 			start := time.Now()
 			ctx, end := s.trace.job(ctx, kind, j.Attempts)
@@ -263,7 +267,7 @@ func (s *Server) jobHandlers() map[string]job.Handler {
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{
-		Access: s.access, Images: images{s}, Advisories: advisories{s}, Policies: s.policies.api(s.decider),
+		Access: s.access, Images: images{s}, Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
 	}))

@@ -51,17 +51,22 @@ func start(t *testing.T, dir string, change func(*config.Config)) *running {
 // startAt is start with a log and a clock.
 func startAt(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time) *running {
 	t.Helper()
+	return startWith(t, dir, change, log, now, func(key string) string {
+		if key == "GATEHOUSE_ADMIN_PASSWORD" {
+			return password
+		}
+		return ""
+	})
+}
+
+// startWith is startAt with an environment.
+func startWith(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Data, cfg.Listen, cfg.AdmissionListen = dir, "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Hostnames = []string{"registry.example"}
 	if change != nil {
 		change(&cfg)
-	}
-	env := func(key string) string {
-		if key == "GATEHOUSE_ADMIN_PASSWORD" {
-			return password
-		}
-		return ""
 	}
 	srv, err := server.NewAt(t.Context(), cfg, env, log, now)
 	if err != nil {

@@ -39,6 +39,9 @@ var (
 	descImported   = desc("advisory_imported_seconds", "When the advisories in force were imported, seconds since 1970.")
 	descUpdated    = desc("advisory_updated_seconds", "When the newest advisory in force was changed, seconds since 1970.")
 	descRecords    = desc("advisory_records", "Advisories in force.")
+	descFeedGood   = desc("feed_success_seconds", "When the feed's source was last known to have nothing newer, seconds since 1970; 0 for never.", "feed")
+	descFeedFailed = desc("feed_failures", "Attempts at the feed that failed since the last success.", "feed")
+	descFeedTime   = desc("feed_updated_seconds", "How new the feed's advisories are by its own word, seconds since 1970.", "feed")
 	descPolicies   = desc("policies", "Policies in force.")
 	descComplete   = desc("policies_complete", "1 if every policy could be read; otherwise everything is denied.")
 	descWaiting    = desc("decisions_waiting", "Decisions that are not written yet.")
@@ -48,7 +51,7 @@ var (
 // Describe implements prometheus.Collector.
 func (s *state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descUp, descStatements, descJobs, descGeneration, descImported, descUpdated, descRecords, descPolicies, descComplete, descWaiting, descReady,
+		descUp, descStatements, descJobs, descGeneration, descImported, descUpdated, descRecords, descFeedGood, descFeedFailed, descFeedTime, descPolicies, descComplete, descWaiting, descReady,
 	} {
 		ch <- d
 	}
@@ -105,11 +108,29 @@ func (s *state) collect() []prometheus.Metric {
 		add(descUpdated, float64(meta.UpdatedAt.Unix()))
 		add(descRecords, float64(meta.Records))
 	}
+	if status, err := s.feeds.status(ctx); err == nil {
+		for _, f := range status.Feeds {
+			if f.Absent {
+				continue
+			}
+			add(descFeedGood, seconds(f.LastSuccess), f.Feed)
+			add(descFeedFailed, float64(f.Failures), f.Feed)
+			add(descFeedTime, seconds(f.UpdatedAt), f.Feed)
+		}
+	}
 	if set, err := s.policies.Set(ctx); err == nil {
 		add(descPolicies, float64(len(set.Policies)))
 		add(descComplete, truth(set.Complete))
 	}
 	return append(out, s.storage.collect(ctx)...)
+}
+
+// seconds is a time as Prometheus has them; 0 for none.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
 }
 
 func truth(b bool) float64 {
