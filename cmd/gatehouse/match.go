@@ -27,7 +27,11 @@ func (a *app) matcher(o scanOptions) (matcher, error) {
 		c, err := a.client(o.server)
 		return serverMatcher{c}, err
 	}
-	path, err := a.advisoryFile(o.db)
+	path := filepath.Join(o.cacheDir, "advisories.db")
+	var err error
+	if o.db != "" || o.cacheDir == "" {
+		path, err = a.advisoryFile(o.db)
+	}
 	if err != nil {
 		return nil, err
 	}
