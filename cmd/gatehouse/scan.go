@@ -146,6 +146,11 @@ func (a *app) scanNow(ctx context.Context, o scanOptions, look func(context.Cont
 	if err := run.look(ctx, look); err != nil {
 		return err
 	}
+	if o.matches() {
+		if err := a.checkDatabaseAge(run.database, o.maxDBAge); err != nil {
+			return err
+		}
+	}
 	if o.baseline != "" {
 		if err := run.compareWithBaseline(ctx); err != nil {
 			return err

@@ -60,7 +60,6 @@ func (r *scanRun) baseline(ctx context.Context, name string) (*baseline, error) 
 		}
 	}
 	other := &scanRun{app: r.app, opts: r.opts, matcher: r.matcher}
-	other.opts.explain, other.opts.maxDBAge = "", 0 // told by now
 	err = other.look(ctx, func(ctx context.Context, run *scanRun) error {
 		if info != nil {
 			return run.archive(ctx, name)

@@ -316,11 +316,10 @@ func (o *scanOptions) packages(p gatehouse.Package) bool {
 // matches reports whether advisories are needed: a bill of materials without
 // --scanners lists packages and asks nobody what is wrong with them.
 func (o *scanOptions) matches() bool {
-	if o.explain != "" {
-		return true
-	}
-	if slices.Contains(sbomFormats, o.format) && !o.wantsChosen || o.format == "github" && !o.wantsChosen {
+	_, gated := o.gated()
+	listsPackages := slices.Contains(sbomFormats, o.format) || o.format == "github"
+	if listsPackages && !o.wantsChosen && !gated && o.explain == "" {
 		return false
 	}
-	return slices.Contains(o.wants, gatehouse.KindVulnerability) || slices.Contains(o.wants, gatehouse.KindMalware)
+	return o.explain != "" || slices.Contains(o.wants, gatehouse.KindVulnerability) || slices.Contains(o.wants, gatehouse.KindMalware)
 }

@@ -43,11 +43,6 @@ func (r *scanRun) look(ctx context.Context, source func(context.Context, *scanRu
 	if err != nil {
 		return err
 	}
-	if r.opts.matches() {
-		if err := r.app.checkDatabaseAge(database, r.opts.maxDBAge); err != nil {
-			return err
-		}
-	}
 	r.database = database
 	r.findings = append(found, r.inventory.Findings...)
 	gatehouse.SortFindings(r.findings)
@@ -86,12 +81,16 @@ func (r *scanRun) find(ctx context.Context, typed string) error {
 	if err != nil {
 		return err
 	}
-	var unavailable error
+	var unavailable, elsewhere error
 	for _, s := range stores {
 		found, err := s.Find(ctx, typed, ref, r.opts.platformOf)
 		switch {
 		case err == nil:
-			return r.local(ctx, typed, ref, found)
+			// Not found: the store has it for another platform only.
+			if err = r.local(ctx, typed, ref, found); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+				return err
+			}
+			elsewhere = err
 		case gatehouse.CodeOf(err) != gatehouse.CodeNotFound:
 			unavailable = err
 			if r.app.verbose {
@@ -102,6 +101,8 @@ func (r *scanRun) find(ctx context.Context, typed string) error {
 	switch {
 	case refErr != nil:
 		return refErr
+	case elsewhere != nil && (!remote || r.opts.offline):
+		return elsewhere
 	case !remote && unavailable != nil:
 		return unavailable
 	case !remote:
