@@ -41,6 +41,9 @@ func (r *scanRun) indexLayer(ctx context.Context, body io.Reader) (gatehouse.Lay
 // indexDirectory looks for what was asked for only: a directory is not kept.
 func (r *scanRun) indexDirectory(ctx context.Context, fsys fs.FS, sources bool) (gatehouse.LayerInventory, error) {
 	what := r.analysis()
+	if sources {
+		what.Extractors = index.SourceExtractors()
+	}
 	if !slices.Contains(r.opts.wants, gatehouse.KindSecret) {
 		what = what.Without("secret")
 	}

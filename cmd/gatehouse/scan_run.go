@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
+	"github.com/gatehouse-dev/gatehouse/internal/index/licence"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
@@ -45,6 +46,9 @@ func (r *scanRun) look(ctx context.Context, source func(context.Context, *scanRu
 	}
 	r.database = database
 	r.findings = append(found, r.inventory.Findings...)
+	if slices.Contains(r.opts.wants, gatehouse.KindLicense) {
+		r.findings = append(r.findings, licence.Findings(r.inventory, licence.Policy{})...)
+	}
 	gatehouse.SortFindings(r.findings)
 	return nil
 }

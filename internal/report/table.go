@@ -94,7 +94,7 @@ func (t *table) section(kind gatehouse.Kind, name string, list []Finding) {
 	case gatehouse.KindVulnerability:
 		groups := groupsOf(t.r, list)
 		for _, g := range groups {
-			if len(groups) > 1 {
+			if aFile := g.class == "lang-pkgs" && !g.paths; len(groups) > 1 || aFile {
 				fmt.Fprintf(t, "%s: %d\n\n", Printable(g.name), len(g.list))
 			}
 			t.vulnerabilities(g)
