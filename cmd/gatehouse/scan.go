@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/match"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
@@ -184,6 +185,9 @@ func (a *app) scanMatcher(o scanOptions) (matcher, error) {
 // report makes what is printed.
 func (r *scanRun) report() report.Report {
 	out := report.New(r.target, r.database, r.inventory, r.findings, r.opts.filter)
+	now := time.Now()
+	out.OS.EOL = match.Ended(r.inventory.Distro, now)
+	out.OS.EOLDate, _ = match.EOL(r.inventory.Distro, now)
 	if r.opts.listAll || report.NeedsPackages(r.opts.format) {
 		out = out.WithPackages(r.inventory)
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/match/version"
 )
 
 // Comparison is one look at a package by one record that speaks of a flaw, told
@@ -71,13 +70,10 @@ func called(a gatehouse.Advisory, names []string) bool {
 
 func compare(p gatehouse.Package, k Key, a gatehouse.Advisory) (Comparison, error) {
 	c := Comparison{Package: p, Space: k.Space, Name: k.Name, Record: a.ID, Feed: a.Feed, Version: comparedVersion(p, k), Ranges: []string{}}
-	order, err := version.For(k.Space)
+	v, err := newInstalled(p, k)
 	if err != nil {
 		return c, err
 	}
-	v := &installed{order: order, version: c.Version, module: stream(p.Modularity)}
-	v.modular = v.module != "" || p.Type == "rpm" && strings.Contains(p.Version, moduleMark)
-	v.unordered = v.version != "" && order.Valid(v.version) != nil
 	var entries []gatehouse.Affected
 	for _, e := range a.Affected {
 		if e.Space == k.Space && e.Name == k.Name {
@@ -93,7 +89,7 @@ func compare(p gatehouse.Package, k Key, a gatehouse.Advisory) (Comparison, erro
 	case c.Version == "":
 		c.Rule = "the package has no version that can be compared"
 	case v.unordered && !slices.ContainsFunc(entries, v.affects):
-		c.Rule = fmt.Sprintf("%q is no version by the rules of %s", c.Version, order.Name())
+		c.Rule = fmt.Sprintf("%q is no version by the rules of %s", c.Version, v.order.Name())
 	default:
 		c.Affected, c.Rule = v.judge(a, entries)
 	}
@@ -107,9 +103,9 @@ func (v *installed) judge(a gatehouse.Advisory, entries []gatehouse.Affected) (b
 		switch {
 		case e.Informational != "":
 			why = fmt.Sprintf("the record only informs (%s)", e.Informational)
-		case e.Status == "not_affected":
+		case e.Status == gatehouse.StatusNotAffected:
 			why = "the publisher says that the package is not affected"
-		case !v.concerned(a.ID, e):
+		case !v.concerns(a.ID, e):
 			why = "the record speaks of another module stream, architecture or build of the package"
 		case v.affects(e):
 			if len(v.fixes(e)) == 0 {
@@ -167,5 +163,3 @@ func rangesText(e gatehouse.Affected) []string {
 	}
 	return out
 }
-
-func (v *installed) concerned(_ string, e gatehouse.Affected) bool { return v.sameModule(e) }
