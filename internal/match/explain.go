@@ -105,7 +105,7 @@ func (v *installed) judge(a gatehouse.Advisory, entries []gatehouse.Affected) (b
 			why = fmt.Sprintf("the record only informs (%s)", e.Informational)
 		case e.Status == gatehouse.StatusNotAffected:
 			why = "the publisher says that the package is not affected"
-		case !v.concerns(a.ID, e):
+		case !v.concerns(topicNumber(a.ID), e):
 			why = "the record speaks of another module stream, architecture or build of the package"
 		case v.affects(e):
 			if len(v.fixes(e)) == 0 {
