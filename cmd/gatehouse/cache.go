@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
@@ -139,6 +140,7 @@ type cachedImage struct {
 	Key       string
 	Target    report.Target
 	Inventory gatehouse.Inventory
+	Created   time.Time // as the image's author says
 }
 
 func (a *app) imageCache(dir, indexer string) imageCache {

@@ -67,6 +67,9 @@ func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gat
 	if err != nil {
 		return nil, report.Database{}, err
 	}
+	if err := m.file.Enrich(ctx, res.Findings); err != nil {
+		return nil, report.Database{}, err
+	}
 	addReasons(inv, res.Uncovered)
 	meta := m.file.Meta()
 	database := report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,7 +32,8 @@ type scanRun struct {
 	inventory gatehouse.Inventory
 	database  report.Database
 	findings  []gatehouse.Finding
-	broken    bool // a layer could not be read to its end: look again next time
+	created   time.Time // as the image's author says
+	broken    bool      // a layer could not be read to its end: look again next time
 }
 
 // look finds out what is inside the target and what is wrong with it.
@@ -50,7 +52,7 @@ func (r *scanRun) look(ctx context.Context, source func(context.Context, *scanRu
 		r.findings = append(r.findings, licence.Findings(r.inventory, licence.Policy{})...)
 	}
 	gatehouse.SortFindings(r.findings)
-	return nil
+	return r.suppress()
 }
 
 // narrow drops the packages that --pkg-types leaves out, before anything asks
@@ -198,7 +200,7 @@ func (r *scanRun) cached(key string, open func() (*fetch.Image, error), look fun
 	cache := r.app.imageCache(r.opts.cacheDir, r.analysisVersion())
 	if key != "" {
 		if hit, ok := cache.get(key); ok {
-			r.target, r.inventory = hit.Target, hit.Inventory
+			r.target, r.inventory, r.created = hit.Target, hit.Inventory, hit.Created
 			for _, f := range known {
 				f()
 			}
@@ -214,7 +216,7 @@ func (r *scanRun) cached(key string, open func() (*fetch.Image, error), look fun
 		return err
 	}
 	if key != "" && !r.broken {
-		cache.put(key, cachedImage{Target: r.target, Inventory: r.inventory})
+		cache.put(key, cachedImage{Target: r.target, Inventory: r.inventory, Created: r.created})
 	}
 	return nil
 }
@@ -248,6 +250,7 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image, trusted bool) err
 	if err := json.Unmarshal(img.Config, &cfg); err != nil {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the image configuration is not valid JSON: %w", err)
 	}
+	r.created = createdAt(img.Config)
 	cache := r.app.layerCache(r.opts.cacheDir, r.analysisVersion())
 	layers := make([]gatehouse.LayerInventory, len(img.Layers))
 	bar := r.newBar(img.Layers)

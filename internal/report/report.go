@@ -111,6 +111,8 @@ type Finding struct {
 	Step       string                 `json:"step"`
 	Base       *bool                  `json:"base"`
 	Suppressed *gatehouse.Suppression `json:"suppressed,omitempty"`
+	// Assessed is what VEX says of a finding that counts all the same.
+	Assessed *gatehouse.Suppression `json:"assessed,omitempty"`
 }
 
 // Summary counts the findings listed, by severity.
@@ -206,7 +208,7 @@ func newFinding(f gatehouse.Finding, distro gatehouse.Distro, origins map[gateho
 		ID: f.ID, Aliases: orEmpty(f.Aliases), Kind: f.Kind, Package: newPackage(f.Package, distro), FixedVersion: f.FixedVersion,
 		Status: f.Status, Severity: f.Severity, SeveritySource: f.SeveritySource, CVSS: orEmpty(f.CVSS), Title: f.Title,
 		Description: f.Description, Resolution: f.Resolution, References: orEmpty(f.References), Published: f.Published,
-		FirstSeen: f.FirstSeen, Location: f.Location, Suppressed: f.Suppressed,
+		FirstSeen: f.FirstSeen, Location: f.Location, Suppressed: f.Suppressed, Assessed: f.Assessed,
 	}
 	if f.EPSS != nil {
 		out.EPSS, out.EPSSPercentile = &f.EPSS.Score, &f.EPSS.Percentile
