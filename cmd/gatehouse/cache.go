@@ -1,11 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
 // cacheDir is $XDG_CACHE_HOME/gatehouse, the only place that commands without
@@ -21,48 +27,152 @@ func (a *app) cacheDir() (string, error) {
 	return filepath.Join(home, ".cache", "gatehouse"), nil
 }
 
-// layerCache keeps what layers hold, by the verified digest of their bytes and
-// the version of the indexer. It is a convenience: whatever goes wrong with it
-// means to look again.
-type layerCache struct{ dir string }
+// How many layers and images are kept.
+const (
+	layersKept = 5000
+	imagesKept = 1000
+)
 
-func (a *app) layerCache(indexer string) layerCache {
-	dir, err := a.cacheDir()
-	if err != nil {
-		return layerCache{}
+// folder is a directory of JSON documents of one version of what made them. It
+// is a convenience: whatever goes wrong with it means to look again.
+type folder struct {
+	dir  string // "" = there is none
+	kept int
+}
+
+// folder opens the directory of a kind ("layers") for documents of a version.
+func (a *app) folder(named, kind, version string, kept int) folder {
+	dir, err := named, error(nil)
+	if dir == "" {
+		if dir, err = a.cacheDir(); err != nil {
+			return folder{}
+		}
 	}
-	return layerCache{filepath.Join(dir, "layers", gatehouse.DigestOf([]byte(indexer)).Short())}
+	return folder{filepath.Join(dir, kind, gatehouse.DigestOf([]byte(version)).Short()), kept}
 }
 
-func (c layerCache) path(d gatehouse.Digest) string {
-	return filepath.Join(c.dir, d.Algorithm()+"-"+d.Hex()+".json")
+func (f folder) get(name string, into any) bool {
+	if f.dir == "" {
+		return false
+	}
+	b, err := os.ReadFile(filepath.Join(f.dir, name))
+	return err == nil && json.Unmarshal(b, into) == nil
 }
+
+func (f folder) put(name string, doc any) {
+	if f.dir == "" || !f.ready() {
+		return
+	}
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return
+	}
+	tmp, err := os.CreateTemp(f.dir, "put-*")
+	if err != nil {
+		return
+	}
+	_, err = tmp.Write(b)
+	if tmp.Close() != nil || err != nil || os.Rename(tmp.Name(), filepath.Join(f.dir, name)) != nil {
+		os.Remove(tmp.Name())
+	}
+}
+
+// ready makes the directory. One that is new replaces those of other versions:
+// what they know is never asked for again. One that is full loses its older
+// half.
+func (f folder) ready() bool {
+	entries, err := os.ReadDir(f.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		parent := filepath.Dir(f.dir)
+		if old, err := os.ReadDir(parent); err == nil {
+			for _, e := range old {
+				os.RemoveAll(filepath.Join(parent, e.Name()))
+			}
+		}
+		return os.MkdirAll(f.dir, 0o700) == nil
+	case err != nil:
+		return false
+	}
+	if len(entries) >= f.kept {
+		f.prune(entries)
+	}
+	return true
+}
+
+func (f folder) prune(entries []fs.DirEntry) {
+	var infos []fs.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			infos = append(infos, info)
+		}
+	}
+	slices.SortFunc(infos, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
+	for _, info := range infos[:len(infos)/2] {
+		os.Remove(filepath.Join(f.dir, info.Name()))
+	}
+}
+
+// layerCache keeps what layers hold, by the verified digest of their bytes and
+// the version of the indexer.
+type layerCache struct{ folder }
+
+func (a *app) layerCache(dir, indexer string) layerCache {
+	return layerCache{a.folder(dir, "layers", indexer, layersKept)}
+}
+
+func (layerCache) name(d gatehouse.Digest) string { return d.Algorithm() + "-" + d.Hex() + ".json" }
 
 func (c layerCache) get(d gatehouse.Digest) (inv gatehouse.LayerInventory, ok bool) {
-	if c.dir == "" {
-		return inv, false
-	}
-	b, err := os.ReadFile(c.path(d))
-	if err != nil || json.Unmarshal(b, &inv) != nil {
+	if _, err := gatehouse.ParseDigest(string(d)); err != nil || !c.folder.get(c.name(d), &inv) {
 		return gatehouse.LayerInventory{}, false
 	}
 	return inv, inv.Blob == d
 }
 
-func (c layerCache) put(inv gatehouse.LayerInventory) {
-	if c.dir == "" || os.MkdirAll(c.dir, 0o700) != nil {
-		return
+func (c layerCache) put(inv gatehouse.LayerInventory) { c.folder.put(c.name(inv.Blob), inv) }
+
+// imageCache keeps what images hold, by whatever names their bytes. Other than
+// a layer an image is composed, so the program itself is part of its version.
+type imageCache struct{ folder }
+
+type cachedImage struct {
+	Key       string
+	Target    report.Target
+	Inventory gatehouse.Inventory
+	Created   time.Time // as the image's author says
+}
+
+func (a *app) imageCache(dir, indexer string) imageCache {
+	program := a.version()
+	if exe, err := os.Executable(); err == nil {
+		program += " " + fileIdentity(exe)
 	}
-	b, err := json.Marshal(inv)
-	if err != nil {
-		return
+	return imageCache{a.folder(dir, "images", program+" "+indexer, imagesKept)}
+}
+
+func (imageCache) name(key string) string { return gatehouse.DigestOf([]byte(key)).Hex() + ".json" }
+
+func (c imageCache) get(key string) (hit cachedImage, ok bool) {
+	ok = c.folder.get(c.name(key), &hit) && hit.Key == key
+	return hit, ok
+}
+
+func (c imageCache) put(key string, img cachedImage) {
+	img.Key = key
+	c.folder.put(c.name(key), img)
+}
+
+// clearCache forgets layers and images. Advisories stay.
+func (a *app) clearCache(dir string) error {
+	own, err := a.cacheDir()
+	if dir == "" && err != nil {
+		return err
 	}
-	tmp, err := os.CreateTemp(c.dir, "put-*")
-	if err != nil {
-		return
+	for _, kind := range []string{"layers", "images"} {
+		if err := os.RemoveAll(filepath.Join(cmp.Or(dir, own), kind)); err != nil {
+			return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't clear the cache: %w", err)
+		}
 	}
-	_, err = tmp.Write(b)
-	if tmp.Close() != nil || err != nil || os.Rename(tmp.Name(), c.path(inv.Blob)) != nil {
-		os.Remove(tmp.Name())
-	}
+	return nil
 }

@@ -137,7 +137,7 @@ func (a *app) exported(ctx context.Context, dir string, write func(context.Conte
 	if err != nil {
 		return "", about, err
 	}
-	l, err := fetch.OpenLayout(out.Name())
+	l, err := fetch.OpenLayout(ctx, out.Name())
 	if err != nil {
 		return "", about, err
 	}
@@ -161,7 +161,7 @@ func (a *app) exportToRegistry(ctx context.Context, to, from string, insecure bo
 		return err
 	}
 	defer os.Remove(tmp)
-	l, err := fetch.OpenLayout(tmp)
+	l, err := fetch.OpenLayout(ctx, tmp)
 	if err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ func (a *app) openSource(ctx context.Context, o importOptions, name, dir string)
 	}
 	if layout || update.IsTar(f) {
 		defer f.Close()
-		l, err := fetch.OpenLayout(name)
+		l, err := fetch.OpenLayout(ctx, name)
 		if err != nil {
 			return nil, gatehouse.Errorf(gatehouse.CodeOf(err), "%s: %w", name, err)
 		}

@@ -147,8 +147,9 @@ The part before the first slash is a registry if it has a dot, a colon or an upp
 case letter, or is localhost. A reference with a digest means those bytes; a tag
 means whatever it names now.
 
-gatehouse looks in registries, never in a Docker daemon. For an image that only
-your machine has:
+gatehouse scan looks first whether Docker, containerd or Podman on this machine has
+the image (--image-src says where and in which order), then in its registry;
+gatehouse registry asks the registry only. For an image of another machine:
 
   docker save your-app:latest -o app.tar && gatehouse scan --input app.tar`},
 	{"environment", "settings in variables and in gatehouse.yaml", `Every flag can be set by a variable: GATEHOUSE_ and the flag's name in capitals,

@@ -26,7 +26,11 @@ func (a *app) matcher(o scanOptions) (matcher, error) {
 		c, err := a.client(o.server)
 		return serverMatcher{c}, err
 	}
-	path, err := a.advisoryFile(o.db)
+	path := filepath.Join(o.cacheDir, "advisories.db")
+	var err error
+	if o.db != "" || o.cacheDir == "" {
+		path, err = a.advisoryFile(o.db)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +60,9 @@ func (m fileMatcher) Close() error { return m.file.Close() }
 func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gatehouse.Finding, report.Database, error) {
 	res, err := match.Findings(ctx, inv.Distro, inv.Packages, m.file)
 	if err != nil {
+		return nil, report.Database{}, err
+	}
+	if err := m.file.Enrich(ctx, res.Findings); err != nil {
 		return nil, report.Database{}, err
 	}
 	addReasons(inv, res.Uncovered)

@@ -79,8 +79,8 @@ func (f *registryFacts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Sca
 		return gather.Scan{}, err
 	}
 	defer img.Close()
-	run := &scanRun{app: f.app, opts: scanOptions{quiet: true}}
-	if err := run.image(ctx, img); err != nil {
+	run := &scanRun{app: f.app, opts: scanOptions{noProgress: true}}
+	if err := run.image(ctx, img, true); err != nil {
 		return gather.Scan{}, err
 	}
 	findings, database, err := f.matcher.Match(ctx, &run.inventory)
@@ -88,7 +88,7 @@ func (f *registryFacts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Sca
 		return gather.Scan{}, unavailable(err)
 	}
 	return gather.Scan{
-		Inventory: &run.inventory, Findings: findings,
+		Inventory: &run.inventory, Findings: append(findings, run.inventory.Findings...),
 		Complete: run.inventory.Complete, Incomplete: run.inventory.Incomplete,
 		FeedAt:  database.UpdatedAt,
 		Partial: map[gatehouse.Kind][]string{gatehouse.KindMalware: {"only a server looks for malware"}},

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,7 +48,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush,
+			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush, "settled": scriptSettled,
 			"signedpolicy": scriptSignedPolicy, "pod": scriptPod, "until": scriptUntil,
 			"damage": scriptDamage, "hostof": scriptHostof, "terminate": scriptTerminate, "envsubst": scriptEnvsubst, "login": scriptLogin,
 			"publish": scriptPublish, "mkfile": scriptMkfile, "pushtrivy": scriptPushTrivy,
@@ -159,6 +160,17 @@ func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("waited in vain for %q; the last answer was %s", args[1], answer)
+}
+
+// scriptSettled waits until a file's identity can be relied on, which it cannot
+// within the tick of the clock in which it was written: settled FILE.
+func scriptSettled(ts *testscript.TestScript, neg bool, args []string) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if fileIdentity(ts.MkAbs(args[0])) != "" || runtime.GOOS != "linux" {
+			return
+		}
+	}
+	ts.Fatalf("%s does not settle", args[0])
 }
 
 // scriptAsk sends one request with the script's USER and PASSWORD.

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,6 +11,9 @@ import (
 	"os"
 	"path"
 	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -26,15 +30,17 @@ type files interface {
 type ArchiveOptions struct {
 	Platform Platform // zero: this machine's
 	Name     string   // of the image, where a file holds several; "" = the only one
+	TempDir  string   // where a compressed archive is unpacked; "" = the system's
 }
 
 // Archive opens the image in an OCI image layout (a directory or a tar of one)
-// or in what `docker save` writes. The caller closes the image.
+// or in what `docker save` writes, compressed or not. The caller closes the
+// image.
 //
 // Errors: CodeNotFound (no such file, name or platform), CodeInvalid (not an
 // image, or several and none named), CodeTooLarge.
 func Archive(ctx context.Context, file string, o ArchiveOptions) (*Image, error) {
-	parts, err := openFiles(file)
+	parts, err := openFiles(ctx, file, o)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +74,23 @@ func fromFiles(ctx context.Context, parts files, o ArchiveOptions) (*Image, erro
 		WithHint("write one with `docker save`, `podman save` or `skopeo copy docker://… oci-archive:FILE`")
 }
 
-func openFiles(file string) (files, error) {
+// fromFile is [Archive] for an open file, which it takes over.
+func fromFile(ctx context.Context, f *os.File, o ArchiveOptions) (*Image, error) {
+	t, err := indexTar(f, "the archive")
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	img, err := fromFiles(ctx, t, o)
+	if err != nil {
+		_ = t.Close()
+		return nil, err
+	}
+	img.closer = t
+	return img, nil
+}
+
+func openFiles(ctx context.Context, file string, o ArchiveOptions) (files, error) {
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "%s does not exist", file)
@@ -87,7 +109,10 @@ func openFiles(file string) (files, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := indexTar(f)
+	if f, err = plain(ctx, f, file, o.TempDir); err != nil {
+		return nil, err
+	}
+	t, err := indexTar(f, file)
 	if err != nil {
 		_ = f.Close()
 		return nil, err
@@ -167,10 +192,7 @@ func (t *tarFiles) open(name string) (io.ReadCloser, int64, error) {
 func cleanName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
 // indexTar notes where each part lies. It takes the file over when it succeeds.
-func indexTar(f *os.File) (*tarFiles, error) {
-	if err := refuseCompressed(f); err != nil {
-		return nil, err
-	}
+func indexTar(f *os.File, name string) (*tarFiles, error) {
 	t := &tarFiles{f: f, parts: map[string]tarPart{}}
 	r := tar.NewReader(f) // reads headers from f directly and seeks past bodies
 	for entries := 0; ; entries++ {
@@ -179,46 +201,91 @@ func indexTar(f *os.File) (*tarFiles, error) {
 			return t, nil
 		}
 		if err != nil {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is not a tar: %w", f.Name(), err)
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is not a tar: %w", name, err)
 		}
 		if entries >= archiveEntriesMax {
-			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s has more than %d entries", f.Name(), archiveEntriesMax)
+			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s has more than %d entries", name, archiveEntriesMax)
 		}
-		name := cleanName(h.Name)
+		part := cleanName(h.Name)
 		switch h.Typeflag {
 		case tar.TypeReg:
 			offset, err := f.Seek(0, io.SeekCurrent)
 			if err != nil {
 				return nil, err
 			}
-			t.parts[name] = tarPart{offset: offset, size: h.Size}
+			t.parts[part] = tarPart{offset: offset, size: h.Size}
 		case tar.TypeSymlink: // docker save before 25 links equal layers
-			t.parts[name] = tarPart{link: cleanName(path.Join(path.Dir(name), h.Linkname))}
+			t.parts[part] = tarPart{link: cleanName(path.Join(path.Dir(part), h.Linkname))}
 		case tar.TypeLink:
-			t.parts[name] = tarPart{link: cleanName(h.Linkname)}
+			t.parts[part] = tarPart{link: cleanName(h.Linkname)}
 		}
 	}
 }
 
-// refuseCompressed says what to do with a compressed archive: reading parts in
-// place needs the plain one, and unpacking it would fill a disk unasked.
-func refuseCompressed(f *os.File) error {
-	head := make([]byte, 4)
-	n, err := f.ReadAt(head, 0)
+// plain returns f, or where it is compressed or no regular file (a pipe) a copy
+// that can be read in place: parts of it are wanted in the order of the image,
+// not of the archive. It takes f over.
+func plain(ctx context.Context, f *os.File, name, tempDir string) (*os.File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	in := bufio.NewReaderSize(f, 64<<10)
+	head, err := in.Peek(len(zstdMagic))
 	if err != nil && err != io.EOF {
-		return err
+		_ = f.Close()
+		return nil, err
 	}
-	tool := ""
-	switch head = head[:n]; {
+	var r io.Reader = in
+	switch {
 	case bytes.HasPrefix(head, gzipMagic):
-		tool = "gunzip"
+		r, err = gzip.NewReader(in)
 	case bytes.HasPrefix(head, zstdMagic):
-		tool = "zstd -d"
+		var z *zstd.Decoder
+		if z, err = zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(zstdMemoryMax)); err == nil {
+			defer z.Close()
+			r = z
+		}
+	case info.Mode().IsRegular():
+		_, err = f.Seek(0, io.SeekStart)
+		return f, err
 	}
-	if tool != "" {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s is a compressed archive", f.Name()).WithHint("%s it first", tool)
+	if err == nil {
+		var copied *os.File
+		if copied, err = spool(ctx, &noBomb{r: r, in: info.Size()}, tempDir); err == nil {
+			return copied, f.Close()
+		}
 	}
-	return nil
+	_ = f.Close()
+	var known *gatehouse.Error
+	if errors.As(err, &known) || ctx.Err() != nil {
+		return nil, err
+	}
+	return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s cannot be unpacked: %w", name, err)
+}
+
+const (
+	zstdMemoryMax = 128 << 20 // bytes of its window
+	// An archive that unpacks to more than archiveRatioMax times its size is
+	// made to fill the disk; small ones may be anything.
+	archiveRatioMax = 200
+	archiveFree     = 1 << 30
+)
+
+// noBomb fails where a compressed archive unpacks to far more than its size.
+type noBomb struct {
+	r      io.Reader
+	in     int64 // 0 = not known
+	passed int64
+}
+
+func (b *noBomb) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.passed += int64(n); b.in > 0 && b.passed > archiveFree && b.passed/b.in > archiveRatioMax {
+		return n, gatehouse.Errorf(gatehouse.CodeTooLarge, "the archive unpacks to more than %d times its size", archiveRatioMax)
+	}
+	return n, err
 }
 
 var (

@@ -353,16 +353,13 @@ func TestBadArchives(t *testing.T) {
 
 func TestNotAnArchive(t *testing.T) {
 	dir := t.TempDir()
-	for body, hint := range map[string]string{gz("x"): "gunzip", "\x28\xb5\x2f\xfdxxxx": "zstd", strings.Repeat("no tar at all ", 100): ""} {
+	for _, body := range []string{gz("x"), "\x28\xb5\x2f\xfdxxxx", strings.Repeat("no tar at all ", 100)} {
 		file := filepath.Join(dir, "f")
 		if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		_, err := fetch.Archive(t.Context(), file, fetch.ArchiveOptions{})
 		wantCode(t, err, gatehouse.CodeInvalid)
-		if !strings.Contains(gatehouse.HintOf(err), hint) {
-			t.Errorf("hint %q does not say %s", gatehouse.HintOf(err), hint)
-		}
 	}
 	_, err := fetch.Archive(t.Context(), filepath.Join(dir, "none"), fetch.ArchiveOptions{})
 	wantCode(t, err, gatehouse.CodeNotFound)

@@ -24,8 +24,8 @@ var _ gatehouse.ContentReader = (*Layout)(nil)
 
 // OpenLayout opens the layout at path. The caller closes it.
 // Errors: CodeNotFound (no such file), CodeInvalid (no layout), CodeTooLarge.
-func OpenLayout(path string) (*Layout, error) {
-	parts, err := openFiles(path)
+func OpenLayout(ctx context.Context, path string) (*Layout, error) {
+	parts, err := openFiles(ctx, path, ArchiveOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func TestLayoutIsContent(t *testing.T) {
 	const blob = "some bytes"
 	dir, file, artifacts := layoutOf(t, blob, "registry.example/team/db:v1", "v2")
 	for _, path := range []string{dir, file} {
-		l, err := fetch.OpenLayout(path)
+		l, err := fetch.OpenLayout(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestLayoutIsVerified(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := fetch.OpenLayout(dir)
+	l, err := fetch.OpenLayout(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestNoLayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]gatehouse.Code{empty: gatehouse.CodeInvalid, text: gatehouse.CodeInvalid, filepath.Join(empty, "none"): gatehouse.CodeNotFound} {
-		if l, err := fetch.OpenLayout(path); gatehouse.CodeOf(err) != want {
+		if l, err := fetch.OpenLayout(t.Context(), path); gatehouse.CodeOf(err) != want {
 			t.Errorf("%s: %v, %v", path, l, err)
 		}
 	}

@@ -1,10 +1,14 @@
 // Package report turns an inventory and its findings into what people and
-// machines read: a table or the stable JSON document of docs/report.schema.json.
-// It decides nothing and fetches nothing.
+// machines read: a table, the stable JSON document of docs/report.schema.json,
+// SARIF, JUnit, GitHub's dependency snapshot, and what a template makes of it.
+// It decides nothing and fetches nothing. Bills of materials are written by
+// sbom.
+//
+// Names, titles and paths come from images and feeds that nobody has vetted:
+// each format escapes them for its readers.
 package report
 
 import (
-	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -22,10 +26,15 @@ type Report struct {
 	OS                OS        `json:"os"`
 	Complete          bool      `json:"complete"`
 	IncompleteReasons []string  `json:"incompleteReasons"`
+	Layers            []Layer   `json:"layers,omitempty"`
 	Packages          []Package `json:"packages,omitempty"`
 	Findings          []Finding `json:"findings"`
 	Summary           Summary   `json:"summary"`
-	// Outside counts findings of unknown severity that the filter left out.
+	// Suppressed counts the findings within the filter that VEX, an ignore file,
+	// an exception or a baseline takes back. The summary does not count them.
+	Suppressed int `json:"suppressed"`
+	// UnknownOutsideFilter counts findings of unknown severity that the filter
+	// left out.
 	UnknownOutsideFilter int `json:"-"`
 }
 
@@ -34,6 +43,9 @@ type Target struct {
 	Reference string           `json:"reference"`
 	Digest    gatehouse.Digest `json:"digest"` // empty for a directory
 	Platform  string           `json:"platform"`
+	// Source is where the bytes were read: "remote", "docker", "containerd",
+	// "podman", "file", "directory", "sbom"; empty in a server's report.
+	Source string `json:"source,omitempty"`
 }
 
 // Database says by which advisories.
@@ -49,6 +61,15 @@ type OS struct {
 	Version string `json:"version"`
 	// EOL tells that the distribution gets no more fixes; null = not known.
 	EOL *bool `json:"eol"`
+	// EOLDate is the day after which there are no more fixes, if it is known.
+	EOLDate time.Time `json:"eolDate,omitzero"`
+}
+
+// Layer is one layer of the image, lowest first.
+type Layer struct {
+	DiffID gatehouse.Digest `json:"diffID"`
+	Step   string           `json:"step"` // of the image's history, as its author has it
+	Base   bool             `json:"base"` // of the base image, as far as that can be told
 }
 
 // Package is a package at its place.
@@ -73,11 +94,25 @@ type Finding struct {
 	SeveritySource string             `json:"severitySource"`
 	CVSS           []gatehouse.CVSS   `json:"cvss"`
 	EPSS           *float64           `json:"epss"` // probability, 0 to 1; null = not known
+	EPSSPercentile *float64           `json:"epssPercentile,omitempty"`
 	KEV            bool               `json:"kev"`
+	KEVAdded       time.Time          `json:"kevAdded,omitzero"`
+	KEVDue         time.Time          `json:"kevDue,omitzero"`
 	Title          string             `json:"title"`
 	Description    string             `json:"description"`
+	Resolution     string             `json:"resolution"` // how to repair what no newer version repairs
 	References     []string           `json:"references"`
+	Published      time.Time          `json:"published,omitzero"`
 	FirstSeen      time.Time          `json:"firstSeen,omitzero"`
+	// Location is set where the finding is about a file or the configuration.
+	Location *gatehouse.Location `json:"location,omitempty"`
+	// Step and Base tell of the layer that brought it; Base is null where that
+	// is not known.
+	Step       string                 `json:"step"`
+	Base       *bool                  `json:"base"`
+	Suppressed *gatehouse.Suppression `json:"suppressed,omitempty"`
+	// Assessed is what VEX says of a finding that counts all the same.
+	Assessed *gatehouse.Suppression `json:"assessed,omitempty"`
 }
 
 // Summary counts the findings listed, by severity.
@@ -113,39 +148,36 @@ func (s Summary) Total() int {
 	return s.Critical + s.High + s.Medium + s.Low + s.Negligible + s.Unknown
 }
 
-// Filter says which findings to list. The zero Filter lists all.
-type Filter struct {
-	Severities    []gatehouse.Severity // empty = all
-	IgnoreUnfixed bool
-}
-
-func (f Filter) lists(finding gatehouse.Finding) bool {
-	if f.IgnoreUnfixed && !finding.Fixable() {
-		return false
-	}
-	return len(f.Severities) == 0 || slices.Contains(f.Severities, finding.Severity)
-}
-
 // New makes the report of one inventory. Findings of unknown severity that the
-// filter leaves out are counted, never dropped silently.
+// filter leaves out are counted, never dropped silently, and so are suppressed
+// ones that it does not list.
 func New(target Target, database Database, inv gatehouse.Inventory, findings []gatehouse.Finding, filter Filter) Report {
 	r := Report{
 		SchemaVersion: SchemaVersion, Target: target, Database: database,
 		OS:       OS{Family: inv.Distro.ID, Version: inv.Distro.VersionID},
-		Complete: inv.Complete, IncompleteReasons: slices.Clone(inv.Incomplete), Findings: []Finding{},
+		Complete: inv.Complete, IncompleteReasons: append([]string{}, inv.Incomplete...), Findings: []Finding{},
 	}
-	if r.IncompleteReasons == nil {
-		r.IncompleteReasons = []string{}
+	origins := map[gatehouse.Digest]gatehouse.LayerOrigin{}
+	for _, l := range inv.Layers {
+		origins[l.DiffID] = l
+		r.Layers = append(r.Layers, Layer{DiffID: l.DiffID, Step: l.CreatedBy, Base: l.Base})
 	}
 	for _, f := range findings {
-		if !filter.lists(f) {
-			if f.Severity == gatehouse.SeverityUnknown && (!filter.IgnoreUnfixed || f.Fixable()) {
+		if !filter.Lists(f) {
+			if f.Suppressed == nil && filter.unknownOutside(f) {
 				r.UnknownOutsideFilter++
 			}
 			continue
 		}
-		r.Findings = append(r.Findings, newFinding(f, inv.Distro))
-		r.Summary.Add(f.Severity)
+		if f.Suppressed != nil {
+			r.Suppressed++
+			if !filter.ShowSuppressed {
+				continue
+			}
+		} else {
+			r.Summary.Add(f.Severity)
+		}
+		r.Findings = append(r.Findings, newFinding(f, inv.Distro, origins))
 	}
 	return r
 }
@@ -159,16 +191,35 @@ func (r Report) WithPackages(inv gatehouse.Inventory) Report {
 	return r
 }
 
+// Gating returns how many findings count against a gate: those listed that
+// nothing suppresses.
+func (r Report) Gating() int { return r.Summary.Total() }
+
 func newPackage(p gatehouse.Package, distro gatehouse.Distro) Package {
-	return Package{Name: p.Name, Version: p.Version, Type: p.Type, PURL: p.PURL(distro), Path: p.Path, Layer: p.Layer}
+	out := Package{Name: p.Name, Version: p.Version, Type: p.Type, Path: p.Path, Layer: p.Layer}
+	if p.Name != "" {
+		out.PURL = p.PURL(distro)
+	}
+	return out
 }
 
-func newFinding(f gatehouse.Finding, distro gatehouse.Distro) Finding {
-	return Finding{
+func newFinding(f gatehouse.Finding, distro gatehouse.Distro, origins map[gatehouse.Digest]gatehouse.LayerOrigin) Finding {
+	out := Finding{
 		ID: f.ID, Aliases: orEmpty(f.Aliases), Kind: f.Kind, Package: newPackage(f.Package, distro), FixedVersion: f.FixedVersion,
 		Status: f.Status, Severity: f.Severity, SeveritySource: f.SeveritySource, CVSS: orEmpty(f.CVSS), Title: f.Title,
-		Description: f.Description, References: orEmpty(f.References), FirstSeen: f.FirstSeen,
+		Description: f.Description, Resolution: f.Resolution, References: orEmpty(f.References), Published: f.Published,
+		FirstSeen: f.FirstSeen, Location: f.Location, Suppressed: f.Suppressed, Assessed: f.Assessed,
 	}
+	if f.EPSS != nil {
+		out.EPSS, out.EPSSPercentile = &f.EPSS.Score, &f.EPSS.Percentile
+	}
+	if f.KEV != nil {
+		out.KEV, out.KEVAdded, out.KEVDue = true, f.KEV.Added, f.KEV.Due
+	}
+	if l, ok := origins[f.Package.Layer]; ok {
+		out.Step, out.Base = l.CreatedBy, &l.Base
+	}
+	return out
 }
 
 func orEmpty[T any](s []T) []T {

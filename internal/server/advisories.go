@@ -101,7 +101,7 @@ func (a advisories) take(ctx context.Context, actor gatehouse.Actor, in api.Advi
 	case in.Feed != "":
 		return db.Generation{}, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: an OCI artifact says itself what it is the whole of", in.Name)
 	}
-	layout, err := fetch.OpenLayout(f.Name())
+	layout, err := fetch.OpenLayout(ctx, f.Name())
 	if err != nil {
 		return db.Generation{}, gatehouse.Errorf(gatehouse.CodeOf(err), "%s: %w", in.Name, err)
 	}

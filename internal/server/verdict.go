@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/internal/match"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
@@ -169,5 +170,8 @@ func (i images) Report(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	}
 	target := report.Target{Reference: ref.String(), Digest: digest}
 	database := report.Database{Source: gen.source(), UpdatedAt: gen.UpdatedAt, Digest: gen.Digest}
-	return report.New(target, database, *scan.Inventory, scan.Findings, report.Filter{}), nil
+	r := report.New(target, database, *scan.Inventory, scan.Findings, report.Filter{ShowSuppressed: true})
+	r.OS.EOL = match.Ended(scan.Inventory.Distro, time.Now())
+	r.OS.EOLDate, _ = match.EOL(scan.Inventory.Distro, time.Now())
+	return r, nil
 }

@@ -58,7 +58,7 @@ func open(t testing.TB, layout []byte) (body []byte, about update.About, err err
 			t.Errorf("left: %v, %v", files, readErr)
 		}
 	}()
-	l, err := fetch.OpenLayout(path)
+	l, err := fetch.OpenLayout(t.Context(), path)
 	if err != nil {
 		return nil, about, err
 	}

@@ -31,6 +31,8 @@ func DebianFor(stage string) []Debian {
 		{"libc6-dev", "libc6-dev", "/usr/include/stdlib.h", "for the race detector", []string{"test"}},
 		{"skopeo", "skopeo", "", "a client of the registry", []string{"test", "e2e"}},
 		{"rpm", "rpmdb", "", "writes and reads a package database", []string{"test"}},
+		{"podman", "podman", "", "a local store that is scanned", []string{"test"}},
+		{"containerd", "containerd", "", "a local store that is scanned", []string{"test"}},
 		{"postgresql", "postgres", "/usr/lib/postgresql/*/bin/postgres", "the second database", []string{"test", "e2e"}},
 		{"debootstrap", "debootstrap", "", "to build the image that is indexed", []string{"bench"}},
 	}
