@@ -113,8 +113,8 @@ func TestOpen(t *testing.T) {
 		"EPSS":             {[]byte(epssFile), "epss", "epss", true, 1},
 		"EPSS gzip":        {gzipped(t, epssFile), "epss", "epss", true, 1},
 		"EPSS, old":        {[]byte("cve,epss,percentile\nCVE-2024-0001,0.5,0.9\n"), "epss", "epss", true, 1},
-		"Trivy's archive":  {trivyArchive(t), "trivy-db", "trivy-db", true, 29},
-		"Trivy's database": {unpacked, "trivy-db", "trivy-db", true, 29},
+		"Trivy's archive":  {trivyArchive(t), "trivy-db", "trivy-db", true, 30},
+		"Trivy's database": {unpacked, "trivy-db", "trivy-db", true, 30},
 	} {
 		f, n, err := opened(t, c.b, dir)
 		if err != nil {

@@ -386,6 +386,7 @@ func TestConcurrentReaders(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(advisory.EncodeEntry(adv("X-1", nil, "npm a").Affected))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x07})
+	f.Add(advisory.EncodeEntry(adv("X-1", func(a *gatehouse.Advisory) { a.Affected[0].Severity, a.Affected[0].Arches = 3, []string{"x86_64"} }, "npm a").Affected))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		list, err := advisory.DecodeEntry(advisory.Name{Space: "npm", Name: "a"}, b)
 		if err == nil {
@@ -393,6 +394,9 @@ func FuzzDecode(f *testing.F) {
 			if err != nil || len(again) != len(list) {
 				t.Fatalf("%x: %d entries, and %d after a round (%v)", b, len(list), len(again), err)
 			}
+		}
+		if _, err := advisory.DecodeTable(b); err != nil && gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+			t.Fatal(err)
 		}
 		if _, err := advisory.DecodeCore("X-1", b); err != nil && gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
 			t.Fatal(err)

@@ -34,7 +34,8 @@ func Build(ctx context.Context, dst, prev string, info Info, recs iter.Seq2[gate
 //
 // Prev is only read and may be in use. Nothing else builds at the same dst.
 // Errors: those of the records; CodeInvalid for a prev that is no advisory
-// file, and for a whole publication that is empty or stands there twice.
+// file, and for a whole publication that is empty or has another one of its feed
+// after it.
 func BuildAll(ctx context.Context, dst, prev string, info Info, pubs []gatehouse.Publication) (Meta, error) {
 	tmp, err := startingFile(dst, prev)
 	if err != nil {

@@ -95,7 +95,7 @@ func (b *builder) publish(p gatehouse.Publication) error {
 	if p.Feed == "" {
 		p.Feed = handFeed
 	}
-	if b.done[p.Feed] || p.Whole && b.feed.state.Name == p.Feed {
+	if b.done[p.Feed] {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the feed %s is published whole and stands there twice", p.Feed)
 	}
 	b.done[p.Feed] = p.Whole

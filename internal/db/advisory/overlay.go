@@ -25,10 +25,14 @@ const (
 	overlayEPSS = "epss"
 	// epssUnit is the precision that FIRST publishes.
 	epssUnit = 1e5
+	// daysMax is the last day that JSON can name, 9999-12-31.
+	daysMax = 2932896
 )
 
 // cve is a CVE id as a number: year and running number.
 type cve uint64
+
+const cveMax = 1 << 54 // more than year 9999
 
 func parseCVE(id string) (cve, bool) {
 	rest, ok := strings.CutPrefix(id, "CVE-")
@@ -107,7 +111,7 @@ func packKEV(table map[string]gatehouse.KEV) []byte {
 	return b
 }
 
-func days(t time.Time) uint64 { return uint64(max(0, t.Unix()/86400)) }
+func days(t time.Time) uint64 { return uint64(min(daysMax, max(0, t.Unix()/86400))) }
 
 func day(n uint64) time.Time {
 	if n == 0 {
@@ -140,13 +144,13 @@ func units(p float64) uint64 {
 	return uint64(math.Round(min(p, 1) * epssUnit))
 }
 
-// numbersIn reads n numbers at a time.
-func numbersIn(b []byte, n int, yield func([]uint64)) error {
-	row := make([]uint64, n)
+// numbersIn reads rows of numbers, each up to its own maximum.
+func numbersIn(b []byte, maxima []uint64, yield func([]uint64)) error {
+	row := make([]uint64, len(maxima))
 	for len(b) > 0 {
 		for i := range row {
 			v, size := binary.Uvarint(b)
-			if size <= 0 || v > 1<<56 {
+			if size <= 0 || v > maxima[i] {
 				return (&reader{bad: true}).err("table")
 			}
 			row[i], b = v, b[size:]
@@ -208,7 +212,7 @@ func (f *File) readOverlays(ctx context.Context) error {
 	var cves []cve
 	var epss []gatehouse.EPSS
 	last := cve(0)
-	err := f.readOverlay(ctx, overlayKEV, 4, func(row []uint64) {
+	err := f.readOverlay(ctx, overlayKEV, []uint64{cveMax, daysMax, daysMax, 1}, func(row []uint64) {
 		last += cve(row[0])
 		kev[last] = gatehouse.KEV{Added: day(row[1]), Due: day(row[2]), Ransomware: row[3] == 1}
 	})
@@ -216,7 +220,7 @@ func (f *File) readOverlays(ctx context.Context) error {
 		return err
 	}
 	last = 0
-	err = f.readOverlay(ctx, overlayEPSS, 3, func(row []uint64) {
+	err = f.readOverlay(ctx, overlayEPSS, []uint64{cveMax, epssUnit, epssUnit}, func(row []uint64) {
 		last += cve(row[0])
 		cves = append(cves, last)
 		epss = append(epss, gatehouse.EPSS{Score: float64(row[1]) / epssUnit, Percentile: float64(row[2]) / epssUnit})
@@ -228,7 +232,7 @@ func (f *File) readOverlays(ctx context.Context) error {
 	return nil
 }
 
-func (f *File) readOverlay(ctx context.Context, name string, width int, yield func([]uint64)) error {
+func (f *File) readOverlay(ctx context.Context, name string, maxima []uint64, yield func([]uint64)) error {
 	var packed []byte
 	err := f.db.QueryRowContext(ctx, "SELECT zstd FROM overlay WHERE name = $1", name).Scan(&packed)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -241,5 +245,5 @@ func (f *File) readOverlay(ctx context.Context, name string, width int, yield fu
 	if err != nil {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the advisory file is damaged (table %s): %w", name, err)
 	}
-	return numbersIn(raw, width, yield)
+	return numbersIn(raw, maxima, yield)
 }

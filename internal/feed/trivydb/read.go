@@ -317,6 +317,11 @@ func (r *reading) record(c *collected, entries []entry) (gatehouse.Advisory, err
 	p := c.platforms[first.platform]
 	a := gatehouse.Advisory{ID: c.records.list[first.record], Source: Source}
 	var flaws, vendors, covers []string
+	type about struct {
+		space, name string
+		value       uint32
+	}
+	seen := map[about]bool{}
 	for _, e := range entries {
 		s, err := r.parse(c, e)
 		if err != nil {
@@ -324,6 +329,12 @@ func (r *reading) record(c *collected, entries []entry) (gatehouse.Advisory, err
 		}
 		flaws, vendors, covers = append(flaws, c.flaws.list[e.flaw]), append(vendors, s.vendors...), append(covers, s.covers...)
 		space, name := c.platforms[e.platform].space, c.names.list[e.name]
+		// NuGet's packages stand there in lower case and as they are written.
+		this := about{space, gatehouse.NormalName(space, name), e.value}
+		if seen[this] {
+			continue
+		}
+		seen[this] = true
 		for i, one := range s.affected {
 			if s.spaces == nil {
 				a.Affected = append(a.Affected, at(one, space, name))

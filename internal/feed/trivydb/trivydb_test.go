@@ -159,6 +159,8 @@ DSA-3714-1 UNKNOWN
   Debian:12 | xorg | from 0 fixed 1.2
 GHSA-1111-2222-3333 LOW @ ghsa
   npm | right-pad | from 0
+GHSA-4444-5555-6666 UNKNOWN alias CVE-2024-0007
+  NuGet | newtonsoft.json | from 0 fixed 13.0.1
 GHSA-xxxx-yyyy-zzzz HIGH @ ghsa alias CVE-2024-0004,PYSEC-2024-1
   npm | left-pad | from 0 fixed 1.2.3 | from 2.0.0 fixed 2.0.1
   PyPI | left-pad | from 0.5 last 0.9 | from 1.1 last 1.1
