@@ -15,4 +15,6 @@ func TestPostgres(t *testing.T) {
 	t.Run("MalformedImportChangesNothing", TestMalformedImportChangesNothing)
 	t.Run("OldGenerationsGo", TestOldGenerationsGo)
 	t.Run("PushesAndFeedsTogether", TestPushesAndFeedsTogether)
+	t.Run("MatchOfEverything", TestMatchOfEverything)
+	t.Run("MatchOfEverythingTells", TestMatchOfEverythingTells)
 }
