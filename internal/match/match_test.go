@@ -78,23 +78,18 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// load makes an advisory file of OSV records and others.
+// load makes an advisory file of OSV records, and of others as the feed that
+// they name.
 func load(t testing.TB, records []byte, more ...gatehouse.Advisory) *advisory.File {
 	t.Helper()
 	ctx, path := context.Background(), filepath.Join(t.TempDir(), "a.db")
-	recs := func(yield func(gatehouse.Advisory, error) bool) {
-		for a, err := range osv.Read(ctx, "advisories.json", bytes.NewReader(records), int64(len(records)), osv.DefaultLimits()) {
-			if !yield(a, err) {
-				return
-			}
-		}
-		for _, a := range more {
-			if !yield(a, nil) {
-				return
-			}
-		}
+	pubs := []gatehouse.Publication{{
+		Records: osv.Read(ctx, "advisories.json", bytes.NewReader(records), int64(len(records)), osv.DefaultLimits()),
+	}}
+	for _, a := range more {
+		pubs = append(pubs, gatehouse.Publication{Feed: a.Feed, Records: func(yield func(gatehouse.Advisory, error) bool) { yield(a, nil) }})
 	}
-	if _, err := advisory.Build(ctx, path, "", advisory.Info{BuiltAt: time.Unix(0, 0)}, recs); err != nil {
+	if _, err := advisory.BuildAll(ctx, path, "", advisory.Info{BuiltAt: time.Unix(0, 0)}, pubs); err != nil {
 		t.Fatal(err)
 	}
 	f, err := advisory.Open(path)
