@@ -76,7 +76,7 @@ type Package struct {
 	// speak of (dpkg Source, apk origin, rpm SOURCERPM); empty = the same.
 	Source        string   `json:"source,omitempty"`
 	SourceVersion string   `json:"sourceVersion,omitempty"`
-	Arch          string   `json:"arch,omitempty"`
+	Arch          string   `json:"arch,omitempty"`       // of a Go program GOOS/GOARCH
 	Modularity    string   `json:"modularity,omitempty"` // rpm MODULARITYLABEL
 	Vendor        string   `json:"vendor,omitempty"`     // rpm VENDOR
 	Licenses      []string `json:"licenses,omitempty"`

@@ -35,7 +35,7 @@ func Extractors() []Extractor {
 		plain{name: "cran", version: 1, max: lang.CRANSizeMax, wants: wantsCRAN, extract: cran},
 		plain{name: "bitnami", version: 1, max: lang.BitnamiSizeMax, wants: wantsBitnami, extract: bitnami},
 		sniffed{
-			plain: plain{name: "executable", version: 2, max: gib, wants: wantsExecutable, extract: executable},
+			plain: plain{name: "executable", version: 3, max: gib, wants: wantsExecutable, extract: executable},
 			sniff: lang.IsExecutable,
 		},
 	}

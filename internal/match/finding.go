@@ -1,6 +1,7 @@
 package match
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -181,10 +182,7 @@ func (m *Matcher) told(ctx context.Context, g flaw, aliases []string) (out []tol
 		add(a, told{exact: len(flaws(a, false)) <= 1, os: !isCVE(a.ID) && vendors[prefix(a.ID)]})
 	}
 	slices.SortStableFunc(out, func(a, b told) int {
-		if ra, rb := a.rank(), b.rank(); ra != rb {
-			return ra - rb
-		}
-		return strings.Compare(a.ID, b.ID)
+		return cmp.Or(a.rank()-b.rank(), strings.Compare(a.ID, b.ID), strings.Compare(a.Feed, b.Feed))
 	})
 	return out, rejected, nil
 }

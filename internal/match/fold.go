@@ -1,6 +1,7 @@
 package match
 
 import (
+	"cmp"
 	"context"
 	"regexp"
 	"slices"
@@ -81,7 +82,9 @@ func (m *Matcher) Package(ctx context.Context, p gatehouse.Package, keys []Key) 
 	if !affected {
 		return nil, nil
 	}
-	slices.SortStableFunc(hits, func(a, b hit) int { return strings.Compare(a.adv.ID, b.adv.ID) })
+	slices.SortStableFunc(hits, func(a, b hit) int {
+		return cmp.Or(strings.Compare(a.adv.ID, b.adv.ID), strings.Compare(a.adv.Feed, b.adv.Feed))
+	})
 	var out []gatehouse.Finding
 	for _, g := range group(authoritative(hits)) {
 		f, ok, err := m.finding(ctx, p, g)

@@ -78,7 +78,8 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// load makes an advisory file of OSV records and others.
+// load makes an advisory file of OSV records, and of others as the feed that
+// they name.
 func load(t testing.TB, records []byte, more ...gatehouse.Advisory) *advisory.File {
 	t.Helper()
 	ctx, path := context.Background(), filepath.Join(t.TempDir(), "a.db")

@@ -17,13 +17,9 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/job"
 )
 
-// namesOneByOne: up to so many changed names are looked up singly; beyond it,
-// the names of all stored packages are gone through once.
-const namesOneByOne = 2000
-
-// packagesOneByOne: the stored findings of up to so many packages are looked up
-// singly; beyond it, all are gone through once.
-const packagesOneByOne = 2000
+// few changed names are looked up singly, and so are the stored findings of few
+// packages; beyond it, all that is stored is gone through once.
+var few = 2000
 
 // eventsAtOnce is how many events are held in memory at a time.
 const eventsAtOnce = 1024
@@ -89,7 +85,7 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 		}
 		stats.packages = len(packages)
 		var stored *db.StoredFindings
-		if len(packages) > packagesOneByOne {
+		if len(packages) > few {
 			if stored, err = tx.StoredFindings(ctx); err != nil {
 				return err
 			}
@@ -204,7 +200,7 @@ func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (
 		out, err = tx.AllNamedPackages(ctx)
 		return out, seen, err
 	}
-	if len(names) > namesOneByOne {
+	if len(names) > few {
 		all, err := tx.AllNamedPackages(ctx)
 		return slices.DeleteFunc(all, func(p db.NamedPackage) bool {
 			return !slices.ContainsFunc(p.Names, func(n db.Name) bool { return names[n] })

@@ -16,4 +16,6 @@ func TestPostgres(t *testing.T) {
 	t.Run("OldGenerationsGo", TestOldGenerationsGo)
 	t.Run("FeedsComeTogether", TestFeedsComeTogether)
 	t.Run("PushesAndFeedsTogether", TestPushesAndFeedsTogether)
+	t.Run("MatchOfEverything", TestMatchOfEverything)
+	t.Run("MatchOfEverythingTells", TestMatchOfEverythingTells)
 }

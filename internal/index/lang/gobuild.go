@@ -27,8 +27,9 @@ func goPackages(r *io.SectionReader) ([]gatehouse.Package, error) {
 	if err != nil {
 		return nil, nil
 	}
+	platform := goPlatform(info)
 	add := func(list []gatehouse.Package, name, version string) []gatehouse.Package {
-		return append(list, gatehouse.Package{Type: "golang", Name: name, Version: strings.TrimPrefix(version, "v")})
+		return append(list, gatehouse.Package{Type: "golang", Name: name, Version: strings.TrimPrefix(version, "v"), Arch: platform})
 	}
 	var packages []gatehouse.Package
 	if info.GoVersion != "" {
@@ -51,6 +52,24 @@ func goPackages(r *io.SectionReader) ([]gatehouse.Package, error) {
 		packages = add(packages, d.Path, version)
 	}
 	return packages, nil
+}
+
+// goWord is what GOOS and GOARCH look like.
+var goWord = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
+
+// goPlatform returns the GOOS/GOARCH that a program was built for, to which
+// Go's vulnerability database limits some flaws; "" where it does not tell.
+func goPlatform(info *debug.BuildInfo) string {
+	words := map[string]string{}
+	for _, s := range info.Settings {
+		if goWord.MatchString(s.Value) {
+			words[s.Key] = s.Value
+		}
+	}
+	if words["GOOS"] == "" || words["GOARCH"] == "" {
+		return ""
+	}
+	return words["GOOS"] + "/" + words["GOARCH"]
 }
 
 // goRelease returns the release of a toolchain: "go1.22.1 X:boringcrypto" is

@@ -42,5 +42,29 @@ func TestGoMainVersion(t *testing.T) {
 	}
 }
 
+// TestGoPlatform: what a program was built for, unless it is no such word.
+func TestGoPlatform(t *testing.T) {
+	for settings, want := range map[string]string{
+		"build\tGOARCH=amd64\nbuild\tGOOS=linux\nbuild\tGOAMD64=v1\n": "linux/amd64",
+		"build\tGOOS=linux\n":                         "",
+		"build\tGOOS=../..\nbuild\tGOARCH=amd64\n":    "",
+		"build\tGOOS=plan9\nbuild\tGOARCH=386\nbuild": "",
+	} {
+		info := "path\texample.test/app\nmod\texample.test/app\tv1.0.0\t\ndep\texample.test/lib\tv1.1.0\t\n" + settings
+		got, err := lang.Executable(section(elfOf(".go.buildinfo", goInfo("go1.24.1", info))))
+		if err != nil {
+			t.Errorf("%q: %v", settings, err)
+		}
+		for _, p := range got {
+			if p.Arch != want {
+				t.Errorf("%q: %s is for %q, want %q", settings, p.Name, p.Arch, want)
+			}
+		}
+		if len(got) != 3 && want != "" {
+			t.Errorf("%q: %v", settings, names(got))
+		}
+	}
+}
+
 // quoted is how the go command writes a setting with quotes or blanks.
 func quoted(s string) string { return "\"" + strings.ReplaceAll(s, `"`, `\"`) + "\"" }
