@@ -67,7 +67,7 @@ func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gat
 	}
 	addReasons(inv, res.Uncovered)
 	meta := m.file.Meta()
-	database := report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt}
+	database := report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt, Overlays: meta.Overlays()}
 	if m.digest {
 		database.Digest, err = digestOfFile(m.path)
 	}
@@ -103,11 +103,13 @@ func (m serverMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]g
 	var out struct {
 		Findings  []gatehouse.Finding
 		Uncovered []string
+		Overlays  []string
 		Database  report.Database
 	}
 	if err := m.post(ctx, "/api/v1/match", inv, &out); err != nil {
 		return nil, report.Database{}, err
 	}
 	addReasons(inv, out.Uncovered)
+	out.Database.Overlays = out.Overlays
 	return out.Findings, out.Database, nil
 }

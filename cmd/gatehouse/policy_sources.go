@@ -90,7 +90,7 @@ func (f *registryFacts) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Sca
 	return gather.Scan{
 		Inventory: &run.inventory, Findings: append(findings, run.inventory.Findings...),
 		Complete: run.inventory.Complete, Incomplete: run.inventory.Incomplete,
-		FeedAt:  database.UpdatedAt,
+		FeedAt: database.UpdatedAt, Overlays: database.Overlays,
 		Partial: map[gatehouse.Kind][]string{gatehouse.KindMalware: {"only a server looks for malware"}},
 	}, nil
 }

@@ -53,6 +53,8 @@ type Database struct {
 	Source    string           `json:"source"`
 	UpdatedAt time.Time        `json:"updatedAt,omitzero"`
 	Digest    gatehouse.Digest `json:"digest"`
+	// Overlays are as in gatehouse.ImageFacts.
+	Overlays []string `json:"-"`
 }
 
 // OS is the distribution of the target.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/vex"
 )
@@ -24,11 +23,6 @@ func (f *facts) accept(ctx context.Context, m *gatehouse.Manifest, scan gather.S
 	subject := vex.Subject{Digests: []gatehouse.Digest{m.Digest}, Distro: scan.Inventory.Distro}
 	scan.Findings = vex.ApplyExceptions(scan.Findings, m.Repo, subject, list, time.Now())
 	return scan, nil
-}
-
-// overlays lists what lies over the vulnerabilities of a generation.
-func overlays(advisory.Meta) []string {
-	return nil // no feed of these is read yet
 }
 
 // both is what two lists have.

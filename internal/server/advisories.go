@@ -149,6 +149,7 @@ func (a advisories) Status(ctx context.Context) (any, error) {
 type matched struct {
 	Findings  []gatehouse.Finding `json:"findings"`
 	Uncovered []string            `json:"uncovered"`
+	Overlays  []string            `json:"overlays"` // what is known of CVEs beside advisories: "kev", "epss"
 	Database  report.Database     `json:"database"`
 }
 
@@ -167,6 +168,9 @@ func (a advisories) Match(ctx context.Context, inv gatehouse.Inventory) (any, er
 	if err != nil {
 		return nil, err
 	}
+	if err := file.Enrich(ctx, res.Findings); err != nil {
+		return nil, err
+	}
 	g, err := newGeneration(gen)
-	return matched{res.Findings, res.Uncovered, report.Database{Source: g.source(), UpdatedAt: g.UpdatedAt, Digest: g.Digest}}, err
+	return matched{res.Findings, res.Uncovered, file.Meta().Overlays(), report.Database{Source: g.source(), UpdatedAt: g.UpdatedAt, Digest: g.Digest}}, err
 }

@@ -54,6 +54,9 @@ func (f *facts) Bill(ctx context.Context, ref gatehouse.Ref, document []byte) (g
 		if err != nil {
 			return gatehouse.AddedFindings{}, err
 		}
+		if err := file.Enrich(ctx, res.Findings); err != nil {
+			return gatehouse.AddedFindings{}, err
+		}
 		added = gatehouse.AddedFindings{
 			Packages: len(inv.Packages), Distro: inv.Distro, Findings: res.Findings,
 			Incomplete: append(inv.Incomplete, res.Uncovered...),

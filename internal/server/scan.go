@@ -225,8 +225,10 @@ func (f *facts) newScan(ctx context.Context, img db.Image, file *advisory.File) 
 	scan.Incomplete = append(append([]string(nil), img.Reasons...), uncovered...)
 	scan.Complete = img.Complete && !img.Failed && len(scan.Incomplete) == 0
 	if file != nil {
-		scan.FeedAt = file.Meta().UpdatedAt
-		scan.Overlays = overlays(file.Meta())
+		scan.FeedAt, scan.Overlays = file.Meta().UpdatedAt, file.Meta().Overlays()
+		if err := file.Enrich(ctx, scan.Findings); err != nil {
+			return scan, err
+		}
 	}
 	if !img.Failed {
 		scan.Inventory = &gatehouse.Inventory{

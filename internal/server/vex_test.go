@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
@@ -321,4 +322,56 @@ func TestExceptions(t *testing.T) {
 			t.Errorf("%s by a stranger: %d", method, res.StatusCode)
 		}
 	}
+}
+
+// TestExceptionInAnIndex: what is accepted in one image of an index still counts
+// in another; what is accepted in the index counts in none of them.
+func TestExceptionInAnIndex(t *testing.T) {
+	r := start(t, t.TempDir(), nil)
+	r.must("PUT", "/api/v1/policies/rule.yaml", vexRule)
+	r.must("POST", "/api/v1/advisories?name=x", record)
+	amd := npmImage(t, "a", "1.0.0")
+	layers, err := npmImage(t, "b", "1.0.0").Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	arm, err := mutate.AppendLayers(amd, layers...) // the same finding at the same place
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.pushIndex("team/multi:1", mutate.IndexAddendum{Add: amd, Descriptor: platform("linux", "amd64")}, mutate.IndexAddendum{Add: arm, Descriptor: platform("linux", "arm64")})
+	r.eventually("the scan", func() bool { return r.shown("team/multi:1").Findings.Complete })
+	var index struct{ Digest gatehouse.Digest }
+	if err := json.Unmarshal([]byte(r.must("GET", "/api/v1/verdicts?reference=registry.example/team/multi:1", "")), &index); err != nil {
+		t.Fatal(err)
+	}
+	one, err := amd.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := arm.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := func(what string, want bool) {
+		t.Helper()
+		if got, message := r.review("registry.example/team/multi:1"); got != want {
+			t.Errorf("%s: allowed %v: %s", what, got, message)
+		}
+	}
+	accept := func(digest string) {
+		t.Helper()
+		r.must("POST", "/api/v1/exceptions", fmt.Sprintf(`{"finding":"CVE-1","reference":"team/multi@%s","reason":"x"}`, digest))
+	}
+	accept(one.String())
+	allowed("in the first image", false)
+	if got, message := r.review("registry.example/team/multi@" + one.String()); !got {
+		t.Errorf("the first image alone: %s", message)
+	}
+	accept(other.String())
+	allowed("in both", true)
+	r.must("DELETE", "/api/v1/exceptions/1", "")
+	allowed("in the second image", false)
+	accept(string(index.Digest))
+	allowed("in the index", true)
 }

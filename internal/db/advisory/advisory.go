@@ -15,6 +15,7 @@
 package advisory
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -105,6 +106,20 @@ func (m Meta) Feed(name string) (Feed, bool) {
 		}
 	}
 	return Feed{}, false
+}
+
+// Overlays lists what is known of CVEs beside records, as
+// gatehouse.ImageFacts.Overlays: that none is known to be exploited proves nothing
+// where no catalog is loaded.
+func (m Meta) Overlays() (out []string) {
+	for _, o := range []struct{ overlay, format string }{
+		{gatehouse.OverlayKEV, gatehouse.FormatKEV}, {gatehouse.OverlayEPSS, gatehouse.FormatEPSS},
+	} {
+		if slices.ContainsFunc(m.Feeds, func(f Feed) bool { return f.Format == o.format && f.Records > 0 }) {
+			out = append(out, o.overlay)
+		}
+	}
+	return out
 }
 
 // Space is one ecosystem with its release.

@@ -194,6 +194,9 @@ func TestEnrich(t *testing.T) {
 	if got := changed(t, f); len(got) != 0 {
 		t.Errorf("tables change names: %q", got)
 	}
+	if got := f.Meta().Overlays(); len(got) != 2 || got[0] != gatehouse.OverlayKEV || got[1] != gatehouse.OverlayEPSS {
+		t.Errorf("overlays %q", got)
+	}
 	wantFor(t, f, map[string][]string{"npm a": {"osv/npm X-1"}})
 	ask := func(f *advisory.File) []gatehouse.Finding {
 		stale := &gatehouse.EPSS{Score: 0.5}
@@ -261,6 +264,9 @@ func TestOldFormat(t *testing.T) {
 	}
 	defer old.Close()
 	wantFor(t, old, map[string][]string{"npm a": {"osv X-1"}, "Debian:12 a": {"osv X-2"}})
+	if got := old.Meta().Overlays(); len(got) != 0 {
+		t.Errorf("overlays %q", got)
+	}
 	if list, err := old.Named(ctx, "CVE-2024-0001"); err != nil || len(list) != 1 || list[0].Feed != "osv" {
 		t.Errorf("Named: %+v, %v", list, err)
 	}
