@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -30,7 +31,7 @@ func TestLanguagesAgainstScalibr(t *testing.T) {
 		build     func(*cpb.PluginConfig) (filesystem.Extractor, error)
 	}{
 		{"npm", "/usr/lib/node_modules", packagejson.New}, {"npm", "/usr/share/nodejs", packagejson.New},
-		{"python", "/usr/lib/python3/dist-packages", wheelegg.New}, {"executable", filepath.Join(runtime.GOROOT(), "bin"), gobinary.New},
+		{"python", "/usr/lib/python3/dist-packages", wheelegg.New}, {"executable", goBin(t), gobinary.New},
 	} {
 		t.Run(test.name+" "+filepath.Base(test.dir), func(t *testing.T) {
 			if _, err := os.Stat(test.dir); err != nil {
@@ -74,6 +75,16 @@ func TestLanguagesAgainstScalibr(t *testing.T) {
 			}
 		})
 	}
+}
+
+// goBin is where the go command lies.
+func goBin(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "bin")
 }
 
 // prefixed copies one folder of root, without links, into a file system where it
