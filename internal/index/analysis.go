@@ -24,6 +24,10 @@ func All() Analysis { return Analysis{Extractors: Extractors(), Inspectors: Insp
 // Packages looks for packages only.
 func Packages() Analysis { return Analysis{Extractors: Extractors()} }
 
+// Source returns [All] for directories with source code: lock files are read as
+// well.
+func Source() Analysis { return Analysis{Extractors: SourceExtractors(), Inspectors: Inspectors()} }
+
 // Version names everything that the answer for equal bytes depends on, other
 // than limits. Inventories of different versions are not comparable; it becomes
 // [gatehouse.LayerInventory].Indexer.

@@ -53,6 +53,7 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 			}
 		}
 	}
+	siblingLicenses(inv.Packages)
 	inv.Packages = sortPackages(inv.Packages)
 	inv.Packages = withoutLocked(inv.Packages)
 	inv.Distro = visibleDistro(distros)
@@ -82,6 +83,24 @@ func licensesOf(layers []gatehouse.LayerInventory) map[string][]string {
 		maps.Copy(all, l.Licenses)
 	}
 	return all
+}
+
+// siblingLicenses gives Debian packages whose documentation is a link to that of
+// another package the licences of that one: it is of the same source (Debian
+// Policy, 12.3), whose copyright file is about all of it.
+func siblingLicenses(packages []gatehouse.Package) {
+	type source struct{ name, version string }
+	known := map[source][]string{}
+	for _, p := range packages {
+		if s := (source{p.SourceName(), p.SourceVer()}); p.Type == "deb" && len(p.Licenses) > len(known[s]) {
+			known[s] = p.Licenses
+		}
+	}
+	for i, p := range packages {
+		if p.Type == "deb" && len(p.Licenses) == 0 {
+			packages[i].Licenses = known[source{p.SourceName(), p.SourceVer()}]
+		}
+	}
 }
 
 // composeReasons tells what the layers and the configuration lack.

@@ -105,7 +105,7 @@ func TestVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if index.All().Version() != index.All().Version() {
+	if one, again := index.All(), index.All(); one.Version() != again.Version() {
 		t.Error("the version of equal lists differs")
 	}
 	versions := map[string]bool{}

@@ -151,7 +151,7 @@ func TestLockedPackages(t *testing.T) {
 	if slices.ContainsFunc(inv.Packages, func(p gatehouse.Package) bool { return p.Path == "app/package-lock.json" }) {
 		t.Error("a lock file of an image was read")
 	}
-	if (index.Analysis{Extractors: index.SourceExtractors()}).Version() == (index.Analysis{Extractors: index.Extractors()}).Version() {
+	if index.Source().Version() == index.All().Version() {
 		t.Error("the version does not tell whether lock files are read")
 	}
 }
@@ -159,7 +159,7 @@ func TestLockedPackages(t *testing.T) {
 // sourceOf indexes entries as a directory of source code.
 func sourceOf(t *testing.T, entries []entry) gatehouse.Inventory {
 	t.Helper()
-	l, err := index.Layer(t.Context(), bytes.NewReader(tarOf(t, entries...)), index.Limits{}, index.Analysis{Extractors: index.SourceExtractors()})
+	l, err := index.Layer(t.Context(), bytes.NewReader(tarOf(t, entries...)), index.Limits{}, index.Source())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -172,6 +172,18 @@ func TestDebianLicenses(t *testing.T) {
 			t.Errorf("%s: %q", p.Name, p.Licenses)
 		}
 	}
+	// Documentation that is a link to that of another package of the source.
+	_, siblings := composeOf(t, []entry{
+		release("debian", "12"), {name: "usr/share/doc/gcc-12-base/copyright", body: "see /usr/share/common-licenses/GPL-3\n"},
+		{name: "var/lib/dpkg/status", body: "Package: gcc-12-base\nStatus: install ok installed\nVersion: 12.2.0-14\nSource: gcc-12\n\n" +
+			"Package: libgcc-s1\nStatus: install ok installed\nVersion: 12.2.0-14\nSource: gcc-12\n\nPackage: other\nStatus: install ok installed\nVersion: 12.2.0-14\n"},
+		{name: "usr/share/doc/libgcc-s1", kind: tar.TypeSymlink, link: "gcc-12-base"},
+	})
+	for _, p := range siblings.Packages {
+		if got := strings.Join(p.Licenses, " "); (got == "GPL-3") != (p.Name != "other") {
+			t.Errorf("%s: %q", p.Name, got)
+		}
+	}
 	// A hard link to something that is nobody's is no reason for a doubt.
 	_, linked := composeOf(t, []entry{
 		release("debian", "12"), {name: "var/lib/dpkg/status", body: dpkgBody("bash=5.2-1")}, {name: "usr/share/doc/bash/COPYING", body: "x"},

@@ -10,14 +10,17 @@ import (
 // brought whose distribution reports their flaws. Its advisories speak of that
 // package under the distribution's own version, into which repairs are ported
 // back, so that the version of the language's package proves nothing.
+//
+// An Owners is for one image and one goroutine.
 type Owners struct {
 	distro gatehouse.Distro
 	byName map[string]gatehouse.Package
+	covers map[string]bool // by space, as far as it was asked
 }
 
 // OwnersOf looks for the owners among all packages of an image.
 func OwnersOf(distro gatehouse.Distro, pkgs []gatehouse.Package) Owners {
-	o := Owners{distro: distro, byName: map[string]gatehouse.Package{}}
+	o := Owners{distro: distro, byName: map[string]gatehouse.Package{}, covers: map[string]bool{}}
 	for _, p := range pkgs {
 		if p.OS() {
 			o.byName[p.Name] = p
@@ -40,10 +43,24 @@ func (o Owners) Reported(ctx context.Context, p gatehouse.Package, adv Advisorie
 		return false, nil
 	}
 	for _, k := range Keys(owner, o.distro) {
-		has, err := adv.Covers(ctx, k.Space)
-		if err != nil || has {
-			return has, err
+		has, asked := o.covers[k.Space]
+		if !asked {
+			var err error
+			if has, err = adv.Covers(ctx, k.Space); err != nil {
+				return false, err
+			}
+			o.covers[k.Space] = has
+		}
+		if has {
+			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// MayBeReported is [Owners.Reported] for advisories that cover everything that
+// any feed speaks of.
+func (o Owners) MayBeReported(p gatehouse.Package) bool {
+	owner, ok := o.byName[p.Owner]
+	return ok && p.Owner != "" && o.Speaks(owner)
 }

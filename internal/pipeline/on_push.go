@@ -298,7 +298,11 @@ func (m matcher) match(ctx context.Context, n db.NamedPackage) (db.PackageFindin
 // of which is enough to know the release, are joined by a bar.
 func spaces(inv gatehouse.Inventory) []string {
 	out := []string{}
+	owners := match.OwnersOf(inv.Distro, inv.Packages)
 	for _, pkg := range inv.Packages {
+		if owners.MayBeReported(pkg) {
+			continue
+		}
 		var alternatives []string
 		for _, key := range match.Keys(pkg, inv.Distro) {
 			if !slices.Contains(alternatives, key.Space) {

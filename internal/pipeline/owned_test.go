@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,6 +28,9 @@ func TestOwnedPackagesCountOnce(t *testing.T) {
 	h.indexed(before)
 	h.publish(flaw("CVE-2021-23337", "npm", "lodash", "4.17.21"), flaw("ALPINE-CVE-2021-23337", "Alpine:v3.20", "nodejs-lodash", "4.17.20-r4"))
 	own := []string{"CVE-2021-23337 nodejs-lodash 4.17.20-r3"}
+	if spaces := h.indexed(before).Spaces; !slices.Equal(spaces, []string{"Alpine:v3.20"}) {
+		t.Errorf("spaces %q: npm's advisories are not asked for", spaces)
+	}
 	for _, test := range []struct {
 		name  string
 		image gatehouse.Digest

@@ -24,7 +24,7 @@ const lineMax = 64 << 10
 // a database may have together: a folder is named once for many files.
 const (
 	pathMax      = 4096
-	pathBytesMax = 256 << 20
+	pathBytesMax = 64 << 20
 )
 
 // ErrTooMany says that max packages were read and more follow.

@@ -82,7 +82,7 @@ func TestOwnsIsBounded(t *testing.T) {
 	if _, err := apk.Parse(strings.NewReader(in), 9, func(file, _ string) { n += len(file) }); err != nil {
 		t.Fatal(err)
 	}
-	if n == 0 || n > 256<<20 {
+	if n == 0 || n > 64<<20 {
 		t.Errorf("%d bytes of paths", n)
 	}
 }

@@ -64,12 +64,13 @@ func Copyright(r io.Reader) ([]string, error) {
 			continue // text
 		}
 		key, value, _ := bytes.Cut(line, []byte(":"))
+		if first && len(line) > 0 {
+			first = false
+			machine = bytes.EqualFold(key, []byte("Format")) && bytes.Contains(value, []byte("copyright-format"))
+		}
 		switch {
 		case len(line) == 0:
 			packaging = false
-		case first:
-			first = false
-			machine = bytes.EqualFold(key, []byte("Format")) && bytes.Contains(value, []byte("copyright-format"))
 		case machine && bytes.EqualFold(key, []byte("Files")):
 			packaging = string(bytes.TrimSpace(value)) == "debian/*"
 		case machine && bytes.EqualFold(key, []byte("License")):

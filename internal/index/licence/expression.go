@@ -97,7 +97,7 @@ func cut(s string) string {
 
 // words splits into words, parentheses and operators.
 func words(text string) []string {
-	spaced := strings.NewReplacer("(", " ( ", ")", " ) ", ";", " AND ", " & ", " AND ", "&&", " AND ", "||", " OR ", "|", " OR ", ",", " , ").Replace(text)
+	spaced := strings.NewReplacer("and/or", "OR", "AND/OR", "OR", "And/Or", "OR", "(", " ( ", ")", " ) ", ";", " AND ", " & ", " AND ", "&&", " AND ", "||", " OR ", "|", " OR ", ",", " , ").Replace(text)
 	if !strings.Contains(text, "://") { // "MIT/Apache-2.0", but no address
 		spaced = strings.ReplaceAll(spaced, "/", " OR ")
 	}

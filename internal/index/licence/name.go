@@ -193,6 +193,8 @@ func family(tokens []string) string {
 		return pick("Artistic", "1.0")
 	case has(tokens, "boost"):
 		return "BSL-1.0"
+	case has(tokens, "bsl"): // 1.1 is another licence, from business
+		return pick("BSL", "1.0")
 	case has(tokens, "zpl", "zope"):
 		return pick("ZPL", "2.1")
 	case has(tokens, "ofl") || has(tokens, "sil"):

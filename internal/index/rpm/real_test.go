@@ -130,7 +130,7 @@ func TestFilesAreBounded(t *testing.T) {
 	if _, err := rpm.Parse(bytes.NewReader(b), int64(len(b)), 10, func(file, _ string) { bytesOfPaths += int64(len(file)) }); err != nil {
 		t.Fatal(err)
 	}
-	if bytesOfPaths == 0 || bytesOfPaths > 256<<20 {
+	if bytesOfPaths == 0 || bytesOfPaths > 64<<20 {
 		t.Errorf("%d bytes of paths", bytesOfPaths)
 	}
 }

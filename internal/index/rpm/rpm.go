@@ -31,7 +31,7 @@ const (
 	// pathMax is the longest path of a file in bytes, pathBytesMax what all
 	// paths of a database may have together: few bytes of a header make many.
 	pathMax      = 4096
-	pathBytesMax = 256 << 20
+	pathBytesMax = 64 << 20
 )
 
 // ErrTooMany says that max packages were read and more follow.
