@@ -164,6 +164,8 @@ func isExecutableHead(b []byte) bool {
 		return m == "\xfe\xed\xfa\xce" || m == "\xfe\xed\xfa\xcf" || m == "\xcf\xfa\xed\xfe" || m == "\xce\xfa\xed\xfe" || m == "\xca\xfe\xba\xbe"
 	case '7':
 		return bytes.HasPrefix(b, []byte("7z\xbc\xaf\x27\x1c"))
+	case 'X': // the EICAR test file, a program of DOS, which has no other mark
+		return bytes.HasPrefix(b, []byte(`X5O!P%@AP[4\PZX54(P^)7CC)7}$`))
 	case 'R':
 		return bytes.HasPrefix(b, []byte("Rar!\x1a\x07"))
 	case '!':
