@@ -21,6 +21,7 @@ const (
 	EventFeedChanged      EventType = "feed.changed"
 	EventVulnNew          EventType = "vulnerability.new"
 	EventVulnFixed        EventType = "vulnerability.fixed"
+	EventMalwareFound     EventType = "malware.found" // in a stored layer
 	EventPolicyChanged    EventType = "policy.changed"
 	EventExceptionChanged EventType = "exception.changed"
 	EventDecisionDenied   EventType = "admission.denied"

@@ -20,14 +20,14 @@ const module = "github.com/gatehouse-dev/gatehouse"
 // everything.
 var rooms = map[string][]string{
 	// The way of data: pure. They read through interfaces handed in.
-	"index": {}, "match": {}, "verify": {}, "decide": {"vex"}, "expr": {}, "sbom": {}, "vex": {},
+	"index": {}, "match": {}, "verify": {}, "decide": {"vex"}, "expr": {}, "sbom": {}, "vex": {}, "malware": {},
 	// What it stands on.
 	"db": {}, "blob": {}, "egress": {}, "config": {}, "feed": {}, "sign": {}, "fetch": {},
 	"update": {"feed"},
 	"tlog":   {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
 	// Joins.
 	"content": {"db", "blob"}, "gather": {}, "retention": {"db"}, "quota": {"db"},
-	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update"},
+	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update", "malware"},
 	// Edges: what they need they ask for in a small interface of their own.
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
 	"mirror": {}, "backup": {}, "report": {},
@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 // commands that work without a server.
 var cmdMay = []string{
 	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "vex", "db", "blob",
-	"egress", "feed", "update", "sign", "fetch", "gather", "report", "admit",
+	"egress", "feed", "update", "sign", "fetch", "gather", "report", "admit", "malware",
 }
 
 // owners says which boxes may touch a foreign library. "test" files are free.
@@ -188,7 +188,7 @@ func forbidden(box, imp string) string {
 }
 
 func pure(box string) bool {
-	return slices.Contains([]string{"index", "match", "verify", "decide", "expr", "sbom", "vex"}, box)
+	return slices.Contains([]string{"index", "match", "verify", "decide", "expr", "sbom", "vex", "malware"}, box)
 }
 
 // checkInit forbids init functions: lists of parts are literals in server.

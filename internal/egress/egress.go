@@ -203,6 +203,18 @@ func refused(address, why string) error {
 		WithHint("allow the range in the configuration (allow-private) if the server shall reach it")
 }
 
+// DialConfigured opens a connection that speaks no HTTP, to an address that the
+// operator configured: "tcp" or "unix", in whatever range it lies. Never hand it
+// an address that came from a request, an image or a feed. Errors are those of the
+// system; CodeInvalid for another network.
+func (e *Egress) DialConfigured(ctx context.Context, network, address string) (net.Conn, error) {
+	if network != "tcp" && network != "unix" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "network %q is neither tcp nor unix", network)
+	}
+	d := net.Dialer{Timeout: e.cfg.DialTimeout, KeepAlive: 30 * time.Second, Resolver: e.resolver}
+	return d.DialContext(ctx, network, address)
+}
+
 // Transport is for clients that bring their own redirect handling.
 func (e *Egress) Transport() http.RoundTripper { return roundTripper{e} }
 

@@ -34,6 +34,7 @@ func DebianFor(stage string) []Debian {
 		{"podman", "podman", "", "a local store that is scanned", []string{"test"}},
 		{"containerd", "containerd", "", "a local store that is scanned", []string{"test"}},
 		{"postgresql", "postgres", "/usr/lib/postgresql/*/bin/postgres", "the second database", []string{"test", "e2e"}},
+		{"clamav-daemon", "clamd", "/usr/sbin/clamd", "to look for malware", []string{"test", "e2e"}},
 		{"debootstrap", "debootstrap", "", "to build the image that is indexed", []string{"bench"}},
 	}
 	return slices.DeleteFunc(all, func(p Debian) bool { return !slices.Contains(p.Stages, stage) })
