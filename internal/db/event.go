@@ -55,3 +55,17 @@ func (t *Tx) Events(ctx context.Context, after int64, n int) ([]gatehouse.Event,
 	}
 	return out, nil
 }
+
+// Event finds one event. CodeNotFound: there is none with this seq.
+func (t *Tx) Event(ctx context.Context, seq int64) (gatehouse.Event, error) {
+	e := gatehouse.Event{Seq: seq}
+	var at int64
+	var payload string
+	err := t.tx.QueryRowContext(ctx, `SELECT type, at, actor, repo, tag, digest, payload FROM event WHERE seq = $1`, seq).
+		Scan(&e.Type, &at, &e.Actor, &e.Repo, &e.Tag, (*dbDigest)(&e.Digest), &payload)
+	if none(err) {
+		return e, notFound("", "there is no event %d", seq)
+	}
+	e.At, e.Payload = fromMicros(at), []byte(payload)
+	return e, unavailable(err)
+}

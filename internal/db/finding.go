@@ -28,6 +28,7 @@ type NamedPackage struct {
 // package in one distribution; they replace the ones before.
 type PackageFindings struct {
 	PackageID int64
+	Package   string // "name version", for events of what went
 	OSSpace   string
 	Findings  []gatehouse.Finding
 
@@ -208,13 +209,21 @@ func (t *Tx) ReplaceFindings(ctx context.Context, next PackageFindings) ([]Chang
 			changes = append(changes, change)
 		}
 	}
-	for vuln := range old {
+	for vuln, doc := range old {
 		touched = true
+		if err := t.remember(ctx, next.PackageID, next.OSSpace, vuln); err != nil {
+			return nil, err
+		}
 		_, err := t.tx.ExecContext(ctx, `DELETE FROM finding WHERE package_id = $1 AND os_space = $2 AND vuln = $3`, next.PackageID, next.OSSpace, vuln)
 		if err != nil {
 			return nil, unavailable(err)
 		}
-		changes = append(changes, Change{PackageID: next.PackageID, OSSpace: next.OSSpace, Vuln: vuln})
+		gone := Change{PackageID: next.PackageID, Package: next.Package, OSSpace: next.OSSpace, Vuln: vuln}
+		var was gatehouse.Finding
+		if json.Unmarshal([]byte(doc), &was) == nil {
+			gone.Severity = was.Severity
+		}
+		changes = append(changes, gone)
 	}
 	if !touched {
 		return nil, nil
@@ -253,9 +262,11 @@ const FindingsMax = 100_000
 // findingsMax is FindingsMax but in a test of it.
 var findingsMax = FindingsMax
 
-// FindingsOfImage lists what is wrong with an image's visible packages, each at
-// its place, in the order of reports: severity, package, id. CodeTooLarge: there
-// are more than FindingsMax.
+// FindingsOfImage lists what is wrong with an image, each finding at its place, in
+// the order of reports: severity, package, id: the flaws of its visible packages,
+// and what [Tx.SaveImageFindings] stored. Malware is listed by
+// [Tx.MalwareOfImage]. FirstSeen is when it was known of this image: not before the
+// image was indexed. CodeTooLarge: there are more than FindingsMax.
 func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Finding, error) {
 	// An OS package belongs to the layer whose database first had this version;
 	// a language package to the layer of the file that told of it.
@@ -296,11 +307,18 @@ func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Findin
 		if len(out) >= findingsMax {
 			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the image has more than %d findings", findingsMax)
 		}
-		f.Package.Path, f.Package.Layer, f.FirstSeen = path, gatehouse.Digest(layer), fromMicros(seen)
+		f.Package.Path, f.Package.Layer, f.FirstSeen = path, gatehouse.Digest(layer), later(fromMicros(seen), img.FirstIndexedAt)
 		out = append(out, f)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, unavailable(err)
+	}
+	more, err := t.storedFindings(ctx, img, findingsMax-len(out))
+	if err != nil {
+		return nil, err
+	}
+	if out = append(out, more...); len(out) > findingsMax {
+		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the image has more than %d findings", findingsMax)
 	}
 	gatehouse.SortFindings(out)
 	return out, nil

@@ -19,15 +19,22 @@ type Image struct {
 	// OSSpace is where its OS packages are matched, "Debian:12"; empty = none.
 	OSSpace string
 	// Spaces are all ecosystems that its packages are looked up in.
-	Spaces     []string
-	Distro     gatehouse.Distro
-	Config     []byte // the image configuration, JSON
-	Complete   bool
-	Reasons    []string
-	IndexedAt  time.Time
-	Generation int64 // that last changed the counts
-	MatchedAt  time.Time
-	Counts     Counts
+	Spaces   []string
+	Distro   gatehouse.Distro
+	Config   []byte // the image configuration, JSON
+	Complete bool
+	Reasons  []string
+	// Layers tells where each layer comes from, lowest first.
+	Layers []gatehouse.LayerOrigin
+	// Chain names all layers together: see [Chain]. Empty where one of them could
+	// not be read.
+	Chain     gatehouse.Digest
+	IndexedAt time.Time
+	// FirstIndexedAt is when the image was indexed first, by whichever indexer.
+	FirstIndexedAt time.Time
+	Generation     int64 // that last changed the counts
+	MatchedAt      time.Time
+	Counts         Counts
 }
 
 // Counts sums findings by severity, indexed by gatehouse.Severity.
@@ -69,19 +76,19 @@ func (c *Counts) targets() []any {
 // yet.
 func (t *Tx) ImageByDigest(ctx context.Context, digest gatehouse.Digest) (img Image, ok bool, err error) {
 	row := t.tx.QueryRowContext(ctx, `SELECT id, digest, indexer, state, os_space, spaces, distro, config, complete, reasons,
-		indexed_at, generation, matched_at, `+countColumns+` FROM image WHERE digest = $1`, dbDigest(digest))
-	var spaces, distro, config, reasons string
-	var indexed, matched int64
+		indexed_at, first_indexed_at, generation, matched_at, layers, chain, `+countColumns+` FROM image WHERE digest = $1`, dbDigest(digest))
+	var spaces, distro, config, reasons, layers string
+	var indexed, first, matched int64
 	err = row.Scan(append([]any{&img.ID, (*dbDigest)(&img.Digest), &img.Indexer, &img.Failed, &img.OSSpace, &spaces, &distro, &config,
-		&img.Complete, &reasons, &indexed, &img.Generation, &matched}, img.Counts.targets()...)...)
+		&img.Complete, &reasons, &indexed, &first, &img.Generation, &matched, &layers, (*dbDigest)(&img.Chain)}, img.Counts.targets()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return Image{}, false, nil
 	}
 	if err != nil {
 		return Image{}, false, unavailable(err)
 	}
-	img.IndexedAt, img.MatchedAt, img.Config = fromMicros(indexed), fromMicros(matched), []byte(config)
-	err = errors.Join(json.Unmarshal([]byte(spaces), &img.Spaces), json.Unmarshal([]byte(distro), &img.Distro), json.Unmarshal([]byte(reasons), &img.Reasons))
+	img.IndexedAt, img.FirstIndexedAt, img.MatchedAt, img.Config = fromMicros(indexed), fromMicros(first), fromMicros(matched), []byte(config)
+	err = errors.Join(json.Unmarshal([]byte(layers), &img.Layers), json.Unmarshal([]byte(spaces), &img.Spaces), json.Unmarshal([]byte(distro), &img.Distro), json.Unmarshal([]byte(reasons), &img.Reasons))
 	return img, err == nil, err
 }
 
@@ -92,18 +99,23 @@ func (t *Tx) SaveImage(ctx context.Context, img Image, layers []int64, hidden []
 	spaces, err1 := json.Marshal(img.Spaces)
 	distro, err2 := json.Marshal(img.Distro)
 	reasons, err3 := json.Marshal(img.Reasons)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if img.Layers == nil {
+		img.Layers = []gatehouse.LayerOrigin{}
+	}
+	origins, err4 := json.Marshal(img.Layers)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return 0, err
 	}
 	var id int64
-	err := t.tx.QueryRowContext(ctx, `INSERT INTO image (digest, indexer, state, os_space, spaces, distro, config, complete, reasons, indexed_at, generation, matched_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+	err := t.tx.QueryRowContext(ctx, `INSERT INTO image (digest, indexer, state, os_space, spaces, distro, config, complete, reasons, indexed_at, first_indexed_at, generation, matched_at, layers, chain)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14)
 		ON CONFLICT (digest) DO UPDATE SET indexer = excluded.indexer, state = excluded.state, os_space = excluded.os_space, spaces = excluded.spaces,
 			distro = excluded.distro, config = excluded.config, complete = excluded.complete, reasons = excluded.reasons,
-			indexed_at = excluded.indexed_at, generation = excluded.generation, matched_at = excluded.matched_at
+			indexed_at = excluded.indexed_at, generation = excluded.generation, matched_at = excluded.matched_at,
+			layers = excluded.layers, chain = excluded.chain
 		RETURNING id`,
 		dbDigest(img.Digest), img.Indexer, flag(img.Failed), img.OSSpace, string(spaces), string(distro), string(img.Config),
-		flag(img.Complete), string(reasons), micros(t.now), img.Generation, micros(t.now)).Scan(&id)
+		flag(img.Complete), string(reasons), micros(t.now), img.Generation, micros(t.now), string(origins), dbDigest(img.Chain)).Scan(&id)
 	if err != nil {
 		return 0, unavailable(err)
 	}
@@ -144,26 +156,32 @@ func (t *Tx) ImageCount(ctx context.Context, severity gatehouse.Severity) (all, 
 
 // LayersOfImage loads the layers of an image from the bottom up.
 func (t *Tx) LayersOfImage(ctx context.Context, image int64) ([]gatehouse.LayerInventory, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT l.inventory FROM image_layer il JOIN layer l ON l.id = il.layer_id
+	out, _, err := t.LayersOfImageByID(ctx, image)
+	return out, err
+}
+
+// LayersOfImageByID is [Tx.LayersOfImage] with the rows of the layers.
+func (t *Tx) LayersOfImageByID(ctx context.Context, image int64) (out []gatehouse.LayerInventory, ids []int64, err error) {
+	rows, err := t.tx.QueryContext(ctx, `SELECT l.id, l.inventory FROM image_layer il JOIN layer l ON l.id = il.layer_id
 		WHERE il.image_id = $1 ORDER BY il.ordinal`, image)
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, nil, unavailable(err)
 	}
 	defer rows.Close()
-	var out []gatehouse.LayerInventory
 	for rows.Next() {
+		var id int64
 		var packed []byte
-		if err := rows.Scan(&packed); err != nil {
-			return nil, unavailable(err)
+		if err := rows.Scan(&id, &packed); err != nil {
+			return nil, nil, unavailable(err)
 		}
 		inv, err := unpackInventory(packed)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, inv)
+		out, ids = append(out, inv), append(ids, id)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, unavailable(err)
+		return nil, nil, unavailable(err)
 	}
-	return out, nil
+	return out, ids, nil
 }

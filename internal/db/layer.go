@@ -39,7 +39,7 @@ func (t *Tx) LayerByBlob(ctx context.Context, blob gatehouse.Digest, indexer str
 	return l, err == nil, err
 }
 
-// SaveLayer stores an analysis and its package sets. Saving the same computed
+// SaveLayer stores an analysis, its package sets, and what its files show. Saving the same computed
 // diffID and indexer again only adds the new way to it by inv.Blob.
 func (t *Tx) SaveLayer(ctx context.Context, inv gatehouse.LayerInventory) (int64, error) {
 	packed, err := packInventory(inv)
@@ -60,6 +60,12 @@ func (t *Tx) SaveLayer(ctx context.Context, inv gatehouse.LayerInventory) (int64
 		return 0, unavailable(err)
 	default:
 		if err := t.saveSets(ctx, id, inv.Sets); err != nil {
+			return 0, err
+		}
+		if err := t.saveLayerFindings(ctx, id, inv.Findings); err != nil {
+			return 0, err
+		}
+		if err := t.saveFiles(ctx, id, inv.Files); err != nil {
 			return 0, err
 		}
 	}
