@@ -149,7 +149,11 @@ func (p *Pipeline) saveFailed(ctx context.Context, repo gatehouse.Repo, img db.I
 	img.Failed, img.Reasons = true, []string{reason}
 	img.Config = []byte("{}")
 	return p.db.Write(ctx, func(tx *db.Tx) error {
-		if _, err := tx.SaveImage(ctx, img, nil, nil); err != nil {
+		id, err := tx.SaveImage(ctx, img, nil, nil)
+		if err != nil {
+			return err
+		}
+		if err := tx.DropImageFindings(ctx, id); err != nil {
 			return err
 		}
 		return p.indexed(ctx, tx, repo, img)
@@ -159,38 +163,19 @@ func (p *Pipeline) saveFailed(ctx context.Context, repo gatehouse.Repo, img db.I
 // saveImage composes the image, matches what is new in it, and stores all of it
 // in one transaction that is true for the advisory generation in force.
 func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Image, cfg gatehouse.ImageConfig, results []layerResult) error {
-	var all, present []gatehouse.LayerInventory
-	var ids []int64
-	for i, r := range results {
-		if r.id == 0 && i < len(cfg.RootFS.DiffIDs) {
-			r.inventory.DiffID = cfg.RootFS.DiffIDs[i] // unknown, not different
-		}
-		all = append(all, r.inventory)
-		if r.id != 0 {
-			present, ids = append(present, r.inventory), append(ids, r.id)
-		}
-	}
-	inv := index.Compose(all, cfg, img.Digest)
-	img.Distro, img.Complete, img.Reasons = inv.Distro, inv.Complete, inv.Incomplete
-	img.OSSpace = match.Space(inv.Distro)
-	img.Spaces = spaces(inv)
+	c := p.compose(img, cfg, results)
+	inv := c.inventory
+	c.img.OSSpace = match.Space(inv.Distro)
+	c.img.Spaces = spaces(inv)
 	unknown, err := match.Findings(ctx, inv.Distro, inv.Packages, everything{})
 	if err != nil {
 		return err
 	}
 	if len(unknown.Uncovered) > 0 {
-		img.Complete, img.Reasons = false, append(img.Reasons, unknown.Uncovered...)
-	}
-	var hidden []db.HiddenSet
-	// Sets that the distribution reports with its own packages do not count
-	// either, whether or not its advisories are loaded: until they are, the
-	// image is incomplete, and when they come nothing is indexed again.
-	owners := match.OwnersOf(inv.Distro, inv.Packages)
-	for _, h := range append(index.Hidden(present), index.OwnedSets(present, owners.Speaks)...) {
-		hidden = append(hidden, db.HiddenSet{Layer: h.Layer, Set: h.Set})
+		c.img.Complete, c.img.Reasons = false, append(c.img.Reasons, unknown.Uncovered...)
 	}
 	for range movedMax {
-		err := p.matchAndSave(ctx, repo, img, inv.Distro, ids, hidden)
+		err := p.matchAndSave(ctx, repo, c)
 		if !errors.Is(err, errMoved) {
 			return err
 		}
@@ -198,7 +183,8 @@ func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Im
 	return errMoved
 }
 
-func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db.Image, distro gatehouse.Distro, layers []int64, hidden []db.HiddenSet) error {
+func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c composed) error {
+	img, distro := c.img, c.inventory.Distro
 	gen, file, release, err := p.advisories.Acquire(ctx)
 	if err != nil {
 		return err
@@ -206,7 +192,7 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db
 	defer release()
 	var packages map[int64]gatehouse.Package
 	err = p.db.Read(ctx, func(tx *db.Tx) (err error) {
-		packages, err = tx.UnmatchedPackages(ctx, layers, img.OSSpace)
+		packages, err = tx.UnmatchedPackages(ctx, c.layers, img.OSSpace)
 		return err
 	})
 	if err != nil {
@@ -241,7 +227,7 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db
 		if now.ID != gen.ID {
 			return errMoved
 		}
-		id, err := tx.SaveImage(ctx, img, layers, hidden)
+		id, err := tx.SaveImage(ctx, img, c.layers, c.hidden)
 		if err != nil {
 			return err
 		}
@@ -258,6 +244,9 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, img db
 			}
 		}
 		if err := tx.CountImage(ctx, id, img.OSSpace, gen.ID); err != nil {
+			return err
+		}
+		if err := p.store(ctx, tx, id, c); err != nil {
 			return err
 		}
 		return p.indexed(ctx, tx, repo, img)
@@ -281,7 +270,7 @@ func newMatcher(file *advisory.File) matcher {
 }
 
 func (m matcher) match(ctx context.Context, n db.NamedPackage) (db.PackageFindings, error) {
-	out := db.PackageFindings{PackageID: n.ID, OSSpace: n.OSSpace}
+	out := db.PackageFindings{PackageID: n.ID, Package: n.Package.Name + " " + n.Package.Version, OSSpace: n.OSSpace}
 	if len(n.Names) == 0 {
 		return out, nil
 	}

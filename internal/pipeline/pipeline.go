@@ -21,8 +21,10 @@ import (
 
 // Kinds of jobs.
 const (
-	JobIndex = "index" // one image manifest
-	JobMatch = "match" // the newest advisory generation
+	JobIndex   = "index"   // one image manifest
+	JobMatch   = "match"   // the newest advisory generation
+	JobMalware = "malware" // the files of one layer
+	JobBill    = "sbom"    // the bills of materials of one image
 )
 
 // Media types of manifests and configurations that are images to run.
@@ -43,17 +45,32 @@ type Pipeline struct {
 	analysis   index.Analysis
 	indexer    string
 	limits     index.Limits
+	licences   func(gatehouse.Inventory) []gatehouse.Finding
+	scanner    MalwareScanner
+	registry   gatehouse.Content
+	bills      []Bill
+	pace       Pace
 	log        *slog.Logger
 }
 
-// Options of a [Pipeline]. All but Limits are required.
+// Options of a [Pipeline]. DB, Content, Advisories, Analysis and Log are required.
 type Options struct {
 	DB         *db.DB
 	Content    gatehouse.ContentReader
 	Advisories *Advisories
 	Analysis   index.Analysis // what layers are looked at for
 	Limits     index.Limits   // zero: index.DefaultLimits
-	Log        *slog.Logger
+	// Licences judges the licences of an image's packages. It is a pure function;
+	// what it says is computed when it is asked for. Nil: nothing is wrong with any.
+	Licences func(gatehouse.Inventory) []gatehouse.Finding
+	// Scanner is asked about the files of every layer. Nil: none is.
+	Scanner MalwareScanner
+	// Bills of materials are written for every image and attached to it, in
+	// Registry. None: nothing is attached.
+	Bills    []Bill
+	Registry gatehouse.Content
+	Pace     Pace // of what is done in the background; zero: the defaults
+	Log      *slog.Logger
 }
 
 // New makes a pipeline; [Pipeline.Handlers] do its work.
@@ -64,12 +81,19 @@ func New(o Options) *Pipeline {
 	return &Pipeline{
 		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
 		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
+		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, pace: o.Pace.orDefault(),
 	}
 }
 
 // Handlers says who does which kind of job.
 func (p *Pipeline) Handlers() map[string]job.Handler {
-	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed}
+	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed, JobBill: p.onBill}
+}
+
+// SlowHandlers says who does the jobs that take minutes each and that nobody waits
+// for: they need workers of their own.
+func (p *Pipeline) SlowHandlers() map[string]job.Handler {
+	return map[string]job.Handler{JobMalware: p.onMalware}
 }
 
 type indexJob struct {
@@ -77,9 +101,10 @@ type indexJob struct {
 	Digest gatehouse.Digest `json:"digest"`
 }
 
-// Pushed adds the work for a manifest in the transaction that stores it.
+// Pushed adds the work for a manifest in the transaction that stores it: none for
+// what is no image.
 func Pushed(ctx context.Context, tx *db.Tx, m *gatehouse.Manifest) error {
-	if !mayBeImage(m.MediaType) {
+	if !IsImage(m) {
 		return nil
 	}
 	payload, err := json.Marshal(indexJob{m.Repo, m.Digest})

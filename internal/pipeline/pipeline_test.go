@@ -58,7 +58,8 @@ type house struct {
 	stop       func()
 }
 
-func open(t *testing.T, dir string) *house {
+// open opens a house; change may change what its pipeline is made of.
+func open(t *testing.T, dir string, change ...func(h *house, o *pipeline.Options)) *house {
 	t.Helper()
 	h := &house{t: t, dir: dir}
 	h.db = dbtest.At(t, dir, db.Options{})
@@ -71,9 +72,14 @@ func open(t *testing.T, dir string) *house {
 		t.Fatal(err)
 	}
 	h.content = content.New(h.db, h.store, content.Options{OnPush: pipeline.Pushed})
-	h.pipeline = pipeline.New(pipeline.Options{
+	o := pipeline.Options{
 		DB: h.db, Content: h.content, Advisories: h.advisories, Analysis: index.All(), Log: slog.New(slog.DiscardHandler),
-	})
+		Registry: h.content, Pace: pipeline.Pace{Every: 5 * time.Millisecond, Look: 20 * time.Millisecond},
+	}
+	for _, f := range change {
+		f(h, &o)
+	}
+	h.pipeline = pipeline.New(o)
 	t.Cleanup(h.close)
 	return h
 }
@@ -81,11 +87,12 @@ func open(t *testing.T, dir string) *house {
 // work runs the jobs until close.
 func (h *house) work() *house {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- job.New(h.db, job.Options{Poll: 50 * time.Millisecond}).Run(ctx, h.pipeline.Handlers())
-	}()
-	h.stop = func() { cancel(); <-done }
+	var g errgroup.Group
+	queue := job.New(h.db, job.Options{Poll: 50 * time.Millisecond, BackoffMin: 20 * time.Millisecond, BackoffMax: 50 * time.Millisecond})
+	g.Go(func() error { return queue.Run(ctx, h.pipeline.Handlers()) })
+	g.Go(func() error { return queue.Run(ctx, h.pipeline.SlowHandlers()) })
+	g.Go(func() error { return h.pipeline.RunBackground(ctx) })
+	h.stop = func() { cancel(); _ = g.Wait() }
 	return h
 }
 
@@ -101,6 +108,7 @@ func (h *house) close() {
 	}
 }
 
+// file is a regular file, executable where its name is in bin.
 type file struct{ name, body string }
 
 func layer(t *testing.T, files ...file) (packed []byte, diffID gatehouse.Digest) {
@@ -108,7 +116,11 @@ func layer(t *testing.T, files ...file) (packed []byte, diffID gatehouse.Digest)
 	var plain, out bytes.Buffer
 	w := tar.NewWriter(&plain)
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.body)), Typeflag: tar.TypeReg}); err != nil {
+		mode := int64(0o644)
+		if strings.HasPrefix(f.name, "bin/") && !strings.HasPrefix(f.name, "bin/.wh.") {
+			mode = 0o755
+		}
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: mode, Size: int64(len(f.body)), Typeflag: tar.TypeReg}); err != nil {
 			t.Fatal(err)
 		}
 		io.WriteString(w, f.body)
@@ -265,6 +277,9 @@ func (h *house) vulns(d gatehouse.Digest) []string {
 		}
 		fs, err := tx.FindingsOfImage(context.Background(), img)
 		for _, f := range fs {
+			if f.Kind != gatehouse.KindVulnerability {
+				continue
+			}
 			out = append(out, f.ID+" "+f.Package.Name+" "+f.Package.Version)
 		}
 		return err
