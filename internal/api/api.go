@@ -89,6 +89,8 @@ type Options struct {
 	Garbage    Garbage
 	Tags       Tags
 	Storage    Storage
+	Findings   Findings
+	Malware    Malware
 	Exceptions Exceptions
 	Log        *slog.Logger
 }
@@ -129,6 +131,15 @@ func New(o Options) http.Handler {
 		"GET /api/v1/repositories/{path...}":    h.tagGet,
 		"POST /api/v1/repositories/{path...}":   h.tagPost,
 		"DELETE /api/v1/repositories/{path...}": h.tagDelete,
+
+		"GET /api/v1/images":                   h.imageList,
+		"GET /api/v1/images/{digest}/findings": h.imageFindings,
+		"GET /api/v1/images/{digest}/history":  h.imageHistory,
+		"GET /api/v1/images/{digest}/base":     h.imageBase,
+		"GET /api/v1/events":                   h.eventList,
+		"GET /api/v1/malware/lists":            h.malwareList,
+		"PUT /api/v1/malware/lists/{name}":     h.malwarePut,
+		"DELETE /api/v1/malware/lists/{name}":  h.malwareDelete,
 	} {
 		mux.Handle(pattern, h.wrap(f))
 	}

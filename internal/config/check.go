@@ -87,6 +87,9 @@ func (c Config) checkWords() error {
 			return invalid(w.key, "%q is none of %s", w.value, strings.Join(w.words, ", "))
 		}
 	}
+	if c.Clamd != "" && !strings.HasPrefix(c.Clamd, "tcp://") && !strings.HasPrefix(c.Clamd, "unix:/") {
+		return invalid("clamd", "%q is neither tcp://HOST:PORT nor unix:PATH", c.Clamd)
+	}
 	if c.TraceRatio < 0 || c.TraceRatio > 1 {
 		return invalid("trace-ratio", "%g is not between 0 and 1", c.TraceRatio)
 	}

@@ -105,6 +105,16 @@ type Config struct {
 	// mirror.gcr.io/aquasec/trivy-db:2, then ghcr.io/aquasecurity/trivy-db:2. The
 	// server's own name is read here and not over the network.
 	DBRepository []string `yaml:"db-repository" help:"repositories of Trivy's database, tried in turn"`
+	// Attach a bill of materials (SPDX and CycloneDX) to every image that is
+	// pushed, as referrers that clients can pull.
+	SBOMReferrers bool `yaml:"sbom-referrers" help:"attach bills of materials to every image, as referrers"`
+	// The clamd of a ClamAV that every executable, script and archive in the
+	// images is shown to: tcp://HOST:3310 or unix:/run/clamav/clamd.ctl. Its
+	// connection is neither encrypted nor authenticated. Empty: none.
+	Clamd string `yaml:"clamd" help:"clamd that looks for malware: tcp://HOST:PORT or unix:PATH"`
+	// Files that list malware, a sha256 and a name per line, which are read at
+	// start. Lists that were put by the API stay besides.
+	MalwareLists []string `yaml:"malware-lists" help:"files that list malware, a sha256 and a name per line"`
 
 	// Age from which a blob or manifest that nothing refers to may be collected.
 	GCGrace time.Duration `yaml:"gc-grace" help:"age from which a blob or manifest that nothing refers to is collected"`
@@ -145,8 +155,8 @@ func Default() Config {
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny",
-		FeedInterval: 6 * time.Hour,
-		GCGrace:      day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
+		FeedInterval: 6 * time.Hour, SBOMReferrers: true,
+		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
 		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,
 	}

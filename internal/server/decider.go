@@ -22,8 +22,9 @@ type decider struct {
 	metrics  *metrics
 
 	mu      sync.Mutex
-	waiting []gatehouse.Decision // not written yet, oldest first
-	bytes   int                  // of them, about
+	waiting []gatehouse.Decision      // not written yet, oldest first
+	bytes   int                       // of them, about
+	used    map[gatehouse.Digest]bool // images of this registry that were asked for
 	wake    chan struct{}
 }
 
@@ -35,24 +36,33 @@ const (
 	// decisionsMax and decisionAge bound those that are kept.
 	decisionsMax = 100_000
 	decisionAge  = 30 * 24 * time.Hour
+	// usedMax bounds the images whose use waits to be written, useAge how long it
+	// is remembered.
+	usedMax = 10_000
+	useAge  = 90 * 24 * time.Hour
 	// keepEvery collects decisions, so that a burst costs one transaction.
 	keepEvery = 200 * time.Millisecond
 )
 
 func newDecider(d *db.DB, p *policies, f *facts, log *slog.Logger, m *metrics) *decider {
-	return &decider{db: d, policies: p, facts: f, log: log, metrics: m, wake: make(chan struct{}, 1)}
+	return &decider{db: d, policies: p, facts: f, log: log, metrics: m, used: map[gatehouse.Digest]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // Decide implements admit.Decider. A set that cannot be read is an incomplete
 // one, and denies.
 func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
 	start := time.Now()
-	out := d.judge(ctx, req)
+	out, own := d.judge(ctx, req)
 	d.metrics.decisions.WithLabelValues(out.Verdict.String()).Inc()
 	d.metrics.deciding.Observe(time.Since(start).Seconds())
 	d.log.DebugContext(ctx, "decide done", "id", out.ID, "verdict", out.Verdict.String(), "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
 	d.mu.Lock()
 	d.waiting = append(d.waiting, out)
+	for _, digest := range own {
+		if len(d.used) < usedMax {
+			d.used[digest] = true
+		}
+	}
 	d.bytes += weight(out)
 	dropped := 0
 	for len(d.waiting) > waitingMax || d.bytes > waitingBytesMax {
@@ -80,14 +90,21 @@ func weight(d gatehouse.Decision) int {
 	return n
 }
 
-// judge decides without keeping the decision.
-func (d *decider) judge(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+// judge decides without keeping the decision, and tells which images of this
+// registry were asked for.
+func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse.Decision, own []gatehouse.Digest) {
 	set, err := d.policies.Set(ctx)
 	if err != nil {
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
 		set = decide.PolicySet{}
 	}
-	return d.judgeFacts(ctx, set, gather.Facts(ctx, set, req, d.facts.sources()))
+	known := gather.Facts(ctx, set, req, d.facts.sources())
+	for _, img := range known.Images {
+		if img.Image.Digest != "" && d.facts.isOwn(img.Image.Registry) {
+			own = append(own, img.Image.Digest)
+		}
+	}
+	return d.judgeFacts(ctx, set, known), own
 }
 
 // judgeFacts decides about gathered facts, and puts the causes of what failed
@@ -133,7 +150,8 @@ func (d *decider) keep(ctx context.Context) error {
 
 func (d *decider) flush(ctx context.Context) {
 	d.mu.Lock()
-	batch := d.waiting
+	batch, used := d.waiting, d.used
+	d.used = map[gatehouse.Digest]bool{}
 	d.mu.Unlock()
 	if len(batch) == 0 {
 		return
@@ -144,7 +162,7 @@ func (d *decider) flush(ctx context.Context) {
 				return err
 			}
 		}
-		return nil
+		return tx.NoteUse(ctx, used)
 	})
 	if err != nil {
 		d.log.ErrorContext(ctx, "write decisions failed", "error", err)
@@ -169,5 +187,10 @@ func (d *decider) flush(ctx context.Context) {
 
 // prune drops decisions that nobody will ask for any more.
 func (d *decider) prune(ctx context.Context, now time.Time) error {
-	return d.db.Write(ctx, func(tx *db.Tx) error { return tx.PruneDecisions(ctx, now.Add(-decisionAge), decisionsMax) })
+	return d.db.Write(ctx, func(tx *db.Tx) error {
+		if err := tx.PruneDecisions(ctx, now.Add(-decisionAge), decisionsMax); err != nil {
+			return err
+		}
+		return tx.PruneUse(ctx, now.Add(-useAge))
+	})
 }

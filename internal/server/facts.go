@@ -23,6 +23,7 @@ type facts struct {
 	db         *db.DB
 	content    *content.Content
 	advisories *pipeline.Advisories
+	pipeline   *pipeline.Pipeline
 	foreign    *fetch.Client
 	allowed    []string        // other registries that may be asked, lower case; empty: all
 	hosts      map[string]bool // lower case; set once, before anything is served
@@ -33,14 +34,17 @@ type facts struct {
 	scans map[scanKey]gather.Scan
 	held  int // findings in them
 	bills map[billKey]gatehouse.AddedFindings
+
+	licences map[licenceKey][]gatehouse.Finding
 }
 
 // checkedMax bounds the remembered results of cryptography, 200 bytes each.
 const checkedMax = 20_000
 
-func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, foreign *fetch.Client, allowed []string) *facts {
-	return &facts{db: d, content: c, advisories: a, foreign: foreign, allowed: lowered(allowed),
-		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{}, bills: map[billKey]gatehouse.AddedFindings{}}
+func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.Pipeline, foreign *fetch.Client, allowed []string) *facts {
+	return &facts{db: d, content: c, advisories: a, pipeline: p, foreign: foreign, allowed: lowered(allowed),
+		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{},
+		licences: map[licenceKey][]gatehouse.Finding{}, bills: map[billKey]gatehouse.AddedFindings{}}
 }
 
 func (f *facts) own(hosts []string) { f.hosts = lower(hosts) }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -80,7 +81,10 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 		return unscanned("indexes are nested more than %d deep", nestingMax), nil
 	}
 	out := gather.Scan{Complete: true, Overlays: []string{gatehouse.OverlayKEV, gatehouse.OverlayEPSS}}
-	type place struct{ id, kind, name, version, path string }
+	type place struct {
+		id, kind, name, version, path string
+		at                            gatehouse.Location
+	}
 	seen := map[place]int{} // where in out.Findings
 	for _, d := range index.Manifests {
 		if runsNowhere(d) {
@@ -102,7 +106,10 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 		}
 		for _, finding := range scan.Findings {
 			p := finding.Package
-			at := place{finding.ID, p.Type, p.Name, p.Version, p.Path}
+			at := place{id: finding.ID, kind: p.Type, name: p.Name, version: p.Version, path: p.Path}
+			if finding.Location != nil {
+				at.at = *finding.Location
+			}
 			switch i, known := seen[at]; {
 			case !known:
 				seen[at] = len(out.Findings)
@@ -114,6 +121,14 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 		}
 		out.Complete = out.Complete && scan.Complete && scan.Inventory != nil
 		out.Overlays = both(out.Overlays, scan.Overlays)
+		for kind, reasons := range scan.Partial {
+			if out.Partial == nil {
+				out.Partial = map[gatehouse.Kind][]string{}
+			}
+			for _, reason := range reasons {
+				out.Partial[kind] = append(out.Partial[kind], d.Digest.Short()+": "+reason)
+			}
+		}
 		for _, reason := range scan.Incomplete {
 			out.Incomplete = append(out.Incomplete, d.Digest.Short()+": "+reason)
 		}
@@ -151,8 +166,23 @@ func runsNowhere(d gatehouse.Descriptor) bool {
 	return true
 }
 
+// movedMax is how often a scan is read again because advisories came into force
+// meanwhile.
+const movedMax = 20
+
 // scanImage reads what the pipeline knows of one image manifest.
-func (f *facts) scanImage(ctx context.Context, digest gatehouse.Digest) (gather.Scan, error) {
+func (f *facts) scanImage(ctx context.Context, digest gatehouse.Digest) (scan gather.Scan, err error) {
+	for range movedMax {
+		if scan, err = f.scanOnce(ctx, digest); !errors.Is(err, errMoved) {
+			return scan, err
+		}
+	}
+	return gather.Scan{}, gatehouse.Errorf(gatehouse.CodeUnavailable, "the advisories change faster than the image can be read")
+}
+
+var errMoved = errors.New("the image or the advisories in force changed meanwhile")
+
+func (f *facts) scanOnce(ctx context.Context, digest gatehouse.Digest) (gather.Scan, error) {
 	gen, file, release, err := f.advisories.Acquire(ctx)
 	if err != nil {
 		return gather.Scan{}, err
@@ -170,6 +200,39 @@ func (f *facts) scanImage(ctx context.Context, digest gatehouse.Digest) (gather.
 	if !ok {
 		return unscanned("the image has not been indexed yet"), nil
 	}
+	scan, err := f.kept(ctx, gen, img, file)
+	if err != nil {
+		return gather.Scan{}, err
+	}
+	return f.withMalware(ctx, scan, img)
+}
+
+// withMalware adds what is known of an image's files by now: it changes without
+// the image or the advisories.
+func (f *facts) withMalware(ctx context.Context, scan gather.Scan, img db.Image) (gather.Scan, error) {
+	var found []gatehouse.Finding
+	var partial []string
+	err := f.db.Read(ctx, func(tx *db.Tx) (err error) {
+		found, partial, err = f.pipeline.Malware(ctx, tx, img)
+		return err
+	})
+	if err != nil {
+		return gather.Scan{}, err
+	}
+	scan.Partial = pipeline.Partial(img)
+	if len(partial) > 0 {
+		scan.Partial[gatehouse.KindMalware] = partial
+	}
+	if len(found) > 0 {
+		scan.Findings = append(found, scan.Findings...) // the kept list stays as it is
+		gatehouse.SortFindings(scan.Findings)
+	}
+	return scan, nil
+}
+
+// kept is the scan without malware, from memory where it is there.
+func (f *facts) kept(ctx context.Context, gen db.Generation, img db.Image, file *advisory.File) (gather.Scan, error) {
+	digest := img.Digest
 	key := scanKey{digest, gen.ID, img.IndexedAt}
 	f.mu.Lock()
 	scan, known := f.scans[key]
@@ -177,7 +240,8 @@ func (f *facts) scanImage(ctx context.Context, digest gatehouse.Digest) (gather.
 	if known {
 		return scan, nil
 	}
-	if scan, err = f.newScan(ctx, img, file); err != nil {
+	scan, err := f.newScan(ctx, gen, img, file)
+	if err != nil {
 		return gather.Scan{}, err
 	}
 	f.mu.Lock()
@@ -196,6 +260,39 @@ func (f *facts) scanImage(ctx context.Context, digest gatehouse.Digest) (gather.
 	return scan, nil
 }
 
+// licenceKey names everything that the licences of an image depend on.
+type licenceKey struct {
+	digest    gatehouse.Digest
+	indexedAt time.Time
+}
+
+// licencesOf judges the licences of an image, once: advisories that change do not
+// change them.
+func (f *facts) licencesOf(ctx context.Context, tx *db.Tx, img db.Image) ([]gatehouse.Finding, error) {
+	key := licenceKey{img.Digest, img.IndexedAt}
+	f.mu.Lock()
+	known, ok := f.licences[key]
+	f.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	found, err := f.pipeline.Licences(ctx, tx, img)
+	if err != nil || len(found) > scanFindingsMax/8 {
+		return found, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	total := len(found)
+	for k, list := range f.licences {
+		if total += len(list); total > scanFindingsMax || len(f.licences) >= scansMax {
+			total -= len(list)
+			delete(f.licences, k)
+		}
+	}
+	f.licences[key] = found
+	return found, nil
+}
+
 // forgetHalf drops half of the scans, any of them, and at least one.
 func (f *facts) forgetHalf() {
 	drop := len(f.scans)/2 + 1
@@ -208,15 +305,39 @@ func (f *facts) forgetHalf() {
 	}
 }
 
-// newScan reads the findings of an image. The inventory names the image and
-// its distribution; the packages stay where they are.
-func (f *facts) newScan(ctx context.Context, img db.Image, file *advisory.File) (scan gather.Scan, err error) {
+// newScan reads the findings of an image, all from one moment in which the
+// generation is in force. The inventory names the image, its distribution and its
+// layers; the packages stay where they are.
+func (f *facts) newScan(ctx context.Context, gen db.Generation, img db.Image, file *advisory.File) (scan gather.Scan, err error) {
+	var layers []gatehouse.LayerOrigin
 	uncovered, err := pipeline.Uncovered(ctx, img, file)
 	if err != nil {
 		return scan, err
 	}
-	err = f.db.Read(ctx, func(tx *db.Tx) (err error) {
-		scan.Findings, err = tx.FindingsOfImage(ctx, img)
+	err = f.db.Read(ctx, func(tx *db.Tx) error {
+		now, _, err := tx.CurrentGeneration(ctx)
+		if err != nil {
+			return err
+		}
+		same, _, err := tx.ImageByDigest(ctx, img.Digest)
+		if err != nil {
+			return err
+		}
+		if now.ID != gen.ID || !same.IndexedAt.Equal(img.IndexedAt) {
+			return errMoved
+		}
+		if scan.Findings, err = tx.FindingsOfImage(ctx, img); err != nil {
+			return err
+		}
+		licences, err := f.licencesOf(ctx, tx, img)
+		if err != nil {
+			return err
+		}
+		if len(licences) > 0 {
+			scan.Findings = append(scan.Findings, licences...)
+			gatehouse.SortFindings(scan.Findings)
+		}
+		layers, err = pipeline.Layers(ctx, tx, img)
 		return err
 	})
 	if err != nil {
@@ -232,7 +353,7 @@ func (f *facts) newScan(ctx context.Context, img db.Image, file *advisory.File) 
 	}
 	if !img.Failed {
 		scan.Inventory = &gatehouse.Inventory{
-			Subject: img.Digest, Indexer: img.Indexer, Distro: img.Distro, Complete: scan.Complete, Incomplete: scan.Incomplete,
+			Subject: img.Digest, Indexer: img.Indexer, Distro: img.Distro, Layers: layers, Complete: scan.Complete, Incomplete: scan.Incomplete,
 		}
 	}
 	return scan, nil

@@ -28,6 +28,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/internal/index/licence"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 	"github.com/gatehouse-dev/gatehouse/internal/registry"
@@ -134,11 +135,23 @@ func (s *Server) openData(ctx context.Context, getenv func(string) string) (err 
 	}
 	s.stop = append(s.stop, s.data.Close)
 	s.db, s.content, s.advisories = s.data.DB, s.data.Content, s.data.Advisories
+	return nil
+}
+
+// openPipeline makes the arrows. It comes after openTrust: the scanner of malware
+// is reached through egress.
+func (s *Server) openPipeline(ctx context.Context) error {
+	scanner, err := s.malwareScanner()
+	if err != nil {
+		return err
+	}
 	s.pipeline = pipeline.New(pipeline.Options{
 		DB: s.db, Content: s.content, Advisories: s.advisories, Analysis: index.All(), Log: s.log,
+		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licence.Policy{}) },
+		Scanner:  scanner, Registry: s.content, Bills: s.bills(),
 	})
 	s.jobs = job.New(s.db, job.Options{Log: s.log})
-	return nil
+	return s.importMalwareLists(ctx)
 }
 
 func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err error) {
@@ -156,8 +169,11 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	if s.policies, err = openPolicies(ctx, s.db, s.cfg); err != nil {
 		return err
 	}
+	if err := s.openPipeline(ctx); err != nil {
+		return err
+	}
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport())})
-	s.facts = newFacts(s.db, s.content, s.advisories, foreign, s.cfg.AllowRegistries)
+	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
 	s.decider = newDecider(s.db, s.policies, s.facts, s.log, s.metrics)
 	return s.openFeeds()
 }
@@ -210,7 +226,11 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serve(ctx, front, "main", s.main, s.mainHandler())
 	s.serve(ctx, front, "admission", s.webhook, s.webhookHandler())
 	s.serve(ctx, front, "metrics", s.monitor, s.monitorHandler())
-	back.Go(func() error { return stopped(work, s.jobs.Run(work, s.jobHandlers())) })
+	back.Go(func() error { return stopped(work, s.jobs.Run(work, s.jobHandlers(s.handlers()))) })
+	if s.cfg.Clamd != "" {
+		back.Go(func() error { return stopped(work, s.slowJobs().Run(work, s.jobHandlers(s.pipeline.SlowHandlers()))) })
+	}
+	back.Go(func() error { return s.pipeline.RunBackground(work) })
 	back.Go(func() error { return s.decider.keep(work) })
 	back.Go(func() error { return s.housekeeping(work) })
 	if s.cfg.ScrubPeriod > 0 {
@@ -246,12 +266,17 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// jobHandlers are the pipeline's and that of the feeds, counted and traced.
-func (s *Server) jobHandlers() map[string]job.Handler {
-	out := map[string]job.Handler{}
+// handlers are the pipeline's and that of the feeds.
+func (s *Server) handlers() map[string]job.Handler {
 	all := s.pipeline.Handlers()
 	all[jobFeeds] = s.feeds.run
-	for kind, handle := range all {
+	return all
+}
+
+// jobHandlers are these, counted and traced.
+func (s *Server) jobHandlers(handlers map[string]job.Handler) map[string]job.Handler {
+	out := map[string]job.Handler{}
+	for kind, handle := range handlers {
 		out[kind] = func(ctx context.Context, j *job.Job) error {
 			start := time.Now()
 			ctx, end := s.trace.job(ctx, kind, j.Attempts)
@@ -267,7 +292,8 @@ func (s *Server) jobHandlers() map[string]job.Handler {
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api.New(api.Options{
-		Access: s.access, Images: images{s}, Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
+		Access: s.access, Images: images{s}, Findings: images{s}, Malware: malwareLists{s},
+		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
 	}))

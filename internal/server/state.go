@@ -45,13 +45,16 @@ var (
 	descPolicies   = desc("policies", "Policies in force.")
 	descComplete   = desc("policies_complete", "1 if every policy could be read; otherwise everything is denied.")
 	descWaiting    = desc("decisions_waiting", "Decisions that are not written yet.")
+	descReindex    = desc("reindex_images", "Images that wait to be indexed again by this version's indexer.")
+	descRescan     = desc("malware_layers", "Layers that wait to be looked at with new malware signatures.")
 	descReady      = desc("ready", "1 while /readyz answers 200.")
 )
 
 // Describe implements prometheus.Collector.
 func (s *state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descUp, descStatements, descJobs, descGeneration, descImported, descUpdated, descRecords, descFeedGood, descFeedFailed, descFeedTime, descPolicies, descComplete, descWaiting, descReady,
+		descUp, descStatements, descJobs, descGeneration, descImported, descUpdated, descRecords, descFeedGood, descFeedFailed, descFeedTime,
+		descPolicies, descComplete, descWaiting, descReindex, descRescan, descReady,
 	} {
 		ch <- d
 	}
@@ -86,8 +89,15 @@ func (s *state) collect() []prometheus.Metric {
 	defer cancel()
 	var jobs []db.JobCount
 	var gen db.Generation
+	var reindex, rescan int64
 	err := s.db.Read(ctx, func(tx *db.Tx) (err error) {
 		if jobs, err = tx.JobCounts(ctx); err != nil {
+			return err
+		}
+		if reindex, err = tx.ReindexLeft(ctx); err != nil {
+			return err
+		}
+		if rescan, err = tx.MalwareLeft(ctx); err != nil {
 			return err
 		}
 		gen, _, err = tx.CurrentGeneration(ctx)
@@ -101,6 +111,8 @@ func (s *state) collect() []prometheus.Metric {
 	for _, j := range jobs {
 		add(descJobs, float64(j.Count), j.Kind, j.State.String())
 	}
+	add(descReindex, float64(reindex))
+	add(descRescan, float64(rescan))
 	add(descGeneration, float64(gen.ID))
 	var meta advisory.Meta
 	if gen.ID != 0 && json.Unmarshal(gen.Meta, &meta) == nil {

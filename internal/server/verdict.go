@@ -43,9 +43,11 @@ type findings struct {
 	IncompleteReasons []string       `json:"incompleteReasons"`
 	Summary           report.Summary `json:"summary"`
 	Fixable           report.Summary `json:"fixable"`
-	Suppressed        int            `json:"suppressed"` // by exceptions; not in the summaries
-	IndexedAt         time.Time      `json:"indexedAt,omitzero"`
-	MatchedAt         time.Time      `json:"matchedAt,omitzero"` // when an advisory last changed the summary
+	// Kinds sums what was found besides vulnerabilities.
+	Kinds      map[gatehouse.Kind]kindSummary `json:"kinds"`
+	Suppressed int                            `json:"suppressed"` // by exceptions, of all kinds; not in the summaries
+	IndexedAt  time.Time                      `json:"indexedAt,omitzero"`
+	MatchedAt  time.Time                      `json:"matchedAt,omitzero"` // when an advisory last changed the summary
 }
 
 // Resolve implements api.Images.
@@ -120,6 +122,39 @@ func met(d gatehouse.Decision) policiesMet {
 	return out
 }
 
+// kindSummary is what was found of one kind.
+type kindSummary struct {
+	report.Summary
+	Complete          bool     `json:"complete"`
+	IncompleteReasons []string `json:"incompleteReasons"`
+}
+
+// kinds are those that are told of besides vulnerabilities, whether there are any
+// or not.
+var kinds = []gatehouse.Kind{gatehouse.KindSecret, gatehouse.KindMisconfig, gatehouse.KindMalware, gatehouse.KindLicense}
+
+// kindsOf sums a scan by kind.
+func kindsOf(scan gather.Scan) map[gatehouse.Kind]kindSummary {
+	out := map[gatehouse.Kind]kindSummary{}
+	for _, kind := range kinds {
+		s := kindSummary{Complete: scan.Complete, IncompleteReasons: []string{}}
+		if reasons := scan.Partial[kind]; len(reasons) > 0 {
+			s.Complete, s.IncompleteReasons = false, reasons
+		}
+		for _, f := range scan.Findings {
+			if f.Kind == kind && f.Suppressed == nil {
+				s.Add(f.Severity)
+			}
+		}
+		out[kind] = s
+	}
+	return out
+}
+
+func vulnerability(f gatehouse.Finding) bool {
+	return f.Kind == gatehouse.KindVulnerability || f.Kind == "" // from before kinds
+}
+
 func (i images) findings(ctx context.Context, ref gatehouse.Ref) (f findings, err error) {
 	scan, err := i.facts.Scan(ctx, ref)
 	if err != nil {
@@ -129,9 +164,13 @@ func (i images) findings(ctx context.Context, ref gatehouse.Ref) (f findings, er
 	if f.IncompleteReasons == nil {
 		f.IncompleteReasons = []string{}
 	}
+	f.Kinds = kindsOf(scan)
 	for _, finding := range scan.Findings {
 		if finding.Suppressed != nil {
 			f.Suppressed++
+			continue
+		}
+		if !vulnerability(finding) {
 			continue
 		}
 		f.Summary.Add(finding.Severity)

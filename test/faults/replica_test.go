@@ -100,6 +100,7 @@ func (r *replica) launch() {
 		r.t.Fatal(err)
 	}
 	args := append([]string{"serve", "--data", r.data(), "--listen", "127.0.0.1:0", "--admission-listen", "127.0.0.1:0",
+		"--sbom-referrers=false", // the ledger knows what clients push
 		"--ready-file", ready}, r.flags...)
 	p, err := e2e.Start(r.t, e2e.Program{Name: gatehouse(r.t), Args: args, Env: r.env, Log: r.logFile()})
 	if err != nil {
