@@ -312,8 +312,8 @@ func scriptMode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // scriptMkimage writes a docker-save archive of an Alpine image: mkimage FILE
-// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package and big=N
-// a file of N bytes that do not compress. The release "none" makes an image
+// RELEASE PACKAGE=VERSION..., where npm:NAME=VERSION is a Node package,
+// file:PATH=TEXT a file and big=N one of N bytes that do not compress. The release "none" makes an image
 // without a distribution.
 func scriptMkimage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -331,6 +331,10 @@ func scriptMkimage(ts *testscript.TestScript, neg bool, args []string) {
 			big := make([]byte, n)
 			rand.NewChaCha8([32]byte{}).Read(big)
 			files["big"] = string(big)
+			continue
+		}
+		if path, ok := strings.CutPrefix(name, "file:"); ok {
+			files[path] = version
 			continue
 		}
 		if npm, ok := strings.CutPrefix(name, "npm:"); ok {
