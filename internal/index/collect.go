@@ -243,6 +243,8 @@ func (c *collector) once(bound, format string, args ...any) {
 
 // inventory returns what was found, everything sorted.
 func (c *collector) inventory() gatehouse.LayerInventory {
+	paths := c.noted.paths.close()
+	c.checkLinks(paths)
 	inv := gatehouse.LayerInventory{
 		Sets:       make([]gatehouse.PackageSet, 0, len(c.sets)),
 		Whiteouts:  slices.Sorted(maps.Keys(c.whiteouts)),
@@ -262,6 +264,7 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 		inv.Incomplete = append(inv.Incomplete, fmt.Sprintf("and %d more reasons", c.untold))
 	}
 	inv.Complete = len(inv.Incomplete) == 0
+	inv.Paths = paths
 	c.noted.into(&inv, c)
 	if len(c.licenses) > 0 {
 		inv.Licenses = c.licenses

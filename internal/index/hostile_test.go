@@ -348,6 +348,20 @@ func TestLayerEscapes(t *testing.T) {
 	}
 }
 
+// TestLayerLinkToLowerLayer: a hard link may give a file of a lower layer
+// another name, under which it shows although it is deleted.
+func TestLayerLinkToLowerLayer(t *testing.T) {
+	honest := layerOf(t, index.Limits{}, tarOf(t, entry{name: "a", body: "x"}, entry{name: "b", kind: tar.TypeLink, link: "a"},
+		entry{name: "c", kind: tar.TypeLink, link: "b"}))
+	if !honest.Complete {
+		t.Errorf("%q", honest.Incomplete)
+	}
+	inv := layerOf(t, index.Limits{}, tarOf(t, entry{name: "x", kind: tar.TypeLink, link: "usr/bin/below"}, entry{name: "usr/bin/.wh.below"}))
+	if inv.Complete || !hasReason(inv.Incomplete, `"x": hard link to "usr/bin/below", which is not in this layer`) {
+		t.Errorf("%q", inv.Incomplete)
+	}
+}
+
 // TestLayerXattrs: extended attributes as large as archives may have them cost
 // nothing; capabilities are told.
 func TestLayerXattrs(t *testing.T) {

@@ -21,6 +21,9 @@ type noted struct {
 	kept     []gatehouse.Finding // of entries that were superseded
 	count    int                 // findings, those kept included
 	paths    pathWriter
+	// links are the targets of hard links, with one of their names, until it is
+	// known that the layer holds them.
+	links map[string]string
 }
 
 type notedFindings struct {
@@ -115,6 +118,32 @@ func (c *collector) file(name string, sum gatehouse.Digest, size int64) {
 func (c *collector) linkNoted(name, target string) {
 	if old, ok := c.noted.files[target]; ok {
 		c.file(name, old.file.Digest, old.file.Size)
+		return
+	}
+	if _, ok := c.noted.links[target]; ok || !c.room(target) {
+		return
+	}
+	if c.noted.links == nil {
+		c.noted.links = map[string]string{}
+	}
+	c.noted.links[target] = name
+}
+
+// checkLinks tells of hard links to files that the layer does not hold. Runtimes
+// take those of lower layers: under another name they would show although the
+// file itself is deleted. Nobody's build makes such.
+func (c *collector) checkLinks(paths []byte) {
+	links := c.noted.links
+	if len(links) == 0 {
+		return
+	}
+	eachPath(paths, func(name []byte, dir bool) {
+		if !dir {
+			delete(links, string(name))
+		}
+	})
+	for _, target := range slices.Sorted(maps.Keys(links)) {
+		c.incomplete("%s: hard link to %s, which is not in this layer", quote(links[target]), quote(target))
 	}
 }
 
@@ -133,7 +162,6 @@ func (n *noted) into(inv *gatehouse.LayerInventory, c *collector) {
 			inv.Files = append(inv.Files, at.file)
 		}
 	}
-	inv.Paths = n.paths.close()
 }
 
 // pathWriter keeps every path of a layer in a few bytes each, in the order of
