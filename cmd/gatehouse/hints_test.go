@@ -12,7 +12,7 @@ import (
 // TestLocalImageHint: "gatehouse image your-app:latest" reads like docker.io; who
 // has built it on this machine is told the way, others get the registry's hint.
 func TestLocalImageHint(t *testing.T) {
-	const local = "if only your machine has the image: docker save your-app:latest -o image.tar, then gatehouse scan --input image.tar"
+	const local = "no store on this machine has it either; if another machine does: docker save your-app:latest -o image.tar, then gatehouse scan --input image.tar"
 	down := gatehouse.Errorf(gatehouse.CodeUnavailable, "no such host")
 	login := gatehouse.Errorf(gatehouse.CodeDenied, "unauthorized").WithHint("log in")
 	for _, c := range []struct {
