@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
@@ -276,3 +277,63 @@ func (m memory) OpenBlob(_ context.Context, _ gatehouse.Repo, d gatehouse.Digest
 type body struct{ *bytes.Reader }
 
 func (body) Close() error { return nil }
+
+// TestLayerIsComparedHere, too: a registry that does not verify what it hands out
+// is not believed.
+func TestLayerIsComparedHere(t *testing.T) {
+	layer := []byte("the database")
+	for name, d := range map[string]gatehouse.Descriptor{
+		"its own":        describe(TypeTrivy, layer),
+		"another digest": {MediaType: TypeTrivy, Digest: gatehouse.DigestOf([]byte("THE database")), Size: 12},
+		"too short":      {MediaType: TypeTrivy, Digest: gatehouse.DigestOf(layer), Size: 11},
+		"too long":       {MediaType: TypeTrivy, Digest: gatehouse.DigestOf(layer), Size: 13},
+		"negative":       {MediaType: TypeTrivy, Digest: gatehouse.DigestOf(layer), Size: -1},
+		"no digest":      {MediaType: TypeTrivy, Digest: "sha256:x", Size: 12},
+		"huge":           {MediaType: TypeTrivy, Digest: gatehouse.DigestOf(layer), Size: trivySizeMax + 1},
+	} {
+		m, err := json.Marshal(map[string]any{"layers": []any{d}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := OpenRef(t.Context(), memory{manifest: m, layer: layer}, gatehouse.Ref{Tag: "2"}, t.TempDir())
+		if (err == nil) != (name == "its own") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			found.Discard()
+		}
+	}
+}
+
+// TestForgedConfiguration: every part has the digest that its manifest names, and
+// the configuration speaks of another database than the one that is there.
+func TestForgedConfiguration(t *testing.T) {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := []byte("a database")
+	layer := z.EncodeAll(db, nil)
+	for name, about := range map[string]About{
+		"true":           {Digest: gatehouse.DigestOf(db), Size: 10},
+		"another":        {Digest: gatehouse.DigestOf([]byte("A database")), Size: 10},
+		"shorter":        {Digest: gatehouse.DigestOf(db), Size: 9},
+		"longer":         {Digest: gatehouse.DigestOf(db), Size: 11},
+		"empty":          {Digest: gatehouse.DigestOf(db)},
+		"huge":           {Digest: gatehouse.DigestOf(db), Size: DatabaseSizeMax + 1},
+		"without digest": {Size: 10},
+	} {
+		config, err := json.Marshal(about)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := fitting(config, layer)
+		found, err := OpenRef(t.Context(), memory{m, config, layer}, gatehouse.Ref{Digest: gatehouse.DigestOf(m)}, t.TempDir())
+		if (err == nil) != (name == "true") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			found.Discard()
+		}
+	}
+}
