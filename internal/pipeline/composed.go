@@ -17,6 +17,7 @@ type composed struct {
 	layers    []int64 // rows of those that could be read
 	hidden    []db.HiddenSet
 	shown     []db.LayerFindings // of the same layers
+	files     [][]gatehouse.FileDigest
 	counts    db.KindCounts
 	valid     bool // its layers are those that its configuration declares
 }
@@ -34,6 +35,7 @@ func (p *Pipeline) compose(img db.Image, cfg gatehouse.ImageConfig, results []la
 		all = append(all, r.inventory)
 		if r.id != 0 {
 			present, c.layers = append(present, r.inventory), append(c.layers, r.id)
+			c.files = append(c.files, r.inventory.Files)
 			c.shown = append(c.shown, db.LayerFindings{DiffID: r.inventory.DiffID, Findings: r.inventory.Findings})
 		}
 	}
@@ -70,6 +72,11 @@ func (p *Pipeline) licensed(inv gatehouse.Inventory) []gatehouse.Finding {
 func (p *Pipeline) store(ctx context.Context, tx *db.Tx, id int64, c composed) error {
 	if err := tx.SaveImageFindings(ctx, id, c.shown, c.inventory.Findings, c.counts); err != nil {
 		return err
+	}
+	for i, layer := range c.layers {
+		if err := tx.MatchMalware(ctx, layer, c.files[i]); err != nil {
+			return err
+		}
 	}
 	if err := tx.CountMalware(ctx, id); err != nil {
 		return err

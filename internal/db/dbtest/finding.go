@@ -76,6 +76,11 @@ func (s *suite) image(name string, layers []string, ids []int64, vulns ...string
 			s.must(err)
 		}
 		s.must(tx.CountImage(s.Context(), img.ID, "", 1))
+		inventories, rows, err := tx.LayersOfImageByID(s.Context(), img.ID)
+		s.must(err)
+		for i, inv := range inventories {
+			s.must(tx.MatchMalware(s.Context(), rows[i], inv.Files))
+		}
 		s.must(tx.CountMalware(s.Context(), img.ID))
 		img, _, err = tx.ImageByDigest(s.Context(), img.Digest)
 		return err
