@@ -33,8 +33,8 @@ type scanRun struct {
 	database  report.Database
 	findings  []gatehouse.Finding
 	malware   []gatehouse.Finding // that clamd named
-	created   time.Time // as the image's author says
-	broken    bool      // a layer could not be read to its end: look again next time
+	created   time.Time           // as the image's author says
+	broken    bool                // a layer could not be read to its end: look again next time
 }
 
 // look finds out what is inside the target and what is wrong with it.
