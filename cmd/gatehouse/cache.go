@@ -31,6 +31,9 @@ func (a *app) cacheDir() (string, error) {
 const (
 	layersKept = 5000
 	imagesKept = 1000
+	// versionsKept is for how many versions of what made them: flags that skip
+	// files are versions, too.
+	versionsKept = 8
 )
 
 // folder is a directory of JSON documents of one version of what made them. It
@@ -77,17 +80,16 @@ func (f folder) put(name string, doc any) {
 	}
 }
 
-// ready makes the directory. One that is new replaces those of other versions:
-// what they know is never asked for again. One that is full loses its older
-// half.
+// ready makes the directory. A new one replaces the oldest of other versions:
+// most of what they know is never asked for again. One that is full loses its
+// older half.
 func (f folder) ready() bool {
 	entries, err := os.ReadDir(f.dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		parent := filepath.Dir(f.dir)
-		if old, err := os.ReadDir(parent); err == nil {
-			for _, e := range old {
-				os.RemoveAll(filepath.Join(parent, e.Name()))
+		if others, err := os.ReadDir(filepath.Dir(f.dir)); err == nil && len(others) >= versionsKept {
+			for _, name := range oldest(others, len(others)-versionsKept+1) {
+				os.RemoveAll(filepath.Join(filepath.Dir(f.dir), name))
 			}
 		}
 		return os.MkdirAll(f.dir, 0o700) == nil
@@ -95,12 +97,15 @@ func (f folder) ready() bool {
 		return false
 	}
 	if len(entries) >= f.kept {
-		f.prune(entries)
+		for _, name := range oldest(entries, len(entries)/2) {
+			os.Remove(filepath.Join(f.dir, name))
+		}
 	}
 	return true
 }
 
-func (f folder) prune(entries []fs.DirEntry) {
+// oldest names the n entries that were changed longest ago.
+func oldest(entries []fs.DirEntry, n int) (names []string) {
 	var infos []fs.FileInfo
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil {
@@ -108,9 +113,10 @@ func (f folder) prune(entries []fs.DirEntry) {
 		}
 	}
 	slices.SortFunc(infos, func(a, b fs.FileInfo) int { return a.ModTime().Compare(b.ModTime()) })
-	for _, info := range infos[:len(infos)/2] {
-		os.Remove(filepath.Join(f.dir, info.Name()))
+	for _, info := range infos[:min(n, len(infos))] {
+		names = append(names, info.Name())
 	}
+	return names
 }
 
 // layerCache keeps what layers hold, by the verified digest of their bytes and
@@ -169,7 +175,7 @@ func (a *app) clearCache(dir string) error {
 	if dir == "" && err != nil {
 		return err
 	}
-	for _, kind := range []string{"layers", "images"} {
+	for _, kind := range []string{"layers", "images", "digests"} {
 		if err := os.RemoveAll(filepath.Join(cmp.Or(dir, own), kind)); err != nil {
 			return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't clear the cache: %w", err)
 		}

@@ -74,7 +74,7 @@ func TestScannerFlagsAreDocumented(t *testing.T) {
 	a := &app{stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" }}
 	text := document(t, "scanner.md")
 	known := map[string]bool{}
-	for _, c := range []*cobra.Command{a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.fsCmd()} {
+	for _, c := range []*cobra.Command{a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.fsCmd(), a.sbomCmd()} {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			known[f.Name] = true
 			if !f.Hidden && f.Name != "help" && !strings.Contains(text, "`--"+f.Name+"`") {

@@ -38,7 +38,7 @@ func (a *app) matcher(o scanOptions) (matcher, error) {
 	if err != nil {
 		return nil, noDatabase(err, path)
 	}
-	return fileMatcher{f, path, o.format == "json"}, nil
+	return fileMatcher{f, path, o.format == "json", a.folder(o.cacheDir, "digests", "1", digestsKept)}, nil
 }
 
 func (a *app) advisoryFile(named string) (string, error) {
@@ -52,7 +52,8 @@ func (a *app) advisoryFile(named string) (string, error) {
 type fileMatcher struct {
 	file   *advisory.File
 	path   string
-	digest bool // say the file's digest, which means to read it whole
+	digest bool   // say the file's digest, which means to read it whole
+	known  folder // digests of files that have not changed since
 }
 
 func (m fileMatcher) Close() error { return m.file.Close() }
@@ -69,9 +70,31 @@ func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gat
 	meta := m.file.Meta()
 	database := report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt, Overlays: meta.Overlays()}
 	if m.digest {
-		database.Digest, err = digestOfFile(m.path)
+		database.Digest, err = m.fileDigest()
 	}
 	return res.Findings, database, err
+}
+
+// digestsKept is how many digests of advisory files are remembered.
+const digestsKept = 64
+
+// fileDigest is that of the advisory file, read once per file.
+func (m fileMatcher) fileDigest() (gatehouse.Digest, error) {
+	id := fileIdentity(m.path)
+	name := gatehouse.DigestOf([]byte(id)).Hex() + ".json"
+	var known struct {
+		Identity string
+		Digest   gatehouse.Digest
+	}
+	if id != "" && m.known.get(name, &known) && known.Identity == id {
+		return known.Digest, nil
+	}
+	digest, err := digestOfFile(m.path)
+	if err == nil && id != "" && id == fileIdentity(m.path) {
+		known.Identity, known.Digest = id, digest
+		m.known.put(name, known)
+	}
+	return digest, err
 }
 
 // digestOfFile names an advisory generation as a server does.

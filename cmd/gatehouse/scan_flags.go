@@ -26,7 +26,7 @@ type scanOptions struct {
 	parallel           int
 	// what is looked for, and by which advisories
 	scanners, pkgTypes []string
-	db, server         string
+	db, server, clamd  string
 	maxDBAge           time.Duration
 	offline            bool
 	// what is listed
@@ -95,6 +95,7 @@ func (o *scanOptions) bind(cmd *cobra.Command) {
 	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db update and import write)")
 	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
 	bindDatabaseAge(cmd, &o.maxDBAge)
+	f.StringVar(&o.clamd, "clamd", "", "show executables, scripts and archives to this clamd: tcp://HOST:PORT or unix:PATH")
 	f.BoolVar(&o.offline, "offline", false, "never use the network")
 	f.BoolVar(&o.noProgress, "no-progress", false, "show no progress bar")
 	f.StringVar(&o.cacheDir, "cache-dir", "", "where layers and advisories are kept (default: $XDG_CACHE_HOME/gatehouse)")

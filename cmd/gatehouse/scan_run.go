@@ -32,8 +32,9 @@ type scanRun struct {
 	inventory gatehouse.Inventory
 	database  report.Database
 	findings  []gatehouse.Finding
-	created   time.Time // as the image's author says
-	broken    bool      // a layer could not be read to its end: look again next time
+	malware   []gatehouse.Finding // that clamd named
+	created   time.Time           // as the image's author says
+	broken    bool                // a layer could not be read to its end: look again next time
 }
 
 // look finds out what is inside the target and what is wrong with it.
@@ -47,7 +48,7 @@ func (r *scanRun) look(ctx context.Context, source func(context.Context, *scanRu
 		return err
 	}
 	r.database = database
-	r.findings = append(found, r.inventory.Findings...)
+	r.findings = append(append(found, r.inventory.Findings...), r.malware...)
 	if slices.Contains(r.opts.wants, gatehouse.KindLicense) {
 		r.findings = append(r.findings, licence.Findings(r.inventory, licence.Policy{})...)
 	}
@@ -198,6 +199,9 @@ func (r *scanRun) archive(ctx context.Context, file string) error {
 // it.
 func (r *scanRun) cached(key string, open func() (*fetch.Image, error), look func(*fetch.Image) error, known ...func()) error {
 	cache := r.app.imageCache(r.opts.cacheDir, r.analysisVersion())
+	if r.opts.clamd != "" {
+		key = "" // clamd is to see the bytes, whatever is known of them
+	}
 	if key != "" {
 		if hit, ok := cache.get(key); ok {
 			r.target, r.inventory, r.created = hit.Target, hit.Inventory, hit.Created
@@ -260,7 +264,7 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image, trusted bool) err
 		workers = min(runtime.GOMAXPROCS(0), parallelMax)
 	}
 	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(ctx)
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
 	for i, l := range img.Layers {
 		if inv, ok := cache.get(l.Digest); ok && trusted {
@@ -269,7 +273,7 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image, trusted bool) err
 			continue
 		}
 		g.Go(func() error {
-			inv, err := r.readLayer(ctx, bar.watch(i, l))
+			inv, err := r.readLayer(gctx, bar.watch(i, l))
 			if err != nil && !incomplete(err) {
 				return err
 			}
@@ -287,7 +291,14 @@ func (r *scanRun) image(ctx context.Context, img *fetch.Image, trusted bool) err
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return r.compose(layers, cfg, img.Ref.Digest)
+	if err := r.compose(layers, cfg, img.Ref.Digest); err != nil {
+		return err
+	}
+	scanner, err := r.clamd()
+	if err != nil || scanner == nil {
+		return err
+	}
+	return r.malwareInImage(ctx, scanner, img, layers)
 }
 
 // incomplete reports whether the layer itself is to blame: it is then partly
@@ -332,7 +343,11 @@ func (r *scanRun) directory(ctx context.Context, dir string, sources bool) error
 	if sources {
 		r.sources()
 	}
-	return nil
+	scanner, err := r.clamd()
+	if err != nil || scanner == nil {
+		return err
+	}
+	return r.malwareInDirectory(ctx, scanner, fsys, inv)
 }
 
 // openDirectory opens dir so that no link leads out of it. Of sources a single

@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush, "settled": scriptSettled,
+			"exits": scriptExits, "mkimage": scriptMkimage, "await": scriptAwait, "fetch": scriptFetch, "mode": scriptMode, "push": scriptPush, "settled": scriptSettled, "attached": scriptAttached,
 			"signedpolicy": scriptSignedPolicy, "pod": scriptPod, "until": scriptUntil,
 			"damage": scriptDamage, "hostof": scriptHostof, "terminate": scriptTerminate, "envsubst": scriptEnvsubst, "login": scriptLogin,
 			"publish": scriptPublish, "mkfile": scriptMkfile, "pushtrivy": scriptPushTrivy,
@@ -171,6 +171,26 @@ func scriptSettled(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s does not settle", args[0])
+}
+
+// scriptAttached waits until a bill of materials hangs on an image, which a
+// server makes after the push: attached REFERENCE.
+func scriptAttached(ts *testscript.TestScript, neg bool, args []string) {
+	ref, err := name.ParseReference(args[0], name.Insecure)
+	ts.Check(err)
+	auth := remote.WithAuth(&authn.Basic{Username: ts.Getenv("USER"), Password: ts.Getenv("PASSWORD")})
+	d, err := remote.Head(ref, auth)
+	ts.Check(err)
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		index, err := remote.Referrers(ref.Context().Digest(d.Digest.String()), auth)
+		ts.Check(err)
+		list, err := index.IndexManifest()
+		ts.Check(err)
+		if len(list.Manifests) > 1 {
+			return
+		}
+	}
+	ts.Fatalf("nothing is attached to %s", args[0])
 }
 
 // scriptAsk sends one request with the script's USER and PASSWORD.
