@@ -58,10 +58,10 @@ var memoryCases = map[string]struct {
 		return tar.NewWriter(w).Close()
 	}, why: "sparse files have more than"},
 	"millions of tiny files": {write: func(w io.Writer) error {
-		return writeMany(w, 1_900_000, func(i int) entry { return entry{name: fmt.Sprintf("srv/%d/%d/file-with-a-name", i%1000, i)} })
+		return writeMany(w, 1_200_000, func(i int) entry { return entry{name: fmt.Sprintf("srv/%d/%d/file-with-a-name", i%1000, i)} })
 	}},
 	"millions of findings": {write: func(w io.Writer) error {
-		return writeMany(w, 500_000, func(i int) entry {
+		return writeMany(w, 200_000, func(i int) entry {
 			return entry{name: fmt.Sprintf("srv/%d.sh", i), body: "#!\n" + tokenOf(fmt.Sprint(i, "x")), mode: 0o6777}
 		})
 	}, why: "more than 5000 findings"},
