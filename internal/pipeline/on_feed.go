@@ -75,26 +75,12 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 		return false, stats, err
 	}
 	stats.names = len(changed)
-	var found []db.PackageFindings
-	var seen int64
-	compute := func(tx *db.Tx) error {
-		var packages []db.NamedPackage
-		packages, seen, err = touched(ctx, tx, changed, all)
-		if err != nil {
-			return err
-		}
-		stats.packages = len(packages)
-		var stored *db.StoredFindings
-		if len(packages) > few {
-			if stored, err = tx.StoredFindings(ctx); err != nil {
-				return err
-			}
-		}
-		found, err = matchAll(ctx, packages, file, stored)
-		return err
-	}
+	m := rematch{file: file}
 	if !inside {
-		if err := p.db.Read(ctx, compute); err != nil {
+		if err := p.db.Read(ctx, func(tx *db.Tx) error { return m.look(ctx, tx, changed, all) }); err != nil {
+			return false, stats, err
+		}
+		if err := m.matchFew(ctx); err != nil {
 			return false, stats, err
 		}
 	}
@@ -103,17 +89,56 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 			return err
 		}
 		if inside {
-			if err := compute(tx); err != nil {
+			if err := m.look(ctx, tx, changed, all); err != nil {
+				return err
+			}
+			if err := m.matchFew(ctx); err != nil {
 				return err
 			}
 		}
-		return p.apply(ctx, tx, was.ID, next.ID, seen, found, &stats)
+		stats.packages = len(m.packages)
+		return m.apply(ctx, tx, was.ID, next.ID, &stats)
 	})
 	return err == nil, stats, err
 }
 
-// apply stores the new findings, if nothing overtook their computation.
-func (p *Pipeline) apply(ctx context.Context, tx *db.Tx, was, next, seen int64, found []db.PackageFindings, stats *matchStats) error {
+// rematch is what one generation asks to match again.
+type rematch struct {
+	file     *advisory.File
+	packages []db.NamedPackage
+	seen     int64                // names that were stored when it looked
+	stored   *db.StoredFindings   // what is known of them, where they are many
+	found    []db.PackageFindings // of few
+}
+
+// look lists the packages that the change touches.
+func (m *rematch) look(ctx context.Context, tx *db.Tx, changed map[db.Name]bool, all bool) (err error) {
+	m.stored = nil
+	if m.packages, m.seen, err = touched(ctx, tx, changed, all); err != nil || len(m.packages) <= few {
+		return err
+	}
+	m.stored, err = tx.StoredFindings(ctx)
+	return err
+}
+
+// matchFew matches packages that are few, before anything waits for it.
+func (m *rematch) matchFew(ctx context.Context) error {
+	m.found = nil
+	if m.stored != nil {
+		return nil
+	}
+	err := matchAll(ctx, m.packages, m.file, nil, func(some []db.PackageFindings) error {
+		m.found = append(m.found, some...)
+		return nil
+	})
+	slices.SortStableFunc(m.found, func(a, b db.PackageFindings) int { return cmp.Compare(a.PackageID, b.PackageID) })
+	return err
+}
+
+// apply stores the new findings, if nothing overtook their computation. Those of
+// many packages are stored while others are still being matched: all of them at
+// once would not fit into a server's memory.
+func (m *rematch) apply(ctx context.Context, tx *db.Tx, was, next int64, stats *matchStats) error {
 	now, _, err := tx.CurrentGeneration(ctx)
 	if err != nil {
 		return err
@@ -122,22 +147,34 @@ func (p *Pipeline) apply(ctx context.Context, tx *db.Tx, was, next, seen int64, 
 	if err != nil {
 		return err
 	}
-	if now.ID != was || names != seen {
+	if now.ID != was || names != m.seen {
 		return errMoved
 	}
-	changes, err := tx.ReplaceManyFindings(ctx, found)
-	if err != nil {
-		return err
-	}
-	stats.changes = len(changes)
-	for some := range slices.Chunk(changes, eventsAtOnce) {
-		events := make([]gatehouse.Event, len(some))
-		for i, c := range some {
-			events[i] = vulnEvent(c)
-		}
-		if err := tx.AddEvents(ctx, events...); err != nil {
+	stats.changes = 0
+	store := func(some []db.PackageFindings) error {
+		changes, err := tx.ReplaceManyFindings(ctx, some)
+		if err != nil {
 			return err
 		}
+		stats.changes += len(changes)
+		for part := range slices.Chunk(changes, eventsAtOnce) {
+			events := make([]gatehouse.Event, len(part))
+			for i, c := range part {
+				events[i] = vulnEvent(c)
+			}
+			if err := tx.AddEvents(ctx, events...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if m.stored != nil {
+		err = matchAll(ctx, m.packages, m.file, m.stored, store)
+	} else {
+		err = store(m.found)
+	}
+	if err != nil {
+		return err
 	}
 	if stats.images, err = tx.Recount(ctx, next); err != nil {
 		return err
@@ -226,38 +263,71 @@ func touched(ctx context.Context, tx *db.Tx, names map[db.Name]bool, all bool) (
 	return out, seen, nil
 }
 
-// matchAll matches packages on every processor and returns what differs from
-// what is stored, by package; where stored is nil, all.
-func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File, stored *db.StoredFindings) ([]db.PackageFindings, error) {
+// packagesAtOnce is how many packages a worker matches before it hands them on.
+const packagesAtOnce = 512
+
+// matchAll matches packages on every processor and gives take what differs from
+// what is stored, or all where stored is nil, in pieces and one at a time.
+func matchAll(ctx context.Context, packages []db.NamedPackage, file *advisory.File, stored *db.StoredFindings, take func([]db.PackageFindings) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	found := make([][]db.PackageFindings, workers)
+	pieces := make(chan []db.PackageFindings, workers)
 	for w := range workers {
 		g.Go(func() error {
 			m := newMatcher(file)
 			// Neighbours share a name, so each worker takes one stretch.
-			for i := w * len(packages) / workers; i < (w+1)*len(packages)/workers; i++ {
-				one, err := m.match(ctx, packages[i])
+			stretch := packages[w*len(packages)/workers : (w+1)*len(packages)/workers]
+			for some := range slices.Chunk(stretch, packagesAtOnce) {
+				found, err := m.matchSome(ctx, some, stored)
 				if err != nil {
 					return err
 				}
-				if stored != nil {
-					if differs, err := stored.Differ(&one); err != nil {
-						return err
-					} else if !differs {
-						continue
-					}
+				select {
+				case pieces <- found:
+				case <-ctx.Done():
+					return ctx.Err()
 				}
-				found[w] = append(found[w], one)
 			}
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	var failed error
+	done := make(chan error, 1)
+	go func() {
+		done <- g.Wait()
+		close(pieces)
+	}()
+	for some := range pieces {
+		if failed != nil {
+			continue
+		}
+		if failed = take(some); failed != nil {
+			cancel()
+		}
 	}
-	out := slices.Concat(found...)
-	// Rows that come in the order of their key are cheap to store.
-	slices.SortStableFunc(out, func(a, b db.PackageFindings) int { return cmp.Compare(a.PackageID, b.PackageID) })
+	if err := <-done; failed == nil {
+		return err
+	}
+	return failed
+}
+
+func (m matcher) matchSome(ctx context.Context, packages []db.NamedPackage, stored *db.StoredFindings) ([]db.PackageFindings, error) {
+	out := make([]db.PackageFindings, 0, len(packages))
+	for _, pkg := range packages {
+		one, err := m.match(ctx, pkg)
+		if err != nil {
+			return nil, err
+		}
+		if stored != nil {
+			if differs, err := stored.Differ(&one); err != nil {
+				return nil, err
+			} else if !differs {
+				continue
+			}
+		}
+		out = append(out, one)
+	}
 	return out, nil
 }
