@@ -29,6 +29,7 @@ import (
 func figures() []figure {
 	return []figure{
 		{"index", measureIndex},
+		{"scan", measureScan},
 		{"match", measureMatch},
 		{"start", measureStart},
 		{"decide", measureDecide},
