@@ -29,6 +29,7 @@ import (
 func figures() []figure {
 	return []figure{
 		{"index", measureIndex},
+		{"scan", measureScan},
 		{"match", measureMatch},
 		{"rematch", measureRematch},
 		{"start", measureStart},

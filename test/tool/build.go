@@ -71,6 +71,7 @@ func (t Tool) build(ctx context.Context, root, version, out string, log io.Write
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir = filepath.Join(root, "test", "tools", t.Dir)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "PWD="+cmd.Dir)
+	cmd.Env = append(cmd.Env, t.BuildEnv...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	var output bytes.Buffer

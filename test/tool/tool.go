@@ -27,7 +27,8 @@ type Tool struct {
 	Package string   // main package
 	Stages  []string // who needs it: "test", "e2e", "bench"
 	// LDFlags is added to "-s -w"; %s stands for the version.
-	LDFlags string
+	LDFlags  string
+	BuildEnv []string // of the build: "GOEXPERIMENT=jsonv2"
 }
 
 // kubeVersion makes the API server report its version, which the module build
@@ -56,6 +57,9 @@ func Tools() []Tool {
 			Package: "k8s.io/kubernetes/cmd/kube-apiserver", Stages: []string{"e2e"}, LDFlags: kubeVersion},
 		{Name: "syft", Dir: "syft", Module: "github.com/anchore/syft",
 			Package: "github.com/anchore/syft/cmd/syft", Stages: []string{"bench"}},
+		{Name: "trivy", Dir: "trivy", Module: "github.com/aquasecurity/trivy",
+			Package: "github.com/aquasecurity/trivy/cmd/trivy", Stages: []string{"bench"},
+			LDFlags: "-X github.com/aquasecurity/trivy/pkg/version/app.ver=%s", BuildEnv: []string{"GOEXPERIMENT=jsonv2"}},
 		{Name: "registry", Dir: "registry", Module: "github.com/distribution/distribution/v3",
 			Package: "github.com/distribution/distribution/v3/cmd/registry", Stages: []string{"bench"}},
 	}
