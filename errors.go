@@ -1,6 +1,7 @@
 package gatehouse
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -84,7 +85,7 @@ func (s silent) Error() string { return s.err.Error() }
 func (s silent) Unwrap() error { return s.err }
 
 // CodeOf returns the code of the first [Error] in err's chain: "" for nil,
-// CodeInternal where there is none.
+// CodeUnavailable for a time that is over, CodeInternal for anything else.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
@@ -92,6 +93,9 @@ func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Code
+	}
+	if errors.Is(err, context.DeadlineExceeded) { // a time of our own: whoever asks may ask again
+		return CodeUnavailable
 	}
 	return CodeInternal
 }

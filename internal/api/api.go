@@ -196,6 +196,8 @@ func (h handler) problem(w http.ResponseWriter, r *http.Request, actor gatehouse
 		h.Log.ErrorContext(r.Context(), "api error", "method", r.Method, "path", r.URL.Path, "error", err)
 	case errors.As(err, &e):
 		p.Detail = e.Message
+	case code == gatehouse.CodeUnavailable:
+		p.Detail = "the server did not come to an end in time"
 	}
 	if code == gatehouse.CodeDenied && actor.Anonymous() && e.Detail != "DENIED" { // no name would change that one
 		status = http.StatusUnauthorized

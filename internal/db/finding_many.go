@@ -82,6 +82,10 @@ type encodedFinding struct {
 	pkg      string // "name version", for events
 }
 
+// Len is the number of findings, also of those that [StoredFindings.Differ] has
+// prepared.
+func (f PackageFindings) Len() int { return len(f.Findings) + len(f.encoded) }
+
 // Differ reports whether next says something else than what is stored, and
 // prepares it for [Tx.ReplaceManyFindings]: what is new there has no Findings any
 // more, but their stored form, which takes less memory.

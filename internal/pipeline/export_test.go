@@ -8,3 +8,10 @@ func SetFew(t *testing.T, n int) {
 	few = n
 	t.Cleanup(func() { few = was })
 }
+
+// SetAheadMax makes n the most findings that are kept in memory.
+func SetAheadMax(t testing.TB, n int) {
+	was := aheadMax
+	aheadMax = n
+	t.Cleanup(func() { aheadMax = was })
+}

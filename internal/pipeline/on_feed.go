@@ -21,6 +21,12 @@ import (
 // packages; beyond it, all that is stored is gone through once.
 var few = 2000
 
+// aheadMax is how many findings that differ from what is stored are kept in
+// memory (some 200 MB) until a transaction stores them. A change of more, such as
+// the first advisories of a server with many images, is matched while it is
+// stored, and on SQLite pushes wait for it.
+var aheadMax = 200_000
+
 // eventsAtOnce is how many events are held in memory at a time.
 const eventsAtOnce = 1024
 
@@ -80,7 +86,7 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 		if err := p.db.Read(ctx, func(tx *db.Tx) error { return m.look(ctx, tx, changed, all) }); err != nil {
 			return false, stats, err
 		}
-		if err := m.matchFew(ctx); err != nil {
+		if err := m.matchAhead(ctx); err != nil {
 			return false, stats, err
 		}
 	}
@@ -90,9 +96,6 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 		}
 		if inside {
 			if err := m.look(ctx, tx, changed, all); err != nil {
-				return err
-			}
-			if err := m.matchFew(ctx); err != nil {
 				return err
 			}
 		}
@@ -106,14 +109,15 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 type rematch struct {
 	file     *advisory.File
 	packages []db.NamedPackage
-	seen     int64                // names that were stored when it looked
-	stored   *db.StoredFindings   // what is known of them, where they are many
-	found    []db.PackageFindings // of few
+	seen     int64              // names that were stored when it looked
+	stored   *db.StoredFindings // what is known of them, where they are many
+	ahead    bool               // found is all that differs
+	found    []db.PackageFindings
 }
 
 // look lists the packages that the change touches.
 func (m *rematch) look(ctx context.Context, tx *db.Tx, changed map[db.Name]bool, all bool) (err error) {
-	m.stored = nil
+	m.stored, m.ahead, m.found = nil, false, nil
 	if m.packages, m.seen, err = touched(ctx, tx, changed, all); err != nil || len(m.packages) <= few {
 		return err
 	}
@@ -121,23 +125,35 @@ func (m *rematch) look(ctx context.Context, tx *db.Tx, changed map[db.Name]bool,
 	return err
 }
 
-// matchFew matches packages that are few, before anything waits for it.
-func (m *rematch) matchFew(ctx context.Context) error {
-	m.found = nil
-	if m.stored != nil {
-		return nil
-	}
-	err := matchAll(ctx, m.packages, m.file, nil, func(some []db.PackageFindings) error {
+// errMany ends a match ahead that finds more than is kept in memory.
+var errMany = errors.New("too much differs to be kept in memory")
+
+// matchAhead matches before anything waits for it, unless too much differs.
+func (m *rematch) matchAhead(ctx context.Context) error {
+	m.ahead, m.found = false, nil
+	kept := 0
+	err := matchAll(ctx, m.packages, m.file, m.stored, func(some []db.PackageFindings) error {
+		for _, f := range some {
+			kept += 1 + f.Len()
+		}
+		if kept > aheadMax {
+			return errMany
+		}
 		m.found = append(m.found, some...)
 		return nil
 	})
+	if errors.Is(err, errMany) {
+		m.found = nil
+		return nil
+	}
 	slices.SortStableFunc(m.found, func(a, b db.PackageFindings) int { return cmp.Compare(a.PackageID, b.PackageID) })
+	m.ahead = err == nil
 	return err
 }
 
-// apply stores the new findings, if nothing overtook their computation. Those of
-// many packages are stored while others are still being matched: all of them at
-// once would not fit into a server's memory.
+// apply stores the new findings, if nothing overtook their computation. What has
+// not been matched ahead is stored while the rest is still being matched: all of it
+// at once would not fit into a server's memory.
 func (m *rematch) apply(ctx context.Context, tx *db.Tx, was, next int64, stats *matchStats) error {
 	now, _, err := tx.CurrentGeneration(ctx)
 	if err != nil {
@@ -168,10 +184,10 @@ func (m *rematch) apply(ctx context.Context, tx *db.Tx, was, next int64, stats *
 		}
 		return nil
 	}
-	if m.stored != nil {
-		err = matchAll(ctx, m.packages, m.file, m.stored, store)
-	} else {
+	if m.ahead {
 		err = store(m.found)
+	} else {
+		err = matchAll(ctx, m.packages, m.file, m.stored, store)
 	}
 	if err != nil {
 		return err

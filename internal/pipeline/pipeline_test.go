@@ -582,7 +582,11 @@ func TestPushesAndFeedsTogether(t *testing.T) {
 // TestMatchOfEverything does the same in the way that is meant for many changes.
 func TestMatchOfEverything(t *testing.T) {
 	pipeline.SetFew(t, 0)
-	TestPushesAndFeedsTogether(t)
+	t.Run("ahead", TestPushesAndFeedsTogether)
+	t.Run("while it is stored", func(t *testing.T) {
+		pipeline.SetAheadMax(t, 0)
+		TestPushesAndFeedsTogether(t)
+	})
 }
 
 // TestMatchOfEverythingTells compares what a match of everything tells with what
@@ -590,6 +594,14 @@ func TestMatchOfEverything(t *testing.T) {
 // those that stay, and when each was first seen.
 func TestMatchOfEverythingTells(t *testing.T) {
 	pipeline.SetFew(t, 0)
+	t.Run("ahead", matchOfEverythingTells)
+	t.Run("while it is stored", func(t *testing.T) {
+		pipeline.SetAheadMax(t, 0)
+		matchOfEverythingTells(t)
+	})
+}
+
+func matchOfEverythingTells(t *testing.T) {
 	h := open(t, t.TempDir()).work()
 	l, d := layer(t, npm("minimist", "1.2.5"), npm("lodash", "4.0.0"), npm("untouched", "1.0.0"))
 	img := h.push("a/b", [][]byte{l}, []gatehouse.Digest{d})

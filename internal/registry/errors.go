@@ -54,7 +54,7 @@ var spoken = map[string]string{
 func statusOf(err error) (status int, code string) {
 	var e *gatehouse.Error
 	if !errors.As(err, &e) {
-		e = &gatehouse.Error{Code: gatehouse.CodeInternal}
+		e = &gatehouse.Error{Code: gatehouse.CodeOf(err)}
 	}
 	entry, known := statuses[e.Code]
 	if !known {
@@ -126,6 +126,9 @@ func (s *server) writeError(w *pacedWriter, r *http.Request, err error) {
 // that the hint belongs into it.
 func messageOf(err error) string {
 	var e *gatehouse.Error
+	if !errors.As(err, &e) && gatehouse.CodeOf(err) == gatehouse.CodeUnavailable {
+		return "the server did not come to an end in time; try again"
+	}
 	if !errors.As(err, &e) || e.Code == gatehouse.CodeInternal || e.Message == "" {
 		return "internal error, the server's log says more"
 	}

@@ -180,6 +180,7 @@ func TestErrorsOfOurOwn(t *testing.T) {
 		{"an internal error", &gatehouse.Error{Code: gatehouse.CodeInternal, Message: "secret"}, 500, "UNKNOWN", true, "internal error"},
 		{"a code from the future", &gatehouse.Error{Code: "new", Message: "what is this"}, 500, "UNKNOWN", true, "what is this"},
 		{"a wrapped one", fmt.Errorf("secret: %w", unavailable), 503, "UNAVAILABLE", true, "the database does not answer"},
+		{"a time of our own is over", fmt.Errorf("secret: %w", context.DeadlineExceeded), 503, "UNAVAILABLE", true, "try again"},
 		{"not found", gatehouse.Errorf(gatehouse.CodeNotFound, "no such thing").WithDetail("MANIFEST_UNKNOWN"), 404, "MANIFEST_UNKNOWN", false, "no such thing"},
 		{"not found, of no kind", gatehouse.Errorf(gatehouse.CodeNotFound, "no such thing"), 404, "NAME_UNKNOWN", false, "no such thing"},
 		{"denied", gatehouse.Errorf(gatehouse.CodeDenied, "policy says no").WithHint("sign it"), 403, "DENIED", false, "policy says no; sign it"},

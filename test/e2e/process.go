@@ -56,11 +56,24 @@ func Start(t testing.TB, program Program) (*Process, error) {
 	t.Cleanup(func() {
 		if t.Failed() && !p.killed {
 			// Before the stop, which says much and explains nothing.
-			t.Logf("end of %s:\n%s", p.log, p.LogTail())
+			t.Logf("errors in %s:\n%s\nits end:\n%s", p.log, p.logErrors(), p.LogTail())
 		}
 		p.Stop()
 	})
 	return p, nil
+}
+
+// logErrors are the first lines of the log that tell of an error.
+func (p *Process) logErrors() string {
+	const linesMax = 20
+	b, _ := os.ReadFile(p.log) // without it there is nothing to tell
+	var out []string
+	for line := range strings.Lines(string(b)) {
+		if strings.Contains(line, "level=ERROR") && len(out) < linesMax {
+			out = append(out, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return strings.Join(out, "\n")
 }
 
 // start is Start with nothing unusual.

@@ -56,7 +56,7 @@ func Tools() []Tool {
 		{Name: "kube-apiserver", Dir: "kube", Module: "k8s.io/kubernetes",
 			Package: "k8s.io/kubernetes/cmd/kube-apiserver", Stages: []string{"e2e"}, LDFlags: kubeVersion},
 		{Name: "syft", Dir: "syft", Module: "github.com/anchore/syft",
-			Package: "github.com/anchore/syft/cmd/syft", Stages: []string{"bench"}},
+			Package: "github.com/anchore/syft/cmd/syft", Stages: []string{"e2e", "bench"}},
 		{Name: "trivy", Dir: "trivy", Module: "github.com/aquasecurity/trivy",
 			Package: "github.com/aquasecurity/trivy/cmd/trivy", Stages: []string{"bench"},
 			LDFlags: "-X github.com/aquasecurity/trivy/pkg/version/app.ver=%s", BuildEnv: []string{"GOEXPERIMENT=jsonv2"}},
