@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -43,4 +44,52 @@ func TestCacheIsBounded(t *testing.T) {
 		t.Error("something is known without a directory")
 	}
 	folder{}.put("x", 1)
+}
+
+// TestInputIdentity: a layout has another identity as soon as one of its files is
+// another, whatever its name and size are.
+func TestInputIdentity(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("files have identities on Linux only")
+	}
+	dir := t.TempDir()
+	blob := filepath.Join(dir, "blobs", "sha256", "0123")
+	if err := os.MkdirAll(filepath.Dir(blob), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settled := func() (id string) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); id == ""; time.Sleep(10 * time.Millisecond) {
+			if id = inputIdentity(dir); time.Now().After(end) {
+				t.Fatal("it does not settle")
+			}
+		}
+		return id
+	}
+	write(filepath.Join(dir, "index.json"), "{}")
+	write(blob, "one")
+	if id := inputIdentity(dir); id != "" {
+		t.Errorf("without oci-layout, and just written, it is %s", id)
+	}
+	write(filepath.Join(dir, "oci-layout"), "{}")
+	first := settled()
+	if again := inputIdentity(dir); again != first {
+		t.Errorf("nothing changed: %s, then %s", first, again)
+	}
+	write(blob, "two")
+	second := settled()
+	write(filepath.Join(filepath.Dir(blob), "4567"), "more")
+	third := settled()
+	if second == first || third == second {
+		t.Errorf("changes are not seen: %s, %s, %s", first, second, third)
+	}
+	if id := inputIdentity(filepath.Join(dir, "nothing")); id != "" {
+		t.Errorf("what is not there is %s", id)
+	}
 }

@@ -175,7 +175,7 @@ func (r *scanRun) archive(ctx context.Context, file string) error {
 	if file == "-" {
 		file = "/dev/stdin"
 	}
-	key, before := "", fileIdentity(file)
+	key, before := "", inputIdentity(file)
 	if before != "" {
 		key = strings.Join([]string{"file", before, name, r.opts.platformOf.String()}, " ")
 	}
@@ -189,7 +189,7 @@ func (r *scanRun) archive(ctx context.Context, file string) error {
 		// A registry is held to its digests by everybody who pulls; a file is
 		// not, so its bytes are read again.
 		err := r.image(ctx, img, false)
-		r.broken = r.broken || fileIdentity(file) != before // it changed meanwhile
+		r.broken = r.broken || inputIdentity(file) != before // it changed meanwhile
 		return err
 	})
 }

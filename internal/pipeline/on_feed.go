@@ -83,10 +83,10 @@ func (p *Pipeline) bringIntoForce(ctx context.Context, inside bool) (done bool, 
 	stats.names = len(changed)
 	m := rematch{file: file}
 	if !inside {
-		if err := p.db.Read(ctx, func(tx *db.Tx) error { return m.look(ctx, tx, changed, all) }); err != nil {
+		if err := m.lookAhead(ctx, p.db, changed, all); err != nil {
 			return false, stats, err
 		}
-		if err := m.matchAhead(ctx); err != nil {
+		if err := m.matchAhead(ctx, all); err != nil {
 			return false, stats, err
 		}
 	}
@@ -125,12 +125,47 @@ func (m *rematch) look(ctx context.Context, tx *db.Tx, changed map[db.Name]bool,
 	return err
 }
 
+// lookAhead is look on two connections where there is much to read.
+func (m *rematch) lookAhead(ctx context.Context, d *db.DB, changed map[db.Name]bool, all bool) error {
+	if !all && len(changed) <= few {
+		return d.Read(ctx, func(tx *db.Tx) error { return m.look(ctx, tx, changed, all) })
+	}
+	var seen int64
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return d.Read(ctx, func(tx *db.Tx) (err error) {
+			m.packages, m.seen, err = touched(ctx, tx, changed, all)
+			return err
+		})
+	})
+	g.Go(func() error {
+		return d.Read(ctx, func(tx *db.Tx) (err error) {
+			if seen, err = tx.PackageNames(ctx); err != nil {
+				return err
+			}
+			m.stored, err = tx.StoredFindings(ctx)
+			return err
+		})
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if seen != m.seen {
+		return errMoved // a package came between the two looks
+	}
+	return nil
+}
+
 // errMany ends a match ahead that finds more than is kept in memory.
 var errMany = errors.New("too much differs to be kept in memory")
 
-// matchAhead matches before anything waits for it, unless too much differs.
-func (m *rematch) matchAhead(ctx context.Context) error {
+// matchAhead matches before anything waits for it, unless too much differs: where
+// all of many packages are new to the advisories, it is not even tried.
+func (m *rematch) matchAhead(ctx context.Context, all bool) error {
 	m.ahead, m.found = false, nil
+	if all && len(m.packages) > aheadMax/4 {
+		return nil
+	}
 	kept := 0
 	err := matchAll(ctx, m.packages, m.file, m.stored, func(some []db.PackageFindings) error {
 		for _, f := range some {
