@@ -25,7 +25,8 @@ func (t *Tx) ForgetImages(ctx context.Context, before time.Time) (int, error) {
 		for _, q := range []string{
 			`DELETE FROM image_layer WHERE image_id = $1`, `DELETE FROM image_hidden WHERE image_id = $1`,
 			`DELETE FROM image_finding_state WHERE image_id = $1`, `DELETE FROM image_finding WHERE image_id = $1`,
-			`DELETE FROM image_kind WHERE image_id = $1`, `DELETE FROM reindex WHERE image_id = $1`, `DELETE FROM image WHERE id = $1`,
+			`DELETE FROM image_kind WHERE image_id = $1`, `DELETE FROM reindex WHERE image_id = $1`,
+			`DELETE FROM opinion WHERE digest = (SELECT digest FROM image WHERE id = $1)`, `DELETE FROM image WHERE id = $1`,
 		} {
 			if _, err := t.tx.ExecContext(ctx, q, id); err != nil {
 				return 0, unavailable(err)
@@ -36,15 +37,15 @@ func (t *Tx) ForgetImages(ctx context.Context, before time.Time) (int, error) {
 }
 
 // ForgetLayers removes the analyses of layers that no image has and that were made
-// before the given time, a hundred at most, and tells how many there were: those of
-// forgotten images, and those of another indexer whose images have been seen again.
+// before the given time, a hundred at most, and tells how many there were ([Tx.UseLayers]
+// keeps those of images elsewhere): those of forgotten images, and those of another indexer whose images have been seen again.
 // An image that comes to need one in this very moment fails, and is indexed again.
 func (t *Tx) ForgetLayers(ctx context.Context, before time.Time) (int, error) {
 	if err := t.Matching(ctx); err != nil {
 		return 0, err
 	}
 	ids, err := t.numbers(ctx, `SELECT l.id FROM layer l WHERE l.indexed_at < $1 AND NOT EXISTS (SELECT 1 FROM image_layer il WHERE il.layer_id = l.id)
-		ORDER BY l.id LIMIT $2`, micros(before), forgetPage)
+		AND NOT EXISTS (SELECT 1 FROM adapter_layer a WHERE a.layer_id = l.id) ORDER BY l.id LIMIT $2`, micros(before), forgetPage)
 	if err != nil {
 		return 0, err
 	}

@@ -187,6 +187,11 @@ func packInventory(inv gatehouse.LayerInventory) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return pack(plain)
+}
+
+// pack compresses a document for a row.
+func pack(plain []byte) ([]byte, error) {
 	// The fastest level: an encoder is made for each layer, and the tables of
 	// the others cost more to make than most inventories to pack.
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithEncoderLevel(zstd.SpeedFastest))
@@ -194,16 +199,11 @@ func packInventory(inv gatehouse.LayerInventory) ([]byte, error) {
 		return nil, err
 	}
 	defer w.Close()
-	return w.EncodeAll(plain, nil), nil
+	return w.EncodeAll(plain, []byte{}), nil // never nil, which would be NULL
 }
 
 func unpackInventory(packed []byte) (inv gatehouse.LayerInventory, err error) {
-	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(inventoryMax))
-	if err != nil {
-		return inv, err
-	}
-	defer r.Close()
-	plain, err := r.DecodeAll(packed, nil)
+	plain, err := unpack(packed)
 	if err == nil {
 		err = json.Unmarshal(plain, &inv)
 	}
@@ -211,6 +211,15 @@ func unpackInventory(packed []byte) (inv gatehouse.LayerInventory, err error) {
 		return inv, fmt.Errorf("couldn't read a stored layer inventory: %w", err)
 	}
 	return inv, nil
+}
+
+func unpack(packed []byte) ([]byte, error) {
+	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(inventoryMax))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.DecodeAll(packed, nil)
 }
 
 func flag(b bool) int {
