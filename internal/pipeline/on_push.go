@@ -254,6 +254,11 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c comp
 }
 
 func (p *Pipeline) indexed(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, img db.Image) error {
+	if p.onIndexed != nil && !img.Failed {
+		if err := p.onIndexed(ctx, tx, img.Digest); err != nil {
+			return err
+		}
+	}
 	return tx.AddEvent(ctx, gatehouse.Event{Type: gatehouse.EventIndexed, Actor: gatehouse.System("pipeline").Name, Repo: repo, Digest: img.Digest})
 }
 

@@ -49,6 +49,7 @@ type Pipeline struct {
 	scanner    MalwareScanner
 	registry   gatehouse.Content
 	bills      []Bill
+	onIndexed  func(context.Context, *db.Tx, gatehouse.Digest) error
 	pace       Pace
 	log        *slog.Logger
 }
@@ -69,8 +70,11 @@ type Options struct {
 	// Registry. None: nothing is attached.
 	Bills    []Bill
 	Registry gatehouse.Content
-	Pace     Pace // of what is done in the background; zero: the defaults
-	Log      *slog.Logger
+	// Indexed is told of every image that has been indexed, in the transaction that
+	// stores it. Nil: nobody is.
+	Indexed func(ctx context.Context, tx *db.Tx, image gatehouse.Digest) error
+	Pace    Pace // of what is done in the background; zero: the defaults
+	Log     *slog.Logger
 }
 
 // New makes a pipeline; [Pipeline.Handlers] do its work.
@@ -81,7 +85,7 @@ func New(o Options) *Pipeline {
 	return &Pipeline{
 		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
 		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
-		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, pace: o.Pace.orDefault(),
+		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, pace: o.Pace.orDefault(),
 	}
 }
 
