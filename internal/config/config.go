@@ -116,6 +116,35 @@ type Config struct {
 	// start. Lists that were put by the API stay besides.
 	MalwareLists []string `yaml:"malware-lists" help:"files that list malware, a sha256 and a name per line"`
 
+	// Serve the scanner API of Harbor under /scanner/api/v1, so that a Harbor can use
+	// this server as its scanner. Needs scanner-adapter-token and
+	// scanner-adapter-registries.
+	ScannerAdapter bool `yaml:"scanner-adapter" help:"be a scanner for Harbor, under /scanner/api/v1"`
+	// What callers of the scanner API must know, 16 characters at least. It also
+	// protects the credentials of scans that wait. Better kept in
+	// scanner-adapter-token-file.
+	ScannerAdapterToken string `yaml:"scanner-adapter-token" help:"token that callers of the scanner API must know"`
+	// File that holds the value of scanner-adapter-token. Only one of the two may
+	// be set.
+	ScannerAdapterTokenFile string `yaml:"scanner-adapter-token-file" help:"file that holds the value of --scanner-adapter-token"`
+	// Registries whose images may be scanned for others, as their scan requests
+	// write them: HOST or HOST:PORT, with http:// before it where there is no TLS.
+	// One in a private range needs allow-private besides.
+	ScannerAdapterRegistries []string `yaml:"scanner-adapter-registries" help:"registries whose images the scanner API may read, for example harbor.example.com"`
+	// Another scanner that is asked about every image: harbor+https://HOST/PATH, a
+	// scanner adapter as Harbor knows them, or clair+https://HOST/PATH, a Clair v4.
+	// What it finds is shown beside the findings and changes none. Empty: none.
+	SecondOpinion string `yaml:"second-opinion" help:"another scanner to compare with: harbor+https://HOST or clair+https://HOST"`
+	// What the other scanner wants to know: USER:PASSWORD or a token, of a Clair the
+	// base64 of its pre-shared key. Better kept in second-opinion-token-file.
+	SecondOpinionToken string `yaml:"second-opinion-token" help:"what the other scanner wants to know of its callers"`
+	// File that holds the value of second-opinion-token. Only one of the two may
+	// be set.
+	SecondOpinionTokenFile string `yaml:"second-opinion-token-file" help:"file that holds the value of --second-opinion-token"`
+	// URL under which the other scanner reaches this registry. Empty:
+	// https://HOST with the first of hostnames, else the listen address.
+	SecondOpinionRegistry string `yaml:"second-opinion-registry" help:"URL under which the other scanner reaches this registry"`
+
 	// Age from which a blob or manifest that nothing refers to may be collected.
 	GCGrace time.Duration `yaml:"gc-grace" help:"age from which a blob or manifest that nothing refers to is collected"`
 	// How long after its collection the bytes of a blob stay in storage, for

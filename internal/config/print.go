@@ -43,6 +43,11 @@ func (c Config) Redacted() Config {
 	c.Database = redactURL(c.Database)
 	c.Storage = redactURL(c.Storage)
 	c.TraceEndpoint = redactURL(c.TraceEndpoint)
+	for _, secret := range []*string{&c.ScannerAdapterToken, &c.SecondOpinionToken} {
+		if *secret != "" {
+			*secret = redacted
+		}
+	}
 	c.Feeds = slices.Clone(c.Feeds)
 	for i, feed := range c.Feeds { // NAME=URL
 		if name, where, ok := strings.Cut(feed, "="); ok && strings.Contains(where, "://") {
