@@ -1,0 +1,8 @@
+package opinion
+
+// The parsers of foreign answers, for fuzzing.
+var (
+	ParseHarbor = parseHarbor
+	ParseClair  = parseClair
+	Indexed     = indexed
+)
