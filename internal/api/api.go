@@ -136,6 +136,7 @@ func New(o Options) http.Handler {
 		"GET /api/v1/images/{digest}/findings": h.imageFindings,
 		"GET /api/v1/images/{digest}/history":  h.imageHistory,
 		"GET /api/v1/images/{digest}/base":     h.imageBase,
+		"GET /api/v1/images/{digest}/opinions": h.imageOpinions,
 		"GET /api/v1/events":                   h.eventList,
 		"GET /api/v1/malware/lists":            h.malwareList,
 		"PUT /api/v1/malware/lists/{name}":     h.malwarePut,

@@ -23,6 +23,8 @@ type Findings interface {
 	History(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, at time.Time) (any, error)
 	// Base tells which stored images an image was built upon.
 	Base(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, may func(gatehouse.Repo) bool) (any, error)
+	// Opinions compares what other scanners say of an image with our findings.
+	Opinions(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (any, error)
 	// Affected lists images, behind the given row, at most n.
 	Affected(ctx context.Context, q Affected, after int64, n int, may func(gatehouse.Repo) bool) (any, error)
 	// Events lists what happened after the event with this number, at most n.
@@ -151,6 +153,18 @@ func (h handler) imageBase(w http.ResponseWriter, r *http.Request, actor gatehou
 		return err
 	}
 	v, err := h.Findings.Base(r.Context(), repo, digest, h.mayPull(r, actor))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) imageOpinions(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	repo, digest, err := h.visible(r, actor)
+	if err != nil {
+		return err
+	}
+	v, err := h.Findings.Opinions(r.Context(), repo, digest)
 	if err != nil {
 		return err
 	}

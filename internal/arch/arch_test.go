@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update", "malware"},
 	// Edges: what they need they ask for in a small interface of their own.
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
-	"mirror": {}, "backup": {}, "report": {},
+	"mirror": {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"},
 	// Wiring.
 	"server": {"*"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},

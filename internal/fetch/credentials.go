@@ -36,6 +36,11 @@ func (p password1) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return authn.Anonymous, nil
 }
 
+// Token is a bearer token for one registry (host[:port]); others get none.
+func Token(host, token string) Credentials {
+	return password1{host: host, auth: &authn.Bearer{Token: token}}
+}
+
 // FirstOf asks each in turn until one knows the registry.
 func FirstOf(all ...Credentials) Credentials { return authn.NewMultiKeychain(all...) }
 

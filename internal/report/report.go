@@ -33,9 +33,29 @@ type Report struct {
 	// Suppressed counts the findings within the filter that VEX, an ignore file,
 	// an exception or a baseline takes back. The summary does not count them.
 	Suppressed int `json:"suppressed"`
+	// SecondOpinions are what other scanners say of the image, in a server's
+	// report. They change neither findings nor summary.
+	SecondOpinions []SecondOpinion `json:"secondOpinions,omitempty"`
 	// UnknownOutsideFilter counts findings of unknown severity that the filter
 	// left out.
 	UnknownOutsideFilter int `json:"-"`
+}
+
+// SecondOpinion counts what another scanner found beside what we found.
+type SecondOpinion struct {
+	Source string `json:"source"`
+	// Available: the scanner answered when it was asked last. What it said before
+	// is shown all the same.
+	Available  bool      `json:"available"`
+	Error      string    `json:"error,omitempty"`
+	AskedAt    time.Time `json:"askedAt"`
+	AnsweredAt time.Time `json:"answeredAt,omitzero"` // zero: never
+	Scanner    string    `json:"scanner,omitempty"`
+	Version    string    `json:"version,omitempty"`
+	Incomplete []string  `json:"incomplete,omitempty"`
+	Both       int       `json:"both"`
+	OnlyOurs   int       `json:"onlyOurs"`
+	OnlyTheirs int       `json:"onlyTheirs"`
 }
 
 // Target says what was scanned.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/auth"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
 )
 
 // requestHeader names a request to its client, to the log and to a trace.
@@ -53,11 +54,17 @@ func (h contextLog) Handle(ctx context.Context, r slog.Record) error {
 func (h contextLog) WithAttrs(a []slog.Attr) slog.Handler { return contextLog{h.Handler.WithAttrs(a)} }
 func (h contextLog) WithGroup(n string) slog.Handler      { return contextLog{h.Handler.WithGroup(n)} }
 
-// namedAuth notes who asks, for the access log.
-type namedAuth struct{ *auth.Auth }
+// namedAuth notes who asks, for the access log, and knows tokens for pulls.
+type namedAuth struct {
+	*auth.Auth
+	tokens *db.DB
+}
 
 func (a namedAuth) Authenticate(r *http.Request) (gatehouse.Actor, error) {
-	actor, err := a.Auth.Authenticate(r)
+	actor, token, err := a.pullToken(r)
+	if !token {
+		actor, err = a.Auth.Authenticate(r)
+	}
 	if info := infoOf(r.Context()); info != nil && err == nil {
 		info.actor = actor.Name
 	}

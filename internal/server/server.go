@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/adapter"
 	"github.com/gatehouse-dev/gatehouse/internal/admit"
 	"github.com/gatehouse-dev/gatehouse/internal/api"
 	"github.com/gatehouse-dev/gatehouse/internal/auth"
@@ -62,8 +63,12 @@ type Server struct {
 	decider    *decider
 	egress     *egress.Egress
 	feeds      *feeds
+	adapter    *adapterScans // nil: off
+	opinions   *opinions
 	admission  admissionCert
 	certs      []*certificate
+
+	adapterHandler http.Handler // nil: off
 
 	main, webhook, monitor net.Listener
 	ready                  atomic.Bool
@@ -148,7 +153,7 @@ func (s *Server) openPipeline(ctx context.Context) error {
 	s.pipeline = pipeline.New(pipeline.Options{
 		DB: s.db, Content: s.content, Advisories: s.advisories, Analysis: index.All(), Log: s.log,
 		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licence.Policy{}) },
-		Scanner:  scanner, Registry: s.content, Bills: s.bills(),
+		Scanner:  scanner, Registry: s.content, Bills: s.bills(), Indexed: s.opinions.indexed,
 	})
 	s.jobs = job.New(s.db, job.Options{Log: s.log})
 	return s.importMalwareLists(ctx)
@@ -156,7 +161,7 @@ func (s *Server) openPipeline(ctx context.Context) error {
 
 func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err error) {
 	s.auth = auth.New(s.db, auth.Options{AnonymousPull: s.cfg.AnonymousPull})
-	s.access = namedAuth{s.auth}
+	s.access = namedAuth{s.auth, s.db}
 	allow, err := s.cfg.PrivateRanges()
 	if err != nil {
 		return err
@@ -169,7 +174,13 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	if s.policies, err = openPolicies(ctx, s.db, s.cfg); err != nil {
 		return err
 	}
+	if err := s.openOpinion(); err != nil {
+		return err
+	}
 	if err := s.openPipeline(ctx); err != nil {
+		return err
+	}
+	if err := s.openAdapter(); err != nil {
 		return err
 	}
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport())})
@@ -230,6 +241,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Clamd != "" {
 		back.Go(func() error { return stopped(work, s.slowJobs().Run(work, s.jobHandlers(s.pipeline.SlowHandlers()))) })
 	}
+	s.runScanners(work, back)
 	back.Go(func() error { return s.pipeline.RunBackground(work) })
 	back.Go(func() error { return s.decider.keep(work) })
 	back.Go(func() error { return s.housekeeping(work) })
@@ -297,6 +309,9 @@ func (s *Server) mainHandler() http.Handler {
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
 	}))
+	if s.adapterHandler != nil {
+		mux.Handle(adapter.Path+"/", s.adapterHandler)
+	}
 	s.probesOn(mux)
 	mux.Handle("GET /metrics", s.metricsForAccounts())
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -344,6 +359,11 @@ func (s *Server) housekeeping(ctx context.Context) error {
 	for {
 		if err := s.advisories.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "sweep advisories failed", "error", err)
+		}
+		if s.adapter != nil {
+			if err := s.adapter.sweep(ctx); err != nil && ctx.Err() == nil {
+				s.log.WarnContext(ctx, "sweep scans failed", "error", err)
+			}
 		}
 		if err := s.decider.prune(ctx, time.Now()); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "prune decisions failed", "error", err)

@@ -29,6 +29,8 @@ type verdict struct {
 	Findings   findings             `json:"findings"`
 	Database   generation           `json:"database"`
 	DecidedAt  time.Time            `json:"decidedAt"`
+	// SecondOpinions are what other scanners say of the image. They change nothing.
+	SecondOpinions []secondOpinion `json:"secondOpinions"`
 }
 
 type policiesMet struct {
@@ -87,7 +89,14 @@ func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
 			}
 		}
 	}
-	if v.Findings, err = i.findings(ctx, ref); err != nil {
+	scan, err := i.facts.Scan(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if v.Findings, err = i.findings(ctx, ref, scan); err != nil {
+		return nil, err
+	}
+	if v.SecondOpinions, err = i.opinions.of(ctx, digest, scan.Findings, false); err != nil {
 		return nil, err
 	}
 	v.Database, err = i.generation(ctx)
@@ -155,11 +164,7 @@ func vulnerability(f gatehouse.Finding) bool {
 	return f.Kind == gatehouse.KindVulnerability || f.Kind == "" // from before kinds
 }
 
-func (i images) findings(ctx context.Context, ref gatehouse.Ref) (f findings, err error) {
-	scan, err := i.facts.Scan(ctx, ref)
-	if err != nil {
-		return f, err
-	}
+func (i images) findings(ctx context.Context, ref gatehouse.Ref, scan gather.Scan) (f findings, err error) {
 	f.Indexed, f.Complete, f.IncompleteReasons = scan.Inventory != nil, scan.Complete, scan.Incomplete
 	if f.IncompleteReasons == nil {
 		f.IncompleteReasons = []string{}
@@ -210,6 +215,13 @@ func (i images) Report(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	target := report.Target{Reference: ref.String(), Digest: digest}
 	database := report.Database{Source: gen.source(), UpdatedAt: gen.UpdatedAt, Digest: gen.Digest}
 	r := report.New(target, database, *scan.Inventory, scan.Findings, report.Filter{ShowSuppressed: true})
+	opinions, err := i.opinions.of(ctx, digest, scan.Findings, false)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range opinions {
+		r.SecondOpinions = append(r.SecondOpinions, o.SecondOpinion)
+	}
 	r.OS.EOL = match.Ended(scan.Inventory.Distro, time.Now())
 	r.OS.EOLDate, _ = match.EOL(scan.Inventory.Distro, time.Now())
 	return r, nil
