@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,7 +19,9 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/adapter"
 	"github.com/gatehouse-dev/gatehouse/internal/adapter/adaptertest"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
 const adapterToken = "an adapter's token"
@@ -323,6 +327,38 @@ func TestIncompleteImagesDoNotPass(t *testing.T) {
 		}
 		if report.Severity != "Critical" || len(report.Vulnerabilities) == 0 || report.Vulnerabilities[0].ID != adapter.IncompleteID {
 			t.Errorf("%s: %s", name, a.Body)
+		}
+	}
+}
+
+// TestReplicasShareScans: what one of two servers accepts, whichever of them does
+// it, the other one reports.
+func TestReplicasShareScans(t *testing.T) {
+	bucket, database := s3test.Start(t), dbtest.Postgres(t)
+	env := func(key string) string {
+		if key == "GATEHOUSE_ADMIN_PASSWORD" {
+			return password
+		}
+		return bucket.Getenv(key)
+	}
+	registry := start(t, t.TempDir(), nil)
+	front := newHarborFront(t, registry.url)
+	var replicas []*running
+	for range 2 {
+		replicas = append(replicas, startWith(t, t.TempDir(), func(c *config.Config) {
+			adapterFor(front.URL)(c)
+			c.Database, c.Storage = database, bucket.URL
+		}, slog.New(slog.DiscardHandler), time.Now, env))
+	}
+	replicas[0].must("POST", "/api/v1/advisories?name=x", record)
+	for n := range 4 {
+		image := adaptertest.Image{Registry: front.URL, Authorization: adminAuthorization, Repository: "library/app",
+			Digest: registry.pushImage("library/app:1", imageOf(t, tarLayer(t, "app/node_modules/a/package.json", `{"name":"a","version":"1.0.`+strconv.Itoa(n)+`"}`)))}
+		id := replicas[n%2].harbor().Scan(image.Request())
+		for _, r := range replicas {
+			if a := r.harbor().Report(id, adaptertest.Report11, ""); a.Status != 200 || !bytes.Contains(a.Body, []byte(`"1.0.`+strconv.Itoa(n)+`"`)) {
+				t.Errorf("scan %d: %d %s", n, a.Status, a.Body)
+			}
 		}
 	}
 }
