@@ -159,7 +159,7 @@ func (l *lateFront) check(t *testing.T) {
 func TestSecondOpinionOfClair(t *testing.T) {
 	var mu sync.Mutex // guards all that the stand-in notes
 	opened := map[string]int{}
-	var layers, digest string
+	var layers string
 	index := func(w http.ResponseWriter, r *http.Request) {
 		var m struct {
 			Hash   string
@@ -169,11 +169,15 @@ func TestSecondOpinionOfClair(t *testing.T) {
 			}
 		}
 		json.NewDecoder(r.Body).Decode(&m)
-		digest = m.Hash
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprintf(w, `{"manifest_hash":%q,"state":"IndexFinished","success":true}`, m.Hash)
 		l := m.Layers[0]
+		if !strings.Contains(l.URI, "/v2/team/app/") {
+			return
+		}
 		base, _, _ := strings.Cut(l.URI, "/v2/")
 		for _, try := range []string{
-			"GET " + l.URI, "GET " + base + "/v2/", "GET " + base + "/v2/other/app/tags/list", "GET " + base + "/v2/_catalog",
+			"GET " + l.URI, "GET " + base + "/v2/", "GET " + base + "/v2/other/app/manifests/1", "GET " + base + "/v2/_catalog",
 			"POST " + base + "/v2/team/app/blobs/uploads/", "DELETE " + base + "/v2/team/app/manifests/" + m.Hash,
 			"GET " + base + "/api/v1/advisories", "GET " + base + "/api/v1/images/" + m.Hash + "/findings", "GET " + base + "/metrics",
 		} {
@@ -192,8 +196,6 @@ func TestSecondOpinionOfClair(t *testing.T) {
 			}
 			opened[strings.Replace(try, base, "", 1)] = res.StatusCode
 		}
-		w.WriteHeader(http.StatusCreated)
-		fmt.Fprintf(w, `{"manifest_hash":%q,"state":"IndexFinished","success":true}`, m.Hash)
 	}
 	away := false
 	clair := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -207,6 +209,7 @@ func TestSecondOpinionOfClair(t *testing.T) {
 			index(w, r)
 			return
 		}
+		digest := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 		fmt.Fprintf(w, `{"manifest_hash":%q,"packages":{"1":{"name":"a","version":"1.0.0"}},"distributions":{},"environments":{},
 			"vulnerabilities":{"7":{"id":"7","name":"CVE-1","normalized_severity":"High"}},"package_vulnerabilities":{"1":["7"]}}`, digest)
 	}))
@@ -216,6 +219,7 @@ func TestSecondOpinionOfClair(t *testing.T) {
 		c.SecondOpinion, c.AllowPrivate = "clair+"+clair.URL, []string{"127.0.0.0/8"}
 	})
 	r.must("POST", "/api/v1/advisories?name=x", record)
+	r.push("other/app:1") // there is something to be read elsewhere
 	image := r.pushImage("team/app:1", imageOf(t, tarLayer(t, "app/node_modules/a/package.json", `{"name":"a","version":"1.0.0"}`)))
 	got := r.opinionsOn(image).Opinions[0]
 	if !got.Available || got.Scanner != "Clair" || got.Both != 1 || got.OnlyOurs+got.OnlyTheirs != 0 || got.Comparison.Both[0].Theirs != "HIGH" {
