@@ -65,22 +65,10 @@ func (t *Tx) Opinions(ctx context.Context, digest gatehouse.Digest) ([]Opinion, 
 
 // ImagesWithoutOpinion lists stored images that the source was never asked
 // about, behind the given row, at most n.
-func (t *Tx) ImagesWithoutOpinion(ctx context.Context, source string, after int64, n int) (out []Affected, err error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT i.id, i.digest FROM image i WHERE i.id > $1 AND i.state = 0
+func (t *Tx) ImagesWithoutOpinion(ctx context.Context, source string, after int64, n int) ([]Affected, error) {
+	return t.affected(ctx, `SELECT i.id, i.digest FROM image i WHERE i.id > $1 AND i.state = 0
 		AND EXISTS (SELECT 1 FROM manifest m WHERE m.digest = i.digest)
-		AND NOT EXISTS (SELECT 1 FROM opinion o WHERE o.digest = i.digest AND o.source = $2) ORDER BY i.id LIMIT $3`, after, source, n)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var a Affected
-		if err := rows.Scan(&a.ID, (*dbDigest)(&a.Digest)); err != nil {
-			return nil, unavailable(err)
-		}
-		out = append(out, a)
-	}
-	return out, unavailable(rows.Err())
+		AND NOT EXISTS (SELECT 1 FROM opinion o WHERE o.digest = i.digest AND o.source = $3) ORDER BY i.id LIMIT $2`, after, n, source)
 }
 
 // AddPullToken lets whoever knows the secret pull from one repository until the
