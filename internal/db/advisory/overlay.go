@@ -62,8 +62,8 @@ func (b *builder) overlay(p gatehouse.Publication) error {
 		rows int
 		pack func() []byte
 	}{
-		{overlayKEV, len(p.KEV), func() []byte { return packKEV(p.KEV) }},
-		{overlayEPSS, len(p.EPSS), func() []byte { return packEPSS(p.EPSS) }},
+		{overlayKEV, len(p.KEV), func() []byte { return packTable(p.KEV, kevRow) }},
+		{overlayEPSS, len(p.EPSS), func() []byte { return packTable(p.EPSS, epssRow) }},
 	} {
 		if t.name == overlayKEV && p.KEV == nil || t.name == overlayEPSS && p.EPSS == nil {
 			continue
@@ -91,25 +91,33 @@ func sortedCVEs[V any](table map[string]V) ([]cve, map[cve]V) {
 	return slices.Sorted(maps.Keys(by)), by
 }
 
-// packKEV writes for each CVE, ascending: the difference to the one before, the
-// days since 1970 of its addition and of what is due (0: nothing is), ransomware.
-func packKEV(table map[string]gatehouse.KEV) []byte {
+// packTable writes for each CVE, ascending: the difference to the one before, then the
+// numbers of its row.
+func packTable[V any](table map[string]V, row func(V) []uint64) []byte {
 	var b []byte
 	var last cve
 	list, by := sortedCVEs(table)
 	for _, c := range list {
-		k := by[c]
-		ransomware := uint64(0)
-		if k.Ransomware {
-			ransomware = 1
-		}
-		for _, n := range []uint64{uint64(c - last), days(k.Added), days(k.Due), ransomware} {
+		b = binary.AppendUvarint(b, uint64(c-last))
+		for _, n := range row(by[c]) {
 			b = binary.AppendUvarint(b, n)
 		}
 		last = c
 	}
 	return b
 }
+
+// kevRow is the days since 1970 of the addition and of what is due (0: nothing
+// is), ransomware.
+func kevRow(k gatehouse.KEV) []uint64 {
+	ransomware := uint64(0)
+	if k.Ransomware {
+		ransomware = 1
+	}
+	return []uint64{days(k.Added), days(k.Due), ransomware}
+}
+
+func epssRow(e gatehouse.EPSS) []uint64 { return []uint64{units(e.Score), units(e.Percentile)} }
 
 func days(t time.Time) uint64 { return uint64(min(daysMax, max(0, t.Unix()/86400))) }
 
@@ -118,22 +126,6 @@ func day(n uint64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(int64(n)*86400, 0).UTC()
-}
-
-// packEPSS writes for each CVE, ascending: the difference to the one before,
-// score and percentile.
-func packEPSS(table map[string]gatehouse.EPSS) []byte {
-	var b []byte
-	var last cve
-	list, by := sortedCVEs(table)
-	for _, c := range list {
-		e := by[c]
-		for _, n := range []uint64{uint64(c - last), units(e.Score), units(e.Percentile)} {
-			b = binary.AppendUvarint(b, n)
-		}
-		last = c
-	}
-	return b
 }
 
 // units keeps a probability within what one can be, whatever the feed says.
