@@ -4,23 +4,7 @@ import "strings"
 
 // nugetOrder is NuGet's: Semantic Versioning with a fourth number, without
 // regard to case.
-var nugetOrder = Order{name: "nuget", compare: func(a, b string) (int, error) {
-	ca, pa, err := splitSemver(a)
-	if err != nil {
-		return 0, err
-	}
-	cb, pb, err := splitSemver(b)
-	if err != nil {
-		return 0, err
-	}
-	if c := compareDotted(ca, cb); c != 0 {
-		return c, nil
-	}
-	if pa == "" || pb == "" {
-		return sign(len(pb) - len(pa)), nil
-	}
-	return compareIdentifiers(pa, pb, compareFold), nil
-}}
+var nugetOrder = Order{name: "nuget", compare: func(a, b string) (int, error) { return compareSemverBy(a, b, compareFold) }}
 
 // pubOrder is that of Dart's pub_semver: Semantic Versioning, but builds have an
 // order too, and one with a build is newer than the one without.

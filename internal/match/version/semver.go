@@ -9,7 +9,10 @@ import "strings"
 // "+incompatible", does not order.
 var semverOrder = Order{name: "semver", compare: compareSemver}
 
-func compareSemver(a, b string) (int, error) {
+func compareSemver(a, b string) (int, error) { return compareSemverBy(a, b, strings.Compare) }
+
+// compareSemverBy orders the words of pre-releases by words.
+func compareSemverBy(a, b string, words func(a, b string) int) (int, error) {
 	ca, pa, err := splitSemver(a)
 	if err != nil {
 		return 0, err
@@ -25,7 +28,7 @@ func compareSemver(a, b string) (int, error) {
 		// The release is newer than its pre-releases.
 		return sign(len(pb) - len(pa)), nil
 	}
-	return comparePrerelease(pa, pb), nil
+	return compareIdentifiers(pa, pb, words), nil
 }
 
 // splitSemver returns the numbers with their dots and the pre-release.
