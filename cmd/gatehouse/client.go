@@ -134,21 +134,32 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 // lineMax bounds one line of an answer that comes in lines, in bytes.
 const lineMax = 4 << 20
 
+// stream sends one request and returns the answer's body, which the caller
+// closes. An answer that reports a problem is the error.
+func (c *client) stream(ctx context.Context, method, path string, query url.Values) (io.ReadCloser, error) {
+	res, err := c.send(ctx, method, path, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode < 300 {
+		return res.Body, nil
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, lineMax))
+	if err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
+	}
+	return nil, c.problem(res, answer)
+}
+
 // lines sends one request and hands over the answer line by line, as it comes.
 func (c *client) lines(ctx context.Context, method, path string, query url.Values, each func([]byte) error) error {
-	res, err := c.send(ctx, method, path, query, nil)
+	body, err := c.stream(ctx, method, path, query)
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
-	if res.StatusCode >= 300 {
-		answer, err := io.ReadAll(io.LimitReader(res.Body, lineMax))
-		if err != nil {
-			return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
-		}
-		return c.problem(res, answer)
-	}
-	in := bufio.NewScanner(res.Body)
+	defer body.Close()
+	in := bufio.NewScanner(body)
 	in.Buffer(nil, lineMax)
 	for in.Scan() {
 		if err := each(in.Bytes()); err != nil {

@@ -79,19 +79,12 @@ func (a *app) downloadExport(ctx context.Context, from string, w io.Writer) erro
 	if err != nil {
 		return err
 	}
-	res, err := c.send(ctx, http.MethodGet, "/api/v1/advisories/export", nil, nil)
+	body, err := c.stream(ctx, http.MethodGet, "/api/v1/advisories/export", nil)
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
-	if res.StatusCode >= 300 {
-		answer, err := io.ReadAll(io.LimitReader(res.Body, lineMax))
-		if err != nil {
-			return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
-		}
-		return c.problem(res, answer)
-	}
-	if _, err := io.Copy(w, res.Body); err != nil {
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
 	}
 	return nil
