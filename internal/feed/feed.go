@@ -68,18 +68,18 @@ const (
 // feed holds; the caller who knows better sets Feed and Whole.
 // Errors: CodeInvalid for what is none of these or damaged, CodeTooLarge.
 func Open(ctx context.Context, name string, r io.ReaderAt, size int64, opts Options) (*File, error) {
-	f, err := open(ctx, name, r, size, opts)
+	f, err := open(ctx, r, size, opts)
 	if err != nil {
-		return nil, within(name, err)
+		return nil, unpack.Within(name, err)
 	}
 	f.Source = name
-	if f.Records != nil && f.Format != gatehouse.FormatOSV { // whose reader says so itself
-		f.Records = in(name, f.Records)
+	if f.Records != nil {
+		f.Records = unpack.Named(name, f.Records)
 	}
 	return f, nil
 }
 
-func open(ctx context.Context, name string, r io.ReaderAt, size int64, opts Options) (*File, error) {
+func open(ctx context.Context, r io.ReaderAt, size int64, opts Options) (*File, error) {
 	head := make([]byte, headBytes)
 	n, err := r.ReadAt(head, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -89,14 +89,12 @@ func open(ctx context.Context, name string, r io.ReaderAt, size int64, opts Opti
 	whole := func() (io.Reader, error) { return io.NewSectionReader(r, 0, size), nil }
 	switch {
 	case unpack.IsZip(head):
-		return openZip(ctx, name, r, size)
+		return openZip(ctx, r, size)
 	case trivydb.Is(head):
 		db, err := trivydb.Open(r, size, trivydb.DefaultLimits())
 		return trivyFile(ctx, db, err)
 	case unpack.IsGzip(head):
 		return openGzip(ctx, whole, opts)
-	case kindOf(head) == kindOSV:
-		return osvFile(osv.Read(ctx, name, r, size, osv.DefaultLimits())), nil
 	}
 	return openPlain(ctx, kindOf(head), whole)
 }
@@ -130,7 +128,7 @@ func openGzip(ctx context.Context, packed source, opts Options) (*File, error) {
 
 // openZip tells a zip of OSV records from one that holds a catalog or a year of
 // NVD, by its first JSON file.
-func openZip(ctx context.Context, name string, r io.ReaderAt, size int64) (*File, error) {
+func openZip(ctx context.Context, r io.ReaderAt, size int64) (*File, error) {
 	z, err := unpack.Zip(r, size, directoryMax)
 	if err != nil {
 		return nil, err
@@ -149,7 +147,7 @@ func openZip(ctx context.Context, name string, r io.ReaderAt, size int64) (*File
 		}
 		break
 	}
-	return osvFile(osv.Read(ctx, name, r, size, osv.DefaultLimits())), nil
+	return osvFile(osv.ReadZip(ctx, r, size, osv.DefaultLimits())), nil
 }
 
 func entry(f *zip.File) source {
@@ -225,25 +223,4 @@ func trivyFile(ctx context.Context, db *trivydb.DB, err error) (*File, error) {
 		},
 		NextUpdate: db.NextUpdate, close: db.Close,
 	}, nil
-}
-
-func in(name string, records iter.Seq2[gatehouse.Advisory, error]) iter.Seq2[gatehouse.Advisory, error] {
-	return func(yield func(gatehouse.Advisory, error) bool) {
-		for a, err := range records {
-			if err != nil {
-				err = within(name, err)
-			}
-			if !yield(a, err) {
-				return
-			}
-		}
-	}
-}
-
-func within(name string, err error) error {
-	var e *gatehouse.Error
-	if !errors.As(err, &e) {
-		return err // a context's end
-	}
-	return gatehouse.Errorf(e.Code, "%s: %w", name, err).WithHint("%s", gatehouse.HintOf(err))
 }

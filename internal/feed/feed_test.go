@@ -150,6 +150,7 @@ func TestOpenRefuses(t *testing.T) {
 		"NVD without end":    {[]byte(nvdFile[:len(nvdFile)-1]), "cut short"},
 		"KEV miscounted":     {[]byte(strings.Replace(kevFile, `"count":1`, `"count":2`, 1)), "says that it has 2"},
 		"other JSON":         {[]byte(`{"error":"rate limit"}`), "no id"},
+		"gzip of other JSON": {gzipped(t, `{"error":"rate limit"}`), "no id"},
 	} {
 		_, _, err := opened(t, c.b, t.TempDir())
 		if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "file.name") {

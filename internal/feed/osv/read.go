@@ -44,9 +44,9 @@ func Read(ctx context.Context, name string, r io.ReaderAt, size int64, limits Li
 	head = bytes.TrimLeft(bytes.TrimPrefix(head[:n], []byte("\xef\xbb\xbf")), " \t\r\n")
 	switch {
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")) || bytes.HasPrefix(head, []byte("PK\x05\x06")):
-		return in(name, ReadZip(ctx, r, size, limits))
+		return unpack.Named(name, ReadZip(ctx, r, size, limits))
 	case bytes.HasPrefix(head, []byte("{")) || bytes.HasPrefix(head, []byte("[")):
-		return in(name, ReadJSON(ctx, io.NewSectionReader(r, 0, size), limits))
+		return unpack.Named(name, ReadJSON(ctx, io.NewSectionReader(r, 0, size), limits))
 	}
 	return failed(gatehouse.Errorf(gatehouse.CodeInvalid, "%s is neither a zip nor JSON", name).
 		WithHint("import OSV records: a zip as OSV.dev publishes them, one .json record, or an array of records"))
@@ -123,11 +123,11 @@ func readEntry(ctx context.Context, f *zip.File, limits Limits) (gatehouse.Advis
 // ReadJSON reads one record or an array of records as a stream.
 func ReadJSON(ctx context.Context, r io.Reader, limits Limits) Records {
 	return func(yield func(gatehouse.Advisory, error) bool) {
-		bounded := &boundedReader{r: bufio.NewReaderSize(r, 64<<10), total: limits.TotalBytes, record: limits.RecordBytes}
-		bounded.renew()
-		skipBOM(bounded.r)
-		d := json.NewDecoder(bounded)
-		array, err := opensArray(bounded.r)
+		b := bufio.NewReaderSize(r, 64<<10)
+		unpack.SkipBOM(b)
+		ration := unpack.NewRation(b, limits.TotalBytes, limits.RecordBytes)
+		d := json.NewDecoder(ration)
+		array, err := opensArray(b)
 		if err != nil {
 			yield(gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeInvalid, "this is no JSON: %w", err))
 			return
@@ -140,7 +140,7 @@ func ReadJSON(ctx context.Context, r io.Reader, limits Limits) Records {
 		}
 		records := 0
 		for d.More() {
-			a, err := decodeOne(ctx, d, bounded, records, limits)
+			a, err := decodeOne(ctx, d, ration, records, limits)
 			if err != nil {
 				yield(gatehouse.Advisory{}, err)
 				return
@@ -158,14 +158,14 @@ func ReadJSON(ctx context.Context, r io.Reader, limits Limits) Records {
 	}
 }
 
-func decodeOne(ctx context.Context, d *json.Decoder, b *boundedReader, n int, limits Limits) (gatehouse.Advisory, error) {
+func decodeOne(ctx context.Context, d *json.Decoder, ration *unpack.Ration, n int, limits Limits) (gatehouse.Advisory, error) {
 	if err := ctx.Err(); err != nil {
 		return gatehouse.Advisory{}, err
 	}
 	if n >= limits.Records {
 		return gatehouse.Advisory{}, gatehouse.Errorf(gatehouse.CodeTooLarge, "the file holds more than %d records", limits.Records)
 	}
-	b.renew()
+	ration.Renew()
 	var raw json.RawMessage
 	if err := d.Decode(&raw); err != nil {
 		return gatehouse.Advisory{}, jsonError(n, err)
@@ -206,12 +206,6 @@ func jsonError(n int, err error) error {
 	return gatehouse.Errorf(gatehouse.CodeInvalid, "record number %d is no JSON: %w", n+1, err)
 }
 
-func skipBOM(r *bufio.Reader) {
-	if b, err := r.Peek(3); err == nil && string(b) == "\xef\xbb\xbf" {
-		_, _ = r.Discard(3)
-	}
-}
-
 // opensArray looks past blanks at the first character.
 func opensArray(r *bufio.Reader) (bool, error) {
 	for {
@@ -223,47 +217,6 @@ func opensArray(r *bufio.Reader) (bool, error) {
 			return b == '[', r.UnreadByte()
 		}
 	}
-}
-
-// boundedReader ends with CodeTooLarge at either limit. The decoder reads ahead
-// by less than a record, so that a record may in fact be twice as long.
-type boundedReader struct {
-	r      *bufio.Reader
-	total  int64 // bytes left of the file
-	record int64 // limit of one record
-	left   int64 // bytes left until the next renew
-}
-
-func (b *boundedReader) renew() { b.left = 2 * b.record }
-
-func (b *boundedReader) Read(p []byte) (int, error) {
-	if b.total <= 0 || b.left <= 0 {
-		return 0, gatehouse.Errorf(gatehouse.CodeTooLarge, "the file or one of its records is too large (%d bytes for one record)", b.record)
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.total, b.left)])
-	b.total, b.left = b.total-int64(n), b.left-int64(n)
-	return n, err
-}
-
-func in(name string, records Records) Records {
-	return func(yield func(gatehouse.Advisory, error) bool) {
-		for a, err := range records {
-			if err != nil && name != "" {
-				err = within(name, err)
-			}
-			if !yield(a, err) {
-				return
-			}
-		}
-	}
-}
-
-func within(name string, err error) error {
-	var e *gatehouse.Error
-	if !errors.As(err, &e) {
-		return err // a context's end
-	}
-	return gatehouse.Errorf(e.Code, "%s: %w", name, err).WithHint("%s", gatehouse.HintOf(err))
 }
 
 func failed(err error) Records {

@@ -14,18 +14,15 @@ import (
 // malformed or cut short and CodeTooLarge, or those of the functions handed in.
 type JSON struct {
 	d *json.Decoder
-	r *rationed
+	r *Ration
 }
 
 // NewJSON reads at most totalMax bytes, of which no piece may take more than
 // about pieceMax.
 func NewJSON(r io.Reader, totalMax, pieceMax int64) *JSON {
 	b := bufio.NewReaderSize(r, 64<<10)
-	if mark, err := b.Peek(3); err == nil && string(mark) == "\xef\xbb\xbf" {
-		_, _ = b.Discard(3)
-	}
-	ration := &rationed{r: b, total: totalMax, piece: pieceMax}
-	ration.renew()
+	SkipBOM(b)
+	ration := NewRation(b, totalMax, pieceMax)
 	return &JSON{d: json.NewDecoder(ration), r: ration}
 }
 
@@ -69,7 +66,7 @@ func (j *JSON) Array(f func() error) error {
 
 // Decode reads one value.
 func (j *JSON) Decode(v any) error {
-	j.r.renew()
+	j.r.Renew()
 	if err := j.d.Decode(v); err != nil {
 		return j.wrap(err)
 	}
@@ -94,7 +91,7 @@ func (j *JSON) delim(want json.Delim) error {
 }
 
 func (j *JSON) token() (json.Token, error) {
-	j.r.renew()
+	j.r.Renew()
 	t, err := j.d.Token()
 	if err != nil {
 		return nil, j.wrap(err)
@@ -113,18 +110,35 @@ func (j *JSON) wrap(err error) error {
 	return gatehouse.Errorf(gatehouse.CodeInvalid, "this is malformed JSON: %w", err)
 }
 
-// rationed ends with CodeTooLarge at either limit. The decoder reads ahead by
-// less than a piece, so that a piece may in fact be twice as long.
-type rationed struct {
+// SkipBOM passes over a byte order mark.
+func SkipBOM(r *bufio.Reader) {
+	if mark, err := r.Peek(3); err == nil && string(mark) == "\xef\xbb\xbf" {
+		_, _ = r.Discard(3)
+	}
+}
+
+// Ration is a reader for a JSON decoder that bounds a file and each of its pieces:
+// it ends with CodeTooLarge at either limit. The decoder reads ahead by less than
+// a piece, so that a piece may in fact be twice as long.
+type Ration struct {
 	r     io.Reader
 	total int64 // bytes left of the file
 	piece int64 // limit of one piece
-	left  int64 // bytes left until the next renew
+	left  int64 // bytes left until the next Renew
 }
 
-func (b *rationed) renew() { b.left = 2 * b.piece }
+// NewRation reads at most totalMax bytes of r, and no more than about pieceMax
+// between two calls of Renew.
+func NewRation(r io.Reader, totalMax, pieceMax int64) *Ration {
+	b := &Ration{r: r, total: totalMax, piece: pieceMax}
+	b.Renew()
+	return b
+}
 
-func (b *rationed) Read(p []byte) (int, error) {
+// Renew begins a piece.
+func (b *Ration) Renew() { b.left = 2 * b.piece }
+
+func (b *Ration) Read(p []byte) (int, error) {
 	if b.total <= 0 || b.left <= 0 {
 		return 0, gatehouse.Errorf(gatehouse.CodeTooLarge, "the file or one of its records is too large (%d bytes for one record)", b.piece)
 	}
