@@ -173,6 +173,22 @@ func hotQueries(ctx context.Context, tx *db.Tx) {
 	tx.OwnBlob(ctx, "a", x)
 	tx.PolicyVersion(ctx)
 	tx.Audit(ctx, 7, 10)
+	tx.ClaimTasks(ctx, db.BlobTask, time.Time{}, 10)
+	tx.NextTask(ctx, true)
+	tx.Task(ctx, db.BlobTask, 1)
+	tx.OwnBlobs(ctx, []int64{1, 2})
+	tx.OwnManifests(ctx, []int64{1, 2})
+	tx.GarbageBlobs(ctx, []int64{1, 2})
+	tx.LinksEnd(ctx, []int64{1, 2})
+	tx.Keepables(ctx, []int64{1, 2})
+	tx.Keepers(ctx, []int64{1, 2}, 10)
+	tx.TagsToDrop(ctx, 1, []db.Keepable{{ID: 1, Digest: x}})
+	tx.DueDoomed(ctx, time.Time{}, 10)
+	tx.Held(ctx, "a", x)
+	tx.TagHistory(ctx, "a", "v1", 0, 10)
+	tx.TagHad(ctx, "a", "v1", x)
+	tx.TagsFrom(ctx, "a", "v1", 10)
+	db.PlanDelete(ctx, tx)
 }
 
 // TestKeptStatements: a statement that is in use, that failed or that there are
