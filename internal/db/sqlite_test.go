@@ -128,6 +128,9 @@ func TestHotQueriesUseIndexes(t *testing.T) {
 	for query, plan := range plans {
 		for _, step := range plan {
 			table := strings.HasPrefix(step, "SCAN") || strings.HasPrefix(step, "SEARCH")
+			if step == "SCAN h" || step == "SEARCH page" { // rows that the query made itself
+				continue
+			}
 			if table && !strings.Contains(step, "USING") && !strings.Contains(step, "CONSTANT ROW") {
 				t.Errorf("%s\n  %s", query, strings.Join(plan, "\n  "))
 				break
@@ -189,6 +192,39 @@ func hotQueries(ctx context.Context, tx *db.Tx) {
 	tx.TagHad(ctx, "a", "v1", x)
 	tx.TagsFrom(ctx, "a", "v1", 10)
 	db.PlanDelete(ctx, tx)
+	scanQueries(ctx, tx)
+}
+
+// scanQueries are those of stored images: as many as there are images, or as a
+// user asks.
+func scanQueries(ctx context.Context, tx *db.Tx) {
+	x := gatehouse.DigestOf([]byte("x"))
+	img := db.Image{ID: 1, Digest: x}
+	tx.ImageByDigest(ctx, x)
+	tx.LayersOfImageByID(ctx, 1)
+	tx.FindingsOfImage(ctx, img)
+	tx.UnscannedLayers(ctx, 1)
+	tx.KindCounts(ctx, img)
+	tx.GoneFromImage(ctx, img)
+	tx.MalwareOfImage(ctx, 1, 10)
+	tx.MalwareSeen(ctx, 1, "v")
+	tx.NextMalware(ctx, 10)
+	tx.QueueMalware(ctx, "v", 1)
+	tx.NextReindex(ctx, 10)
+	tx.QueueReindex(ctx, "v", 1)
+	tx.Bases(ctx, []gatehouse.Digest{x, x}, 10)
+	tx.ImagesWithLayer(ctx, x, 1, 10)
+	tx.ImagesWithPackage(ctx, 1, "debian:12", 1, 10)
+	tx.ImagesWithVulnerability(ctx, []string{"CVE-1", "CVE-2"}, 1, 10)
+	tx.ImagesWithoutOpinion(ctx, "s", 1, 10)
+	tx.Opinions(ctx, x)
+	tx.AdapterScan(ctx, "s")
+	tx.AdapterReport(ctx, "s", "k")
+	tx.PullToken(ctx, "secret")
+	tx.Exception(ctx, 1)
+	tx.Exceptions(ctx, "CVE-1", "a", 1, 10)
+	tx.ExceptionVersion(ctx)
+	tx.Event(ctx, 1)
 }
 
 // TestKeptStatements: a statement that is in use, that failed or that there are
