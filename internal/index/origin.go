@@ -7,49 +7,14 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 )
 
-// BaseImage is an image that others are built on.
-type BaseImage struct {
-	Name   string           // reference, as far as it is known
-	Digest gatehouse.Digest // of its manifest, as far as it is known
-	// DiffIDs of its layers, lowest first; empty where only its name is known.
-	DiffIDs []gatehouse.Digest
-}
-
-// Labels and annotations that name the base image (image-spec annotations.md).
-const (
-	annotationBaseName   = "org.opencontainers.image.base.name"
-	annotationBaseDigest = "org.opencontainers.image.base.digest"
-)
-
-// ClaimedBase returns the base image that an image's annotations or labels name,
-// the zero BaseImage where they name none. Anyone can write them: whoever has
-// the manifest with this digest can fill in DiffIDs and hand it to [Origins],
-// which compares.
-func ClaimedBase(cfg gatehouse.ImageConfig, annotations map[string]string) BaseImage {
-	b := BaseImage{Name: annotations[annotationBaseName]}
-	digest := annotations[annotationBaseDigest]
-	if b.Name == "" {
-		b.Name = cfg.Config.Labels[annotationBaseName]
-	}
-	if digest == "" {
-		digest = cfg.Config.Labels[annotationBaseDigest]
-	}
-	if d, err := gatehouse.ParseDigest(digest); err == nil {
-		b.Digest = d
-	}
-	return b
-}
-
 // Origins tells where each layer of an image comes from: which step of the
-// history made it, and whether the base image has it already. known are images
-// that may be the base, with their layers; the one that shares the most of its
-// layers wins, all of them and fewer than the image has. Without one, the
-// history is read: see baseByHistory.
+// history made it, and whether the base image has it already, as far as the
+// history tells: see baseByHistory. Who knows other images knows better.
 //
 // The steps are the words of the image's author. They are left out where the
 // history has another number of layers than the image. A directory that was
 // indexed by [Rootfs] has no layers.
-func Origins(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, known ...BaseImage) []gatehouse.LayerOrigin {
+func Origins(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig) []gatehouse.LayerOrigin {
 	if len(layers) == 1 && layers[0].DiffID == "" {
 		return nil
 	}
@@ -64,9 +29,6 @@ func Origins(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, known
 	if len(steps) == len(layers) {
 		boundary = baseByHistory(cfg, steps)
 	}
-	if n := baseByLayers(layers, known); n > 0 {
-		boundary = n
-	}
 	for i, l := range layers {
 		out[i] = gatehouse.LayerOrigin{DiffID: l.DiffID, Base: i < boundary}
 		if len(steps) == len(layers) {
@@ -74,24 +36,6 @@ func Origins(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, known
 		}
 	}
 	return out
-}
-
-// baseByLayers returns how many layers the largest known base image has.
-func baseByLayers(layers []gatehouse.LayerInventory, known []BaseImage) int {
-	most := 0
-	for _, b := range known {
-		n := len(b.DiffIDs)
-		if n <= most || n >= len(layers) {
-			continue
-		}
-		same := slices.EqualFunc(b.DiffIDs, layers[:n], func(d gatehouse.Digest, l gatehouse.LayerInventory) bool {
-			return d != "" && d == l.DiffID
-		})
-		if same {
-			most = n
-		}
-	}
-	return most
 }
 
 // baseByHistory guesses how many layers the base image has: a Dockerfile says

@@ -72,50 +72,6 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestOriginsOfKnownBase: layers that are known to be a base image's count more
-// than what the history looks like.
-func TestOriginsOfKnownBase(t *testing.T) {
-	layers := layersOf(3)
-	ids := func(n int) (out []gatehouse.Digest) {
-		for _, l := range layersOf(n) {
-			out = append(out, l.DiffID)
-		}
-		return out
-	}
-	other := index.BaseImage{DiffIDs: []gatehouse.Digest{"sha256:0", "sha256:9"}}
-	for _, test := range []struct {
-		name  string
-		known []index.BaseImage
-		want  int
-	}{
-		{"none", nil, 0}, {"one", []index.BaseImage{{DiffIDs: ids(1)}}, 1}, {"the largest", []index.BaseImage{{DiffIDs: ids(2)}, {DiffIDs: ids(1)}}, 2},
-		{"itself", []index.BaseImage{{DiffIDs: ids(3)}}, 0}, {"larger", []index.BaseImage{{DiffIDs: ids(4)}}, 0}, {"another", []index.BaseImage{other, {}}, 0},
-	} {
-		n := 0
-		for _, o := range index.Origins(layers, gatehouse.ImageConfig{}, test.known...) {
-			if o.Base {
-				n++
-			}
-		}
-		if n != test.want {
-			t.Errorf("%s: %d layers, want %d", test.name, n, test.want)
-		}
-	}
-}
-
-func TestClaimedBase(t *testing.T) {
-	digest := gatehouse.DigestOf([]byte("x"))
-	var cfg gatehouse.ImageConfig
-	cfg.Config.Labels = map[string]string{"org.opencontainers.image.base.name": "docker.io/library/debian:12", "org.opencontainers.image.base.digest": string(digest)}
-	if got := index.ClaimedBase(cfg, nil); got.Name != "docker.io/library/debian:12" || got.Digest != digest {
-		t.Errorf("labels: %+v", got)
-	}
-	annotations := map[string]string{"org.opencontainers.image.base.name": "alpine:3.20", "org.opencontainers.image.base.digest": "no digest"}
-	if got := index.ClaimedBase(cfg, annotations); got.Name != "alpine:3.20" || got.Digest != "" {
-		t.Errorf("annotations: %+v", got)
-	}
-}
-
 // TestPackageHasStep: a package leads to the step that brought it.
 func TestPackageHasStep(t *testing.T) {
 	layers, _ := composeOf(t,
