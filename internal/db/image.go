@@ -43,16 +43,6 @@ type Counts struct {
 	Fixable [6]int
 }
 
-// Worst is the highest severity that was found; ok is false for no finding.
-func (c Counts) Worst() (worst gatehouse.Severity, ok bool) {
-	for _, s := range gatehouse.Severities() {
-		if c.All[s] > 0 {
-			return s, true
-		}
-	}
-	return 0, false
-}
-
 // HiddenSet is a package set of an image's layer that an upper layer hides.
 type HiddenSet struct {
 	Layer int // ordinal in the image
