@@ -57,16 +57,7 @@ func oneAdvisory(ctx context.Context, b *bench, images, packages int, limit time
 		return nil, err
 	}
 	fmt.Fprintf(b.log, "    filled %d images in %.0f s\n", images, time.Since(start).Seconds())
-	store, err := disk.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	adv, err := pipeline.OpenAdvisories(d, store, filepath.Join(dir, "advisories"))
-	if err != nil {
-		return nil, err
-	}
-	defer adv.Close()
-	stop, err := workers(ctx, d, adv, store)
+	adv, stop, err := workers(ctx, d, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +89,16 @@ func oneAdvisory(ctx context.Context, b *bench, images, packages int, limit time
 	}}, nil
 }
 
-func workers(ctx context.Context, d *db.DB, adv *pipeline.Advisories, store *disk.Store) (stop func(), err error) {
+// workers opens the advisories beside d and runs the jobs that match by them, until
+// stop is called.
+func workers(ctx context.Context, d *db.DB, dir string) (adv *pipeline.Advisories, stop func(), err error) {
+	store, err := disk.Open(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if adv, err = pipeline.OpenAdvisories(d, store, filepath.Join(dir, "advisories")); err != nil {
+		return nil, nil, err
+	}
 	p := pipeline.New(pipeline.Options{
 		DB: d, Content: content.New(d, store, content.Options{}), Advisories: adv, Analysis: index.All(),
 		Log: slog.New(slog.DiscardHandler),
@@ -106,7 +106,7 @@ func workers(ctx context.Context, d *db.DB, adv *pipeline.Advisories, store *dis
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- job.New(d, job.Options{}).Run(ctx, p.Handlers()) }()
-	return func() { cancel(); <-done }, nil
+	return adv, func() { cancel(); <-done; adv.Close() }, nil
 }
 
 // publish imports one record, waits until it is in force, and tells how long

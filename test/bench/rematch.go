@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/blob/disk"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/match"
@@ -48,16 +47,7 @@ func measureRematch(ctx context.Context, b *bench) ([]row, error) {
 		return nil, err
 	}
 	fmt.Fprintf(b.log, "    filled %d images, %d package versions of %d names in %.0f s\n", rematchImages, w.versions, len(w.names), time.Since(start).Seconds())
-	store, err := disk.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	adv, err := pipeline.OpenAdvisories(d, store, filepath.Join(dir, "advisories"))
-	if err != nil {
-		return nil, err
-	}
-	defer adv.Close()
-	stop, err := workers(ctx, d, adv, store)
+	adv, stop, err := workers(ctx, d, dir)
 	if err != nil {
 		return nil, err
 	}
