@@ -21,8 +21,6 @@ const (
 	authoritiesMax = 100
 )
 
-var namePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
-
 // Parse reads one ClusterImagePolicy from a parsed document. With problems
 // that are not warnings there is no policy.
 func Parse(doc *manifest.Document) (*Policy, []decide.Problem) {
@@ -41,7 +39,7 @@ func Parse(doc *manifest.Document) (*Policy, []decide.Problem) {
 	if err := doc.Root.Decode(&obj); err != nil && (!errors.As(err, &types) || len(p.problems) == 0) {
 		p.problem("", "the document cannot be read: "+clip(err.Error()), "")
 	}
-	if n := obj.Metadata.Name; n != "" && !namePattern.MatchString(n) {
+	if n := obj.Metadata.Name; n != "" && !manifest.ValidName(n) {
 		p.problem("metadata.name", "invalid value: "+clip(n), "use lower-case letters, digits, - and .")
 	}
 	policy := p.policy(obj)

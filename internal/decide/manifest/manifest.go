@@ -31,6 +31,16 @@ type Document struct {
 	Root *yaml.Node // set by Parse
 }
 
+// nameMax is Kubernetes' limit of a name, in bytes.
+const nameMax = 253
+
+// The limit is no part of the pattern: as one it costs more than all the rest of
+// a start.
+var namePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+
+// ValidName reports whether s is a name as Kubernetes takes it for an object.
+func ValidName(s string) bool { return len(s) <= nameMax && namePattern.MatchString(s) }
+
 var separator = regexp.MustCompile(`^(---|\.\.\.)([ \t\r]|$)`)
 
 // Split cuts a file into its documents without parsing them. Documents that
