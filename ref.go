@@ -105,9 +105,11 @@ type Repo string
 // path together stay under the 255 that clients allow.
 const RepoLengthMax = 200
 
+const tagLengthMax = 128 // bytes; the distribution-spec's
+
 var (
 	repoPattern = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]*$`)
 	hostPattern = regexp.MustCompile(`^(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?$`)
 )
 
@@ -123,7 +125,7 @@ func ParseRepo(s string) (Repo, error) {
 }
 
 // ValidTag reports whether s follows the grammar of <reference> as a tag.
-func ValidTag(s string) bool { return tagPattern.MatchString(s) }
+func ValidTag(s string) bool { return len(s) <= tagLengthMax && tagPattern.MatchString(s) }
 
 // Ref names an image as people and Kubernetes do. At least one of Tag and
 // Digest is set after [ParseRef]; with both, Digest decides.

@@ -46,6 +46,7 @@ func TestParseRef(t *testing.T) {
 		{"-bad.example/a", ""},
 		{"a b", ""},
 		{"a\n", ""},
+		{"a:" + strings.Repeat("t", 128), "docker.io/library/a:" + strings.Repeat("t", 128)},
 		{"a:" + strings.Repeat("t", 129), ""},
 		{strings.Repeat("a/", 150) + "a", ""},
 	} {
