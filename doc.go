@@ -18,7 +18,11 @@
 //	ref.go        Digest, Repo, Ref, Descriptor         names of content
 //	content.go    Content, Blob, Upload, Manifest       a registry as a Go interface
 //	inventory.go  Inventory, Package, Distro            what is inside        (index → match)
+//	purl.go       PURL                                  a package's name elsewhere
+//	space.go      LanguageSpace, SpaceOf                an ecosystem's name elsewhere
+//	feed.go       Publication, KEV, EPSS                what a feed publishes (feed → match)
 //	finding.go    Advisory, Range, Severity, Finding    what is wrong with it (feed, match → decide)
+//	document.go   TypeOpenVEX, PredicateSPDX …          what hangs on an image
 //	evidence.go   Need, Evidence, Identity, Rejected    who says so           (verify → decide)
 //	decision.go   Request, Verdict, Reason, Decision    may it run            (decide → admit)
 //	event.go      Event                                 what happened

@@ -1,6 +1,7 @@
-// Package api is the REST interface under /api/v1: verdicts, reports,
-// advisories, policies and decisions of one server. It parses requests, asks
-// its [Backend], and writes JSON or RFC 9457 problems. It decides nothing.
+// Package api is the REST interface under /api/v1: verdicts, findings, reports,
+// events, advisories, malware lists, exceptions, policies, decisions, tags and
+// garbage of one server. It parses requests, asks its [Backend] and the
+// interfaces beside it, and writes JSON or RFC 9457 problems. It decides nothing.
 package api
 
 import (

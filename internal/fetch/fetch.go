@@ -1,8 +1,9 @@
 // Package fetch reads images from elsewhere: another registry, an OCI image
 // layout (a directory or a tar), the archive that `docker save` writes, or a
-// store of this machine (Docker, containerd, Podman). What comes out is verified against its digest, so that it does not matter who
-// handed it over. It also writes blobs and manifests to another registry, for
-// signatures. It opens no connection itself: the transport is handed in.
+// store of this machine (Docker, containerd, Podman). What comes out is verified
+// against its digest, so that it does not matter who handed it over. It also
+// writes blobs and manifests to another registry, for signatures. It opens no
+// connection itself: the transport is handed in.
 package fetch
 
 import (

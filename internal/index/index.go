@@ -22,7 +22,7 @@
 //	skip.go       what is not looked at
 //	hidden.go     what upper layers hide
 //	owned.go      which packages came with one of the operating system
-//	origin.go     which step and which image a layer comes from
+//	origin.go     which step a layer comes from, and whether that was of a base
 //	compose.go    layers → image
 //	attribute.go  findings and files of layers → of the image
 //	rootfs.go     a directory instead of a layer

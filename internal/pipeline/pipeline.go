@@ -1,7 +1,9 @@
 // Package pipeline is the arrows between the boxes: what happens when an image
-// is pushed (index, then match) and when the advisories change (match again
-// what the change touches). Each arrow is a job that survives a restart and
-// that any replica may do.
+// is pushed (index, match, look for malware, attach bills of materials), when
+// the advisories change (match again what the change touches), and in the
+// background, when a new indexer, a new list or a new signature database has to
+// see again what is stored. Each arrow is a job that survives a restart and that
+// any replica may do.
 //
 // What it never does: judge an image, answer a request.
 package pipeline

@@ -1,6 +1,7 @@
 // Package lang reads packages of programming languages from single files:
-// metadata of npm, Python, Ruby, .NET and PHP packages, Java archives, and the
-// build information inside Go and Rust executables.
+// metadata of installed npm, Python, Ruby, .NET, PHP, conda and R packages, Java
+// archives, the build information inside Go and Rust executables, and, in
+// directories with source code, lock files.
 //
 // Where osv-scalibr's extractor keeps within our bounds it does the work, over
 // a view that holds one bounded file and nothing else. Where it cannot, the
