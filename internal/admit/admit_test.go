@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,7 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -26,9 +23,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
-
-var update = flag.Bool("update", false, "rewrite the want sections")
 
 // decider is the real one, over policies that need no registry.
 type decider struct{ set decide.PolicySet }
@@ -74,42 +70,22 @@ func newHandler(t testing.TB) *admit.Handler {
 // TestText sends the body of each case and compares the whole answer. The
 // first line of the comment is "METHOD CONTENT-TYPE".
 func TestText(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) < 10 {
-		t.Fatalf("found %d cases: %v", len(paths), err)
-	}
 	h := newHandler(t)
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			ar, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var method, contentType string
-			if _, err := fmt.Sscan(string(ar.Comment), &method, &contentType); err != nil {
-				t.Fatal(err)
-			}
-			req := httptest.NewRequest(method, "/validate?timeout=5s", bytes.NewReader(ar.Files[0].Data))
-			req.Header.Set("Content-Type", contentType)
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, req)
-			var pretty bytes.Buffer
-			if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
-				t.Fatalf("the answer is not JSON: %s", w.Body)
-			}
-			got := fmt.Sprintf("%d %s\n%s", w.Code, w.Header().Get("Content-Type"), pretty.Bytes())
-			if *update {
-				ar.Files[1].Data = []byte(got)
-				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(ar.Files[1].Data), got); diff != "" {
-				t.Errorf("answer differs (-want +got):\n%s", diff)
-			}
-		})
-	}
+	text.Run(t, "testdata/*.txtar", 10, func(t *testing.T, a *txtar.Archive) string {
+		var method, contentType string
+		if _, err := fmt.Sscan(string(a.Comment), &method, &contentType); err != nil {
+			t.Fatal(err)
+		}
+		req := httptest.NewRequest(method, "/validate?timeout=5s", bytes.NewReader(a.Files[0].Data))
+		req.Header.Set("Content-Type", contentType)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, req)
+		var pretty bytes.Buffer
+		if err := json.Indent(&pretty, w.Body.Bytes(), "", "  "); err != nil {
+			t.Fatalf("the answer is not JSON: %s", w.Body)
+		}
+		return fmt.Sprintf("%d %s\n%s", w.Code, w.Header().Get("Content-Type"), pretty.Bytes())
+	})
 }
 
 func TestTooLarge(t *testing.T) {

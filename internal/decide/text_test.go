@@ -3,10 +3,7 @@ package decide_test
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,40 +15,15 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
-
-var update = flag.Bool("update", false, "rewrite the want sections")
 
 // TestText decides the cases of testdata/*.txtar. The comment holds "key:
 // value" lines (operation, noMatch); *.yaml files other than object.yaml and
 // all .rego files are policies; facts.json tells the facts of each image by its
 // field; want is the decision.
 func TestText(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) < 15 {
-		t.Fatalf("found %d cases: %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			ar, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c := readCase(t, ar)
-			got := c.decide(t)
-			want := file(ar, "want")
-			if *update {
-				setFile(ar, "want", got)
-				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("decision differs (-want +got):\n%s", diff)
-			}
-		})
-	}
+	text.Run(t, "testdata/*.txtar", 15, func(t *testing.T, a *txtar.Archive) string { return readCase(t, a).decide(t) })
 }
 
 type textCase struct {
@@ -181,23 +153,4 @@ func toJSON(t *testing.T, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func file(ar *txtar.Archive, name string) string {
-	for _, f := range ar.Files {
-		if f.Name == name {
-			return string(f.Data)
-		}
-	}
-	return ""
-}
-
-func setFile(ar *txtar.Archive, name, data string) {
-	for i := range ar.Files {
-		if ar.Files[i].Name == name {
-			ar.Files[i].Data = []byte(data)
-			return
-		}
-	}
-	ar.Files = append(ar.Files, txtar.File{Name: name, Data: []byte(data)})
 }

@@ -1,7 +1,6 @@
 package load_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,45 +17,21 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/decide/fix"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
-
-var update = flag.Bool("update", false, "rewrite the want sections")
 
 // TestText loads the files of testdata/*.txtar and compares what lint says of
 // them, first the names of the policies that were read, then the problems.
 func TestText(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) < 5 {
-		t.Fatalf("found %d cases: %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			ar, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var files []load.File
-			want := ""
-			for _, f := range ar.Files {
-				if f.Name == "want" {
-					want = string(f.Data)
-					continue
-				}
+	text.Run(t, "testdata/*.txtar", 5, func(_ *testing.T, a *txtar.Archive) string {
+		var files []load.File
+		for _, f := range a.Files {
+			if f.Name != "want" {
 				files = append(files, load.File{Path: f.Name, Data: f.Data})
 			}
-			got := describe(load.Load(files, gatehouse.Deny))
-			if *update {
-				ar.Files[len(ar.Files)-1].Data = []byte(got)
-				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("problems differ (-want +got):\n%s", diff)
-			}
-		})
-	}
+		}
+		return describe(load.Load(files, gatehouse.Deny))
+	})
 }
 
 func describe(set decide.PolicySet, problems []decide.Problem) string {
