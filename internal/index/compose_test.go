@@ -2,21 +2,16 @@ package index_test
 
 import (
 	"archive/tar"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
-
-var update = flag.Bool("update", false, "rewrite the want sections")
 
 // TestCompose runs testdata/compose/*.txtar: sections "layer" hold one entry
 // per line, lowest layer first; "want" is what shows on top.
@@ -28,45 +23,30 @@ var update = flag.Bool("update", false, "rewrite the want sections")
 //	dir PATH | symlink PATH TARGET | link PATH TARGET | device PATH
 //	whiteout PATH             PATH is created as an empty file as written
 func TestCompose(t *testing.T) {
-	files, err := filepath.Glob("testdata/compose/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
+	text.Run(t, "testdata/compose/*.txtar", 1, func(t *testing.T, a *txtar.Archive) string {
+		layers := layersIn(t, a, parseEntry)
+		var cfg gatehouse.ImageConfig
+		for _, l := range layers {
+			cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
+		}
+		return printInventory(layers, index.Compose(layers, cfg, ""))
+	})
+}
+
+// layersIn makes a layer of each part besides want; parse reads a line.
+func layersIn(t *testing.T, a *txtar.Archive, parse func(*testing.T, []string) entry) (layers []gatehouse.LayerInventory) {
+	t.Helper()
+	for _, section := range a.Files {
+		if section.Name == "want" {
+			continue
+		}
+		var entries []entry
+		for line := range strings.Lines(string(section.Data)) {
+			entries = append(entries, parse(t, strings.Fields(line)))
+		}
+		layers = append(layers, layerOf(t, index.Limits{}, tarOf(t, entries...)))
 	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var layers []gatehouse.LayerInventory
-			var cfg gatehouse.ImageConfig
-			want := -1
-			for i, section := range archive.Files {
-				if section.Name == "want" {
-					want = i
-					continue
-				}
-				var entries []entry
-				for line := range strings.Lines(string(section.Data)) {
-					entries = append(entries, parseEntry(t, strings.Fields(line)))
-				}
-				l := layerOf(t, index.Limits{}, tarOf(t, entries...))
-				layers = append(layers, l)
-				cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.DiffID)
-			}
-			got := printInventory(layers, index.Compose(layers, cfg, ""))
-			if *update {
-				archive.Files[want].Data = []byte(got)
-				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(string(archive.Files[want].Data), got); d != "" {
-				t.Errorf("-want +got:\n%s", d)
-			}
-		})
-	}
+	return layers
 }
 
 func parseEntry(t *testing.T, f []string) entry {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
 
 // TestFindingsOfLayers runs testdata/findings/*.txtar, as TestCompose does. want
@@ -28,34 +28,9 @@ import (
 //	symlink PATH TARGET | link PATH TARGET
 //	whiteout PATH         PATH is created as an empty file as written
 func TestFindingsOfLayers(t *testing.T) {
-	files, err := filepath.Glob("testdata/findings/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var layers []gatehouse.LayerInventory
-			want := ""
-			for _, section := range archive.Files {
-				if section.Name == "want" {
-					want = string(section.Data)
-					continue
-				}
-				var entries []entry
-				for line := range strings.Lines(string(section.Data)) {
-					entries = append(entries, findingEntry(t, strings.Fields(line)))
-				}
-				layers = append(layers, layerOf(t, index.Limits{}, tarOf(t, entries...)))
-			}
-			if d := cmp.Diff(want, printFindings(layers)); d != "" {
-				t.Errorf("-want +got:\n%s", d)
-			}
-		})
-	}
+	text.Run(t, "testdata/findings/*.txtar", 1, func(t *testing.T, a *txtar.Archive) string {
+		return printFindings(layersIn(t, a, findingEntry))
+	})
 }
 
 // tokenOf is a token as GitHub's, made of name.

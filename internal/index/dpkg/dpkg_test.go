@@ -2,10 +2,7 @@ package dpkg_test
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,36 +10,15 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/gatehouse-dev/gatehouse/internal/index/dpkg"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
-
-var update = flag.Bool("update", false, "rewrite the want sections")
 
 // TestParse runs testdata/*.txtar: "status" or "split" is the file, "want" one
 // line per package: name version arch source sourceversion, then the error.
 func TestParse(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			a, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := describe(string(a.Files[0].Data), a.Files[0].Name == "split")
-			if *update {
-				a.Files[1].Data = []byte(got)
-				if err := os.WriteFile(file, txtar.Format(a), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(string(a.Files[1].Data), got); d != "" {
-				t.Errorf("-want +got:\n%s", d)
-			}
-		})
-	}
+	text.Run(t, "testdata/*.txtar", 1, func(_ *testing.T, a *txtar.Archive) string {
+		return describe(string(a.Files[0].Data), a.Files[0].Name == "split")
+	})
 }
 
 func describe(in string, split bool) string {
