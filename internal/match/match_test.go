@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,11 +17,10 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/feed/osv"
 	"github.com/gatehouse-dev/gatehouse/internal/match"
 	"github.com/gatehouse-dev/gatehouse/internal/match/version"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 )
-
-var update = flag.Bool("update", false, "rewrite the want parts of testdata/*.txtar")
 
 // TestCases runs testdata/*.txtar. Each holds
 //
@@ -35,46 +32,23 @@ var update = flag.Bool("update", false, "rewrite the want parts of testdata/*.tx
 //
 // through the real reader of OSV and a real advisory file.
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no cases: ", err)
-	}
-	for _, name := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
-			a, err := txtar.ParseFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			part := map[string]*txtar.File{}
-			for i := range a.Files {
-				part[a.Files[i].Name] = &a.Files[i]
-			}
-			var inv gatehouse.Inventory
-			d := json.NewDecoder(bytes.NewReader(part["inventory.json"].Data))
-			d.DisallowUnknownFields()
-			if err := d.Decode(&inv); err != nil {
-				t.Fatal(err)
-			}
-			var records []gatehouse.Advisory
-			if more := part["records.json"]; more != nil {
-				d := json.NewDecoder(bytes.NewReader(more.Data))
-				d.DisallowUnknownFields()
-				if err := d.Decode(&records); err != nil {
-					t.Fatal(err)
-				}
-			}
-			got := report(t, inv, load(t, part["advisories.json"].Data, records...))
-			if *update {
-				part["want"].Data = []byte(got)
-				if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(part["want"].Data), got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
+	text.Run(t, "testdata/*.txtar", 1, func(t *testing.T, a *txtar.Archive) string {
+		var inv gatehouse.Inventory
+		decodePart(t, a, "inventory.json", &inv)
+		var records []gatehouse.Advisory
+		if text.Part(a, "records.json") != nil {
+			decodePart(t, a, "records.json", &records)
+		}
+		return report(t, inv, load(t, text.Part(a, "advisories.json").Data, records...))
+	})
+}
+
+func decodePart(t *testing.T, a *txtar.Archive, name string, v any) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(text.Part(a, name).Data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		t.Fatal(err)
 	}
 }
 
