@@ -2,55 +2,24 @@ package vex_test
 
 import (
 	"encoding/base64"
-	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/vex"
+	"github.com/gatehouse-dev/gatehouse/test/text"
 )
-
-var update = flag.Bool("update", false, "rewrite the want sections")
 
 // TestText applies documents to findings: the cases of testdata/*.txtar. The
 // comment holds "key: value" lines (image, digest, arch, distro); *.json are the
 // documents in their order; findings has a line "ID[,ALIAS…] PURL [PATH]" for
 // each, where a purl's distro is the image's; packages lists more packages of the
 // image in the same way. want says what became of each finding, then the warnings.
-func TestText(t *testing.T) {
-	paths, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(paths) < 8 {
-		t.Fatalf("%d cases, %v", len(paths), err)
-	}
-	for _, path := range paths {
-		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
-			ar, err := txtar.ParseFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, wantAt := run(t, ar), len(ar.Files)-1
-			if ar.Files[wantAt].Name != "want" {
-				t.Fatal("want is not the last file")
-			}
-			if *update {
-				ar.Files[wantAt].Data = []byte(got)
-				if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(string(ar.Files[wantAt].Data), got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
+func TestText(t *testing.T) { text.Run(t, "testdata/*.txtar", 8, run) }
 
 func run(t *testing.T, ar *txtar.Archive) string {
 	t.Helper()
