@@ -120,20 +120,20 @@ func (p *Pipeline) Inventory(ctx context.Context, tx *db.Tx, img db.Image) (gate
 }
 
 // Layers tells where the layers of a stored image come from, lowest first. Those
-// that together are another stored image belong to its base, besides those that
-// the index took for it.
-func Layers(ctx context.Context, tx *db.Tx, img db.Image) ([]gatehouse.LayerOrigin, error) {
-	out := slices.Clone(img.Layers)
-	diffIDs := make([]gatehouse.Digest, len(out))
-	for i, l := range out {
+// that together are other stored images, bases (of which at most n are named),
+// belong to its base, besides those that the index took for it.
+func Layers(ctx context.Context, tx *db.Tx, img db.Image, n int) (layers []gatehouse.LayerOrigin, ofBases int, bases []db.Affected, err error) {
+	layers = slices.Clone(img.Layers)
+	diffIDs := make([]gatehouse.Digest, len(layers))
+	for i, l := range layers {
 		diffIDs[i] = l.DiffID
 	}
-	n, _, err := tx.Bases(ctx, diffIDs, 1)
+	ofBases, bases, err = tx.Bases(ctx, diffIDs, n)
 	if err != nil {
-		return nil, err
+		return nil, 0, nil, err
 	}
-	for i := range out[:min(n, len(out))] {
-		out[i].Base = true
+	for i := range layers[:min(ofBases, len(layers))] {
+		layers[i].Base = true
 	}
-	return out, nil
+	return layers, ofBases, bases, nil
 }

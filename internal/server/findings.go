@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
@@ -172,20 +173,12 @@ func (i images) Base(ctx context.Context, _ gatehouse.Repo, digest gatehouse.Dig
 		if err != nil {
 			return err
 		}
-		diffIDs := make([]gatehouse.Digest, len(img.Layers))
-		for n, l := range img.Layers {
-			diffIDs[n] = l.DiffID
-		}
-		n, images, err := tx.Bases(ctx, diffIDs, reposMax)
+		layers, of, bases, err := pipeline.Layers(ctx, tx, img, reposMax)
 		if err != nil {
 			return err
 		}
-		out.Of = n
-		for k, l := range img.Layers {
-			l.Base = l.Base || k < n
-			out.Layers = append(out.Layers, l)
-		}
-		out.Images, err = i.named(ctx, tx, images, may)
+		out.Layers, out.Of = append(out.Layers, layers...), of
+		out.Images, err = i.named(ctx, tx, bases, may)
 		return err
 	})
 	return out, err

@@ -337,7 +337,7 @@ func (f *facts) newScan(ctx context.Context, gen db.Generation, img db.Image, fi
 			scan.Findings = append(scan.Findings, licences...)
 			gatehouse.SortFindings(scan.Findings)
 		}
-		layers, err = pipeline.Layers(ctx, tx, img)
+		layers, _, _, err = pipeline.Layers(ctx, tx, img, 1)
 		return err
 	})
 	if err != nil {
