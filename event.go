@@ -13,6 +13,9 @@ const (
 	EventTagRestored      EventType = "tag.restored" // moved, or created, back to what it had been
 	EventTagDeleted       EventType = "tag.deleted"
 	EventReferrerAdded    EventType = "referrer.added"   // signature, attestation, SBOM …
+	EventSignatureAdded   EventType = "signature.added"   // a signature or attestation that holds has arrived
+	EventSignatureInvalid EventType = "signature.invalid" // one that does not
+	EventImagePromoted    EventType = "image.promoted"
 	EventBlobCorrupt      EventType = "blob.corrupt"     // found damaged or missing, and withheld
 	EventBlobHealed       EventType = "blob.healed"      // whole again, without a push
 	EventManifestCorrupt  EventType = "manifest.corrupt" // found damaged

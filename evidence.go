@@ -23,10 +23,14 @@ type Need struct {
 	// Authority says whose word counts, for signatures and attestations.
 	Authority Authority
 	Predicate string // predicate type URI, for attestations
+	// Through is an index that lists the image and that the image was reached
+	// by. Signatures of it, which cover all that it lists, count for the image.
+	Through Digest
 }
 
 // Authority is one signer that somebody trusts. Exactly one of its kinds of
-// trust is set; an Authority that trusts nobody verifies nothing.
+// trust (Keys, Keyless, Notary) is set; an Authority that trusts nobody verifies
+// nothing.
 type Authority struct {
 	Name string
 	// Keys are public keys in PEM, PKIX ("PUBLIC KEY"); any one of them is enough.
@@ -34,19 +38,101 @@ type Authority struct {
 	// Hash is the digest algorithm of key signatures: "sha256" (default),
 	// "sha384", "sha512".
 	Hash string
+	// Keyless are the holders of short-lived certificates that count.
+	Keyless *Keyless
+	// Notary are the signers of Notary Project signatures that count.
+	Notary *Notary
+	// Trust is what logs, certificate authorities and timestamp authorities count,
+	// a Sigstore trusted root (media type application/vnd.dev.sigstore.trustedroot+json;
+	// version 0.1 or 0.2). Keyless needs one; keys need one where RequireLog or
+	// RequireTimestamp is set.
+	Trust []byte
 	// Annotations that the signature must carry, all of them.
 	Annotations map[string]string
 	// RequireLog asks for a transparency log entry beside the key's signature.
 	RequireLog bool
+	// RequireTimestamp asks for a signed RFC 3161 timestamp of an authority in
+	// Trust.
+	RequireTimestamp bool
+	// Format is the only form that counts: "legacy" or "bundle". Empty: any.
+	Format string
+	// AnyAttestation lets every attestation about the image pass for a
+	// signature, as cosign does. Who may attest then may sign.
+	AnyAttestation bool
+	// Sources are where signatures lie. Empty: beside the image.
+	Sources []SignatureSource
+}
+
+// SignatureSource is a repository that signatures are kept in.
+type SignatureSource struct {
+	Registry  string
+	Repo      Repo
+	TagPrefix string // of the tag scheme: PREFIXsha256-….sig
+}
+
+// Keyless says whose certificates count: one of Identities, issued by a
+// certificate authority of [Authority.Trust].
+type Keyless struct {
+	Identities []IdentityRule
+	// IgnoreSCT does not ask whether the certificate was logged, IgnoreLog not
+	// whether the signature was. Without a log entry its time has to be proven by a
+	// signed timestamp.
+	IgnoreSCT, IgnoreLog bool
+}
+
+// IdentityRule matches certificates. What is empty matches everything, but one
+// of Issuer and IssuerRegExp and one of Subject and SubjectRegExp have to be set.
+// Regular expressions (RE2) match the whole value.
+type IdentityRule struct {
+	Issuer, IssuerRegExp   string
+	Subject, SubjectRegExp string
+	// Workflow has to be equal where it is not empty.
+	Workflow Workflow
+}
+
+// Notary is a trust policy of the Notary Project: certificates that signing
+// certificates have to lead to, and who may hold them.
+type Notary struct {
+	CAs  []string // PEM certificates of the trust store "ca"
+	TSAs []string // PEM certificates of the trust store "tsa"
+	// Identities are distinguished names, "x509.subject: C=US, O=…", or "*".
+	Identities []string
+	// Level is strict (default), permissive or audit.
+	Level string
+}
+
+// Workflow is what a certificate tells of the CI run that it was made for: GitHub's
+// and the generic extensions of Fulcio (OID 1.3.6.1.4.1.57264.1.2 to .22).
+type Workflow struct {
+	Trigger    string `json:"trigger,omitempty"`    // .1.20, or .1.2
+	SHA        string `json:"sha,omitempty"`        // .1.13, or .1.3
+	Name       string `json:"name,omitempty"`       // .1.4
+	Repository string `json:"repository,omitempty"` // .1.5: OWNER/NAME
+	Ref        string `json:"ref,omitempty"`        // .1.14, or .1.6
+	// BuildSigner is the URI of the workflow that built (.1.9), SourceRepository
+	// that of the repository (.1.12), RunInvocation that of the run (.1.21).
+	BuildSigner      string `json:"buildSigner,omitempty"`
+	SourceRepository string `json:"sourceRepository,omitempty"`
+	RunInvocation    string `json:"runInvocation,omitempty"`
+	Runner           string `json:"runner,omitempty"` // .1.11: github-hosted, self-hosted
 }
 
 // Identity is who signed.
 type Identity struct {
 	// Key is the sha256 of the signer's public key (DER SubjectPublicKeyInfo).
 	Key Digest `json:"key,omitempty"`
-	// Issuer and Subject come from a Fulcio certificate; empty for plain keys.
+	// Issuer and Subject come from a certificate; empty for plain keys.
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"`
+	// Workflow is what the certificate tells of a CI run; zero for others.
+	Workflow Workflow `json:"workflow,omitzero"`
+}
+
+// LogEntry is where a transparency log shows a signature.
+type LogEntry struct {
+	Log   string    `json:"log"` // base64 of the log's id
+	Index int64     `json:"index"`
+	At    time.Time `json:"at,omitzero"` // as a log of Rekor v1 promises; zero for v2
 }
 
 // Evidence exists only after its cryptographic check has passed.
@@ -58,6 +144,11 @@ type Evidence struct {
 	Predicate string    `json:"predicate"`      // predicate type; the simple-signing type for legacy
 	Identity  Identity  `json:"identity"`
 	SignedAt  time.Time `json:"signedAt,omitzero"` // by a trusted clock; zero = none
+	// Log is the entry that was checked; nil where none was asked for.
+	Log *LogEntry `json:"log,omitempty"`
+	// Through is the index that was signed instead, where Subject is one of the
+	// images that it lists.
+	Through Digest `json:"through,omitempty"`
 	Payload   []byte    `json:"-"`                 // verified bytes
 }
 
