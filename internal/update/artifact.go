@@ -243,10 +243,18 @@ func Verify(ctx context.Context, l Layout, dir string) (About, error) {
 	return found.About, nil
 }
 
+// clockSkewMax is how far ahead another machine's clock may be.
+const clockSkewMax = 24 * time.Hour
+
 // NotOlder refuses to replace advisories, of which the newest is of the time
-// have, by older ones: that would take flaws away that are known. Errors:
-// CodeInvalid.
+// have, by older ones: that would take flaws away that are known. Those of a time
+// to come are refused as well, since all that follow would be older.
+// Errors: CodeInvalid.
 func NotOlder(have, next time.Time) error {
+	if now := time.Now(); next.After(now.Add(clockSkewMax)) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "their newest advisory is of %s, which is yet to come", next.UTC().Format(time.RFC3339)).
+			WithHint("compare the clocks of both machines; to take it nevertheless, say --force")
+	}
 	if !next.Before(have) {
 		return nil
 	}

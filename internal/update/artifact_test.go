@@ -165,3 +165,26 @@ func TestDamagedArtifact(t *testing.T) {
 		}
 	}
 }
+
+// TestNotOlder: a database replaces only what is not newer, and one of a time to
+// come would refuse all that follow.
+func TestNotOlder(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		have, next time.Time
+		ok         bool
+	}{
+		"newer":            {now.Add(-time.Hour), now.Add(-time.Minute), true},
+		"the same":         {now, now, true},
+		"into nothing":     {time.Time{}, now, true},
+		"older":            {now.Add(-time.Minute), now.Add(-time.Hour), false},
+		"of no time":       {now, time.Time{}, false},
+		"a clock's skew":   {now, now.Add(time.Hour), true},
+		"of a time ahead":  {now, now.AddDate(1, 0, 0), false},
+		"a time far ahead": {time.Time{}, now.AddDate(900, 0, 0), false},
+	} {
+		if err := update.NotOlder(c.have, c.next); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -15,7 +15,9 @@
 package advisory
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -108,6 +110,47 @@ func (m Meta) Feed(name string) (Feed, bool) {
 	return Feed{}, false
 }
 
+// Oldest returns the group of advisory feeds that is the most out of date, and of
+// when it is. A group is what one source publishes in parts ("osv" of osv/Debian
+// and osv/npm, "nvd" of its years), of which a quiet one is not an old one: of
+// several, the newest counts. Tables (KEV, EPSS) are no advisories.
+//
+// A part that nobody has heard of is told by seen: when its source was last known
+// to have nothing newer, zero where that is unknown; nil knows nothing. Where it is
+// known, that part counts by itself, by the later of it and its newest record, so
+// that one that fails for days does not hide behind its siblings.
+// ok is false where there are no advisories.
+func (m Meta) Oldest(seen func(feed string) time.Time) (name string, at time.Time, ok bool) {
+	groups := map[string]time.Time{}
+	older := func(n string, t time.Time) {
+		if !ok || t.Before(at) {
+			name, at, ok = n, t, true
+		}
+	}
+	for _, f := range m.Feeds {
+		if f.isTable() || f.Records == 0 {
+			continue
+		}
+		group, _, _ := strings.Cut(f.Name, "/")
+		if known, have := groups[group]; !have || f.UpdatedAt.After(known) {
+			groups[group] = f.UpdatedAt
+		}
+		if seen == nil {
+			continue
+		}
+		if looked := seen(f.Name); !looked.IsZero() {
+			if looked.Before(f.UpdatedAt) {
+				looked = f.UpdatedAt
+			}
+			older(f.Name, looked)
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(groups)) {
+		older(group, groups[group])
+	}
+	return name, at, ok
+}
+
 // Overlays lists what is known of CVEs beside records, as
 // gatehouse.ImageFacts.Overlays: that none is known to be exploited proves nothing
 // where no catalog is loaded.
@@ -120,6 +163,11 @@ func (m Meta) Overlays() (out []string) {
 		}
 	}
 	return out
+}
+
+// isTable reports whether a feed is no list of advisories, but a table by CVE.
+func (f Feed) isTable() bool {
+	return f.Format == gatehouse.FormatKEV || f.Format == gatehouse.FormatEPSS
 }
 
 // Space is one ecosystem with its release.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/klauspost/compress/zstd"
@@ -76,6 +77,9 @@ func newBuilder(ctx context.Context, tx *sql.Tx, info Info, old Meta, delta bool
 		ctx: ctx, tx: tx, info: info, delta: delta, enc: enc, stmt: map[string]*sql.Stmt{}, done: map[string]bool{},
 		spaces: map[string]*space{}, names: map[Name]*name{}, byNumber: map[int64]*name{}, rated: map[string]bool{},
 		meta: Meta{Parent: info.Parent, BuiltAt: info.BuiltAt.UTC(), Sources: slices.Clone(old.Sources), Feeds: slices.Clone(old.Feeds), Shared: old.Shared},
+	}
+	for i := range b.meta.Feeds { // a file of another clock, or of an older version
+		b.meta.Feeds[i].UpdatedAt = b.past(b.meta.Feeds[i].UpdatedAt)
 	}
 	b.records = b.bulk("record(n, id, feed, modified, rating, home, core, names, content)", 9)
 	b.docs = b.bulk("doc(n, zstd)", 2)
@@ -179,7 +183,7 @@ func (b *builder) end(p gatehouse.Publication) error {
 	f.Format, f.Source, f.Version, f.Whole = p.Format, p.Source, p.Version, p.Whole
 	f.ImportedAt = b.meta.BuiltAt
 	if p.UpdatedAt.After(f.UpdatedAt) || p.Whole && !p.UpdatedAt.IsZero() {
-		f.UpdatedAt = p.UpdatedAt.UTC()
+		f.UpdatedAt = b.past(p.UpdatedAt)
 	}
 	at, have := slices.BinarySearchFunc(b.meta.Feeds, f.Name, func(f Feed, name string) int { return cmp.Compare(f.Name, name) })
 	if have {
@@ -193,6 +197,15 @@ func (b *builder) end(p gatehouse.Publication) error {
 		b.meta.Sources = b.meta.Sources[max(0, len(b.meta.Sources)-sourcesMax):]
 	}
 	return nil
+}
+
+// past is a publisher's time, or now where that lies ahead: advisories of tomorrow
+// would look fresh for ever, and refuse every later database as an older one.
+func (b *builder) past(t time.Time) time.Time {
+	if now := b.meta.BuiltAt; !now.IsZero() && t.After(now) {
+		return now
+	}
+	return t.UTC()
 }
 
 // find returns what is known of a record of the current feed, nil if there is
@@ -284,8 +297,8 @@ func (b *builder) add(n int64, a gatehouse.Advisory, p packed, old removed) erro
 		}
 	}
 	b.feed.state.Records++
-	if a.Modified.After(b.feed.state.UpdatedAt) {
-		b.feed.state.UpdatedAt = a.Modified.UTC()
+	if at := b.past(a.Modified); at.After(b.feed.state.UpdatedAt) {
+		b.feed.state.UpdatedAt = at
 	}
 	if p.rating != old.rating || !maps.Equal(flaws, old.flaws) {
 		b.rerate(flaws, p.rating, old)
@@ -410,7 +423,7 @@ func (b *builder) finish() (Meta, error) {
 	m := b.meta
 	m.Changed = len(changed)
 	for _, f := range m.Feeds {
-		if f.Format == gatehouse.FormatKEV || f.Format == gatehouse.FormatEPSS {
+		if f.isTable() {
 			continue
 		}
 		m.Records += f.Records

@@ -184,7 +184,7 @@ func TestBrokenFeeds(t *testing.T) {
 // TestEnrich lays KEV and EPSS over findings; replacing them changes no name.
 func TestEnrich(t *testing.T) {
 	ctx := context.Background()
-	day := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	day := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	kev := map[string]gatehouse.KEV{"CVE-2024-0001": {Added: day, Due: day.AddDate(0, 0, 21), Ransomware: true}, "CVE-1999-0001": {Added: day}}
 	epss := map[string]gatehouse.EPSS{"CVE-2024-0001": {Score: 0.97321, Percentile: 0.99998}, "CVE-2024-123456": {Score: 0.00001}, "CVE-2023-0001": {Score: 1, Percentile: 1}}
 	_, p1 := publish(t, "", whole("osv/npm", adv("X-1", aliases("CVE-2024-0001"), "npm a")))
