@@ -22,6 +22,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/sbom"
+	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
 
 var (
@@ -117,24 +118,13 @@ func cdxSchema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-func validate(t *testing.T, s *jsonschema.Schema, data []byte) {
-	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Validate(doc); err != nil {
-		t.Errorf("not valid: %v", err)
-	}
-}
-
 // TestCycloneDXIsValid holds what is written against the official schema and the
 // reference library.
 func TestCycloneDXIsValid(t *testing.T) {
 	schema := cdxSchema(t)
-	validate(t, schema, write(t, sbom.CycloneDX, gatehouse.Inventory{}, sbom.Options{}))
+	tool.CheckJSON(t, schema, write(t, sbom.CycloneDX, gatehouse.Inventory{}, sbom.Options{}))
 	data := write(t, sbom.CycloneDX, inventory(), options())
-	validate(t, schema, data)
+	tool.CheckJSON(t, schema, data)
 	var bom cdx.BOM
 	if err := cdx.NewBOMDecoder(bytes.NewReader(data), cdx.BOMFileFormatJSON).Decode(&bom); err != nil {
 		t.Fatal(err)
@@ -208,6 +198,13 @@ func TestSPDXIsValid(t *testing.T) {
 	if doc, err := spdxjson.Read(bytes.NewReader(write(t, sbom.SPDX, inventory(), options()))); err != nil || len(doc.Packages) != 8 || len(doc.Files) != 1 {
 		t.Errorf("%d packages, %d files, %v", len(doc.Packages), len(doc.Files), err)
 	}
+}
+
+// TestSPDXConforms holds what is written against the schema of SPDX 2.3.
+func TestSPDXConforms(t *testing.T) {
+	schema := tool.Schema(t, "spdx-schema")
+	tool.CheckJSON(t, schema, write(t, sbom.SPDX, gatehouse.Inventory{}, sbom.Options{}))
+	tool.CheckJSON(t, schema, write(t, sbom.SPDX, inventory(), options()))
 }
 
 func checkSPDX(t *testing.T, doc *v2_3.Document) {

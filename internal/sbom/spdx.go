@@ -126,7 +126,9 @@ func writeSPDX(w io.Writer, inv gatehouse.Inventory, o Options) error {
 	s.relate("SPDXRef-DOCUMENT", "DESCRIBES", spdxRoot)
 	if inv.Distro.ID != "" {
 		id := s.id("OperatingSystem", inv.Distro)
-		s.add(spdxPackage{Name: inv.Distro.ID, ID: id, Version: inv.Distro.VersionID, Purpose: "OPERATING-SYSTEM"})
+		// The specification writes a hyphen, which is tag-value's; JSON's schema is
+		// what readers of JSON check.
+		s.add(spdxPackage{Name: inv.Distro.ID, ID: id, Version: inv.Distro.VersionID, Purpose: "OPERATING_SYSTEM"})
 		s.relate(spdxRoot, "CONTAINS", id)
 	}
 	layers := createdBy(inv)

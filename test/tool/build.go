@@ -2,7 +2,10 @@ package tool
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -49,7 +52,12 @@ func (t Tool) Ensure(ctx context.Context, root string, log io.Writer) (string, e
 	start := time.Now()
 	fmt.Fprintf(log, "      building %s %s (kept in %s)\n", t.Name, version, dir)
 	built := filepath.Join(tmp, t.Name)
-	if err := t.build(ctx, root, version, built, log); err != nil {
+	if t.File != "" {
+		err = t.copy(ctx, root, built)
+	} else {
+		err = t.build(ctx, root, version, built, log)
+	}
+	if err != nil {
 		return "", err
 	}
 	if err := os.Rename(built, path); err != nil {
@@ -57,6 +65,23 @@ func (t Tool) Ensure(ctx context.Context, root string, log io.Writer) (string, e
 	}
 	fmt.Fprintf(log, "      built %s %s in %.0f s\n", t.Name, version, time.Since(start).Seconds())
 	return path, nil
+}
+
+// copy takes a file out of the module, whose go.sum is checked as it is fetched.
+func (t Tool) copy(ctx context.Context, root, out string) error {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", t.Module)
+	cmd.Dir = filepath.Join(root, "test", "tools", t.Dir)
+	cmd.Env = append(os.Environ(), "GOWORK=off", "PWD="+cmd.Dir)
+	b, err := cmd.Output()
+	var module struct{ Dir, Error string }
+	if jsonErr := json.Unmarshal(b, &module); jsonErr != nil || module.Error != "" || err != nil {
+		return fmt.Errorf("fetching %s: %s", t.Module, cmp.Or(module.Error, fmt.Sprint(errors.Join(err, jsonErr))))
+	}
+	content, err := os.ReadFile(filepath.Join(module.Dir, filepath.FromSlash(t.File)))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(out, content, 0o644)
 }
 
 func (t Tool) build(ctx context.Context, root, version, out string, log io.Writer) error {

@@ -19,12 +19,14 @@ import (
 	"strings"
 )
 
-// Tool is one program that is built from its own Go module.
+// Tool is one program that is built from its own Go module, or one file of such a
+// module that tests read: a schema.
 type Tool struct {
 	Name    string   // of the program, and of its folder in the cache
 	Dir     string   // of the module that pins it, under test/tools
 	Module  string   // whose version counts
 	Package string   // main package
+	File    string   // instead of Package: the file's path in the module
 	Stages  []string // who needs it: "test", "e2e", "bench"
 	// LDFlags is added to "-s -w"; %s stands for the version.
 	LDFlags  string
@@ -49,6 +51,10 @@ func Tools() []Tool {
 			Package: "github.com/versity/versitygw/cmd/versitygw", Stages: []string{"test", "e2e"}},
 		{Name: "trivydb-fixture", Dir: "trivydb", Module: "github.com/aquasecurity/trivy-db",
 			Package: "github.com/gatehouse-dev/gatehouse/test/tools/trivydb", Stages: []string{"test"}},
+		{Name: "sarif-schema", Dir: "sarif", Module: "github.com/owenrumney/go-sarif/v3",
+			File: "pkg/report/v210/sarif/schema.go", Stages: []string{"test"}},
+		{Name: "spdx-schema", Dir: "syft", Module: "github.com/anchore/syft",
+			File: "schema/spdx-json/spdx-schema-2.3.json", Stages: []string{"test"}},
 		{Name: "etcd", Dir: "etcd", Module: "go.etcd.io/etcd/server/v3",
 			Package: "go.etcd.io/etcd/server/v3", Stages: []string{"e2e"}},
 		{Name: "cosign", Dir: "cosign", Module: "github.com/sigstore/cosign/v3",

@@ -45,7 +45,10 @@ func TestTools(t *testing.T) {
 		if len(tl.Stages) == 0 {
 			t.Errorf("%s: no stage needs it", tl.Name)
 		}
-		if !strings.HasPrefix(tl.Package, tl.Module) && tl.Package != "github.com/gatehouse-dev/gatehouse/test/tools/"+tl.Dir {
+		if (tl.File == "") == (tl.Package == "") {
+			t.Errorf("%s: it is either a program or a file", tl.Name)
+		}
+		if tl.File == "" && !strings.HasPrefix(tl.Package, tl.Module) && tl.Package != "github.com/gatehouse-dev/gatehouse/test/tools/"+tl.Dir {
 			t.Errorf("%s: %s is no package of %s", tl.Name, tl.Package, tl.Module)
 		}
 	}
