@@ -41,15 +41,40 @@ func writeRow(b *strings.Builder, row []string, width []int, pad string) {
 	b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 }
 
-// Printable replaces what a terminal would obey instead of show: names and
-// titles come from images and feeds that nobody has vetted.
+// replacement stands where something does not print.
+const replacement = "\uFFFD"
+
+// ciCommands defuses what Azure Pipelines and GitHub Actions obey wherever it
+// stands in a log.
+var ciCommands = strings.NewReplacer("##vso[", replacement+"#vso[", "##[", replacement+"#[")
+
+// Printable replaces what a terminal, or the log of a CI system, would obey
+// instead of show: names and titles come from images and feeds that nobody has
+// vetted. The result is one line.
 func Printable(s string) string {
-	return strings.Map(func(r rune) rune {
+	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '\uFFFD'
 		}
 		return r
 	}, s)
+	if strings.Contains(s, "##") {
+		s = ciCommands.Replace(s)
+	}
+	// GitHub Actions takes a line for a command that begins so.
+	if text := strings.TrimLeft(s, " "); strings.HasPrefix(text, "::") {
+		s = s[:len(s)-len(text)] + replacement + text[1:]
+	}
+	return s
+}
+
+// PrintableLines is [Printable] for a text whose lines stay.
+func PrintableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = Printable(l)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // line makes one printable line of a text that may have several.

@@ -56,6 +56,9 @@ func writeGitHub(w io.Writer, r Report, o Options) error {
 	if r.Target.Digest != "" {
 		s.Metadata["gatehouse:digest"] = string(r.Target.Digest)
 	}
+	if r.Target.Platform != "" {
+		s.Metadata["gatehouse:platform"] = r.Target.Platform
+	}
 	if !r.Complete { // GitHub takes short scalars only
 		s.Metadata["gatehouse:incomplete"] = clip(strings.Join(r.IncompleteReasons, "; "), sarifShortMax)
 	}

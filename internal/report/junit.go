@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/xml"
 	"fmt"
@@ -71,15 +72,14 @@ func writeJUnit(w io.Writer, r Report, _ Options) error {
 	if len(doc.Suites) == 0 || !r.Complete {
 		doc.add(junitWhole(r))
 	}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	enc := xml.NewEncoder(w)
+	b := bytes.NewBufferString(xml.Header)
+	enc := xml.NewEncoder(b)
 	enc.Indent("", "  ")
 	if err := enc.Encode(doc); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, "\n")
+	b.WriteString("\n")
+	_, err := xmlWriter(w).Write(b.Bytes())
 	return err
 }
 

@@ -9,6 +9,7 @@
 package report
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -66,13 +67,27 @@ type Target struct {
 	// Source is where the bytes were read: "remote", "docker", "containerd",
 	// "podman", "file", "directory", "sbom"; empty in a server's report.
 	Source string `json:"source,omitempty"`
+	// Index is the digest of the index that the image was chosen from, Platforms
+	// what that offers; both empty where there was none. Only one platform was
+	// looked at.
+	Index     gatehouse.Digest `json:"index,omitempty"`
+	Platforms []string         `json:"platforms,omitempty"`
+}
+
+// Others lists the platforms of the index that were not looked at.
+func (t Target) Others() []string {
+	return slices.DeleteFunc(slices.Clone(t.Platforms), func(p string) bool { return p == t.Platform })
 }
 
 // Database says by which advisories.
 type Database struct {
-	Source    string           `json:"source"`
-	UpdatedAt time.Time        `json:"updatedAt,omitzero"`
-	Digest    gatehouse.Digest `json:"digest"`
+	Source    string    `json:"source"`
+	UpdatedAt time.Time `json:"updatedAt,omitzero"`
+	// OldestFeed is the source of advisories that is the most out of date, and
+	// OldestAt of when it is; left out where that is not known.
+	OldestFeed string           `json:"oldestFeed,omitempty"`
+	OldestAt   time.Time        `json:"oldestAt,omitzero"`
+	Digest     gatehouse.Digest `json:"digest"`
 	// Overlays are as in gatehouse.ImageFacts.
 	Overlays []string `json:"-"`
 }

@@ -8,9 +8,66 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
+	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
+
+// everything is a report in which every field that can be is filled in.
+func everything() report.Report {
+	r := sample(report.Filter{ShowSuppressed: true})
+	r.Target = report.Target{
+		Reference: "registry.example/a/b:1", Digest: baseLayer, Platform: "linux/amd64", Source: "remote",
+		Index: appLayer, Platforms: []string{"linux/amd64", "linux/arm64/v9"},
+	}
+	eol, day := true, time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	r.OS.EOL, r.OS.EOLDate = &eol, day
+	r.Database = report.Database{Source: "osv", UpdatedAt: day, Digest: baseLayer, OldestFeed: "osv/npm", OldestAt: day}
+	for i := range r.Findings {
+		r.Findings[i].Published, r.Findings[i].FirstSeen = day, day
+	}
+	r.SecondOpinions = []report.SecondOpinion{{Source: "clair", Available: true, AskedAt: day, AnsweredAt: day, Scanner: "Clair", Both: 1}}
+	return r
+}
+
+// nothing is the report of an empty directory.
+func nothing() report.Report {
+	return report.New(report.Target{Reference: "/empty", Source: "directory"}, report.Database{}, gatehouse.Inventory{Complete: true}, nil, report.Filter{})
+}
+
+// TestConformsToSchemas holds what is written against the formats' own schemas.
+func TestConformsToSchemas(t *testing.T) {
+	reports := map[string]report.Report{"everything": everything(), "nothing": nothing()}
+	t.Run("sarif", func(t *testing.T) {
+		s := tool.Schema(t, "sarif-schema")
+		for name, r := range reports {
+			t.Run(name, func(t *testing.T) { tool.CheckJSON(t, s, []byte(render(t, "sarif", r, report.Options{}))) })
+		}
+	})
+	t.Run("json", func(t *testing.T) {
+		t.Setenv("GATEHOUSE_REPORT_SCHEMA", filepath.Join("..", "..", "docs", "report.schema.json"))
+		s := tool.Schema(t, "report-schema")
+		for name, r := range reports {
+			t.Run(name, func(t *testing.T) { tool.CheckJSON(t, s, []byte(render(t, "json", r, report.Options{}))) })
+		}
+	})
+}
+
+// TestSchemasCanFail: a schema that takes everything would prove nothing.
+func TestSchemasCanFail(t *testing.T) {
+	text := strings.Replace(render(t, "sarif", everything(), report.Options{}), `"ruleId"`, `"ruleid"`, 1)
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tool.Schema(t, "sarif-schema").Validate(doc) == nil {
+		t.Error("SARIF with a field that there is not is valid")
+	}
+}
 
 type schema struct {
 	Properties map[string]schema

@@ -67,6 +67,10 @@ func (t *table) head() {
 	if t.r.Target.Digest != "" {
 		fmt.Fprintf(t, "%s\n", t.r.Target.Digest)
 	}
+	if others := t.r.Target.Others(); len(others) > 0 {
+		fmt.Fprintf(t, "this is the image for %s; the index has others, for %s (--platform)\n",
+			Printable(t.r.Target.Platform), Printable(strings.Join(others, ", ")))
+	}
 	t.WriteString("\n")
 	if t.r.OS.EOL != nil && *t.r.OS.EOL {
 		since := ""

@@ -15,7 +15,9 @@ type Options struct {
 	Version  string // of the program
 	Template string // the text for the format "template", see [LoadTemplate]
 	Now      time.Time
-	// Getenv tells GitHub's variables to the format "github"; nil has none.
+	Started  time.Time // when the scan began; zero: not told
+	// Getenv tells the CI system's variables to the formats "github" and
+	// "cosign-vuln"; nil has none.
 	Getenv func(string) string
 }
 
@@ -43,6 +45,7 @@ func formats() []format {
 		{"github", true, writeGitHub},
 		{"junit", false, writeJUnit},
 		{"template", false, writeTemplate},
+		{"cosign-vuln", false, writeCosignVuln},
 	}
 }
 
@@ -73,8 +76,9 @@ func Write(w io.Writer, name string, r Report, o Options) error {
 
 func writeJSON(w io.Writer, r Report, _ Options) error { return encode(w, r) }
 
+// encode writes doc as JSON that a terminal may be shown.
 func encode(w io.Writer, doc any) error {
-	enc := json.NewEncoder(w)
+	enc := json.NewEncoder(JSONWriter(w))
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(doc)
