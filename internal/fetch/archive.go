@@ -70,9 +70,11 @@ func fromFiles(ctx context.Context, parts files, o ArchiveOptions) (*Image, erro
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "neither index.json nor manifest.json is in it, so it is no image").
-		WithHint("write one with `docker save`, `podman save` or `skopeo copy docker://… oci-archive:FILE`")
+	return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "neither index.json nor manifest.json is in it, so it is no image").WithHint(writeArchive)
 }
+
+// writeArchive is the hint for what is no image.
+const writeArchive = "write one with `docker save`, `podman save` or `skopeo copy docker://… oci-archive:FILE`"
 
 // fromFile is [Archive] for an open file, which it takes over.
 func fromFile(ctx context.Context, f *os.File, o ArchiveOptions) (*Image, error) {
@@ -201,7 +203,7 @@ func indexTar(f *os.File, name string) (*tarFiles, error) {
 			return t, nil
 		}
 		if err != nil {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is not a tar: %w", name, err)
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is not a tar: %w", name, err).WithHint(writeArchive)
 		}
 		if entries >= archiveEntriesMax {
 			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s has more than %d entries", name, archiveEntriesMax)
@@ -239,6 +241,9 @@ func plain(ctx context.Context, f *os.File, name, tempDir string) (*os.File, err
 	}
 	var r io.Reader = in
 	switch {
+	case len(head) == 0:
+		_ = f.Close()
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is empty", name).WithHint(writeArchive)
 	case bytes.HasPrefix(head, gzipMagic):
 		r, err = gzip.NewReader(in)
 	case bytes.HasPrefix(head, zstdMagic):
@@ -262,7 +267,7 @@ func plain(ctx context.Context, f *os.File, name, tempDir string) (*os.File, err
 	if errors.As(err, &known) || ctx.Err() != nil {
 		return nil, err
 	}
-	return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s cannot be unpacked: %w", name, err)
+	return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s cannot be unpacked: %w", name, err).WithHint(writeArchive)
 }
 
 const (

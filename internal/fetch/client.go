@@ -180,7 +180,7 @@ func (g *plainGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 			_ = req.Body.Close()
 		}
 		return nil, gatehouse.Errorf(gatehouse.CodeDenied, "plain HTTP to %s is refused", req.URL.Host).
-			WithHint("use --allow-insecure-registry if it has no TLS")
+			WithHint("use --insecure if it has no TLS")
 	}
 	return g.inner.RoundTrip(req)
 }

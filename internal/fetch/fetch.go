@@ -31,6 +31,10 @@ type Image struct {
 	// from; empty if there was none. A signature may hang on either.
 	Index    gatehouse.Digest
 	Platform Platform // as the configuration says
+	// Platforms are those that the index had when the image was chosen from one,
+	// as it says; not more than a few dozen, and none of indexes within it that
+	// did not have to be read.
+	Platforms []Platform
 
 	MediaType string
 	Manifest  []byte // the bytes that Ref.Digest is of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -15,7 +16,11 @@ type chooser struct {
 	platform Platform
 	explicit bool // the user named the platform
 	reads    int
+	offered  []Platform // by the indexes that were read
 }
+
+// offeredMax bounds the platforms that are told of.
+const offeredMax = 64
 
 func newChooser(s store, p Platform) *chooser {
 	if p == (Platform{}) {
@@ -35,7 +40,7 @@ func (c *chooser) image(ctx context.Context, m *gatehouse.Manifest) (*Image, err
 		if err != nil {
 			return nil, err
 		}
-		m = chosen
+		m, img.Platforms = chosen, c.offered
 	}
 	img.Ref.Digest, img.MediaType, img.Manifest = m.Digest, m.MediaType, m.Body
 	if err := c.fill(ctx, img); err != nil {
@@ -57,19 +62,27 @@ func (c *chooser) fromIndex(ctx context.Context, index *gatehouse.Manifest, dept
 		return nil, err
 	}
 	var have []string
-	var bare []gatehouse.Descriptor // images of an unknown platform
+	var fitting, bare []gatehouse.Descriptor // bare: images of an unknown platform
 	for _, d := range doc.Manifests {
 		p, known := platformOf(d.Platform)
-		switch {
-		case isIndex(d.MediaType) || attestation(d):
-		case !isImage(d.MediaType):
-		case !known:
+		if isIndex(d.MediaType) || attestation(d) || !isImage(d.MediaType) {
+			continue
+		}
+		if !known {
 			bare = append(bare, d)
-		case c.platform.fits(p):
-			return c.read(ctx, d)
-		default:
+			continue
+		}
+		if len(c.offered) < offeredMax && !slices.Contains(c.offered, p) {
+			c.offered = append(c.offered, p)
+		}
+		if c.platform.fits(p) {
+			fitting = append(fitting, d)
+		} else {
 			have = append(have, p.String())
 		}
+	}
+	if len(fitting) > 0 {
+		return c.read(ctx, fitting[0])
 	}
 	for _, d := range doc.Manifests {
 		if !isIndex(d.MediaType) {

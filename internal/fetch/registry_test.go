@@ -178,6 +178,9 @@ func TestRemoteIndexPlatform(t *testing.T) {
 		if string(got.Ref.Digest) != want.String() || string(got.Index) != index.String() {
 			t.Errorf("%s: got %s", platform, got.Ref.Digest)
 		}
+		if have := fmt.Sprint(got.Platforms); have != "[linux/amd64 linux/arm/v7 linux/arm64]" {
+			t.Errorf("%s: the index offers %s", platform, have)
+		}
 	}
 	_, err = c.Image(t.Context(), mustRef(t, ref.String()), fetch.Platform{OS: "windows", Architecture: "amd64"})
 	wantCode(t, err, gatehouse.CodeNotFound)
