@@ -62,6 +62,9 @@ type Advisories interface {
 	Status(ctx context.Context) (any, error)
 	// Match finds what is wrong with packages that somebody else has indexed.
 	Match(ctx context.Context, inv gatehouse.Inventory) (any, error)
+	// Explain tells what the advisories say of the flaw that is called id, and of
+	// packages that somebody else has indexed.
+	Explain(ctx context.Context, inv gatehouse.Inventory, id string) (any, error)
 }
 
 // AdvisoryImport says what is imported.
@@ -111,6 +114,7 @@ func New(o Options) http.Handler {
 		"GET /api/v1/feeds":              h.feedStatus,
 		"POST /api/v1/feeds/update":      h.feedUpdate,
 		"POST /api/v1/match":             h.match,
+		"POST /api/v1/explain":           h.explain,
 		"GET /api/v1/policies":           h.policyList,
 		"PUT /api/v1/policies/{name}":    h.policyPut,
 		"DELETE /api/v1/policies/{name}": h.policyDelete,
@@ -307,32 +311,6 @@ func (h handler) advisoryImport(w http.ResponseWriter, r *http.Request, actor ga
 	if body.err != nil {
 		return brokeOff(tooLarge(body.err))
 	}
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, v)
-}
-
-func (h handler) match(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
-	if err := known(actor); err != nil {
-		return err
-	}
-	body, err := readAll(w, r, MatchSizeMax)
-	if err != nil {
-		return err
-	}
-	var inv struct {
-		gatehouse.Inventory
-		Packages packages `json:"packages"`
-	}
-	if err := json.Unmarshal(body, &inv); err != nil {
-		if gatehouse.CodeOf(err) == gatehouse.CodeTooLarge {
-			return err
-		}
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "the inventory is not valid JSON: %w", err)
-	}
-	inv.Inventory.Packages = inv.Packages
-	v, err := h.Advisories.Match(r.Context(), inv.Inventory)
 	if err != nil {
 		return err
 	}

@@ -155,15 +155,11 @@ type matched struct {
 
 // Match implements api.Advisories.
 func (a advisories) Match(ctx context.Context, inv gatehouse.Inventory) (any, error) {
-	gen, file, release, err := a.Server.advisories.Acquire(ctx)
+	gen, file, release, err := a.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if file == nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "this server has no advisories yet").
-			WithHint("fetch some with `gatehouse db update --server URL`, or load a file with `gatehouse db import --server URL FILE`")
-	}
 	res, err := match.Findings(ctx, inv.Distro, inv.Packages, file)
 	if err != nil {
 		return nil, err
@@ -172,5 +168,51 @@ func (a advisories) Match(ctx context.Context, inv gatehouse.Inventory) (any, er
 		return nil, err
 	}
 	g, err := newGeneration(gen)
-	return matched{res.Findings, res.Uncovered, file.Meta().Overlays(), report.Database{Source: g.source(), UpdatedAt: g.UpdatedAt, Digest: g.Digest}}, err
+	if err != nil {
+		return nil, err
+	}
+	database := report.Database{Source: g.source(), UpdatedAt: g.UpdatedAt, Digest: g.Digest}
+	if database.OldestFeed, database.OldestAt, err = a.oldest(ctx, file.Meta()); err != nil {
+		return nil, err
+	}
+	return matched{res.Findings, res.Uncovered, file.Meta().Overlays(), database}, nil
+}
+
+// oldest tells which feed is the most out of date, and of when it is.
+func (a advisories) oldest(ctx context.Context, meta advisory.Meta) (feed string, at time.Time, err error) {
+	seen := map[string]time.Time{}
+	err = a.db.Get(ctx, func(tx *db.Tx) error {
+		states, err := tx.FeedStates(ctx)
+		for _, s := range states {
+			seen[s.Feed] = s.LastSuccess
+		}
+		return err
+	})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	feed, at, _ = meta.Oldest(func(feed string) time.Time { return seen[feed] })
+	return feed, at, nil
+}
+
+// Explain implements api.Advisories.
+func (a advisories) Explain(ctx context.Context, inv gatehouse.Inventory, id string) (any, error) {
+	_, file, release, err := a.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return match.NewAccount(ctx, inv.Distro, inv.Packages, file, id)
+}
+
+// acquire opens the advisories in force until release. CodeNotFound: there are
+// none.
+func (a advisories) acquire(ctx context.Context) (gen db.Generation, file *advisory.File, release func(), err error) {
+	gen, file, release, err = a.Server.advisories.Acquire(ctx)
+	if err == nil && file == nil {
+		release()
+		err = gatehouse.Errorf(gatehouse.CodeNotFound, "this server has no advisories yet").
+			WithHint("fetch some with `gatehouse db update --server URL`, or load a file with `gatehouse db import --server URL FILE`")
+	}
+	return gen, file, release, err
 }

@@ -30,6 +30,9 @@ func TestHostileRequests(t *testing.T) {
 		"too many nothings":      {"POST", "/api/v1/match", `{"packages":[null` + strings.Repeat(",null", api.PackagesMax) + `]}`, 413, "more than 100000 packages"},
 		"packages that are none": {"POST", "/api/v1/match", `{"packages":{"a":1}}`, 400, "not valid JSON"},
 		"an inventory cut short": {"POST", "/api/v1/match", `{"packages":[{"type":"npm"`, 400, "not valid JSON"},
+		"a flaw without name":    {"POST", "/api/v1/explain", `{"packages":[]}`, 400, "id has 0 bytes"},
+		"a flaw's name too long": {"POST", "/api/v1/explain?id=" + strings.Repeat("a", 201), `{"packages":[]}`, 400, "id has 201 bytes"},
+		"too much to explain":    {"POST", "/api/v1/explain?id=CVE-1", `{"packages":[{}` + strings.Repeat(",{}", api.PackagesMax) + `]}`, 413, "more than 100000 packages"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, answer := r.call(tt.method, tt.path, tt.body)
