@@ -11,14 +11,14 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
-// databaseAgeWarn is the age of the newest advisory from which a scan warns.
+// databaseAgeWarn is the age of the oldest feed from which a scan warns.
 // Feeds change several times a day; five days, as in Grype, span a weekend with
 // a holiday.
 const databaseAgeWarn = 5 * 24 * time.Hour
 
 // bindDatabaseAge adds --max-db-age, whose zero value only warns.
 func bindDatabaseAge(cmd *cobra.Command, max *time.Duration) {
-	cmd.Flags().Var((*daysFlag)(max), "max-db-age", "fail if the newest advisory is older than this, for example 24h or 3d (default: warn after "+config.FormatDuration(databaseAgeWarn)+")")
+	cmd.Flags().Var((*daysFlag)(max), "max-db-age", "fail if one of the feeds is older than this, for example 24h or 3d (default: warn after "+config.FormatDuration(databaseAgeWarn)+")")
 }
 
 // daysFlag is a duration that may be written in days.
@@ -43,24 +43,32 @@ func (d *daysFlag) Set(s string) error {
 }
 
 // checkDatabaseAge tells of advisories that are old: a warning, or an error
-// where they are older than max (0: no limit). What counts is the newest record's
-// own time, so that an old export does not look fresh because it was imported
-// today.
+// where they are older than max (0: no limit). What counts is the time of the feed
+// that is the most out of date, as its publisher says it: an old export does not
+// look fresh because it was imported today, nor because another feed is new.
 func (a *app) checkDatabaseAge(d report.Database, max time.Duration) error {
-	if d.UpdatedAt.IsZero() {
-		if max == 0 {
-			return nil // there are no records; what is not covered is said elsewhere
+	what, at := "the feed "+d.OldestFeed, d.OldestAt
+	if d.OldestFeed == "" || at.Equal(d.UpdatedAt) {
+		what, at = "the newest advisory", d.UpdatedAt
+	}
+	if at.IsZero() {
+		switch {
+		case max == 0:
+			return nil // what is not covered is said elsewhere
+		case d.OldestFeed != "":
+			return gatehouse.Errorf(gatehouse.CodeUnavailable, "how old %s is cannot be said, and --max-db-age allows %s: none of its advisories has a date", what, config.FormatDuration(max)).
+				WithHint("run `gatehouse db update`; `gatehouse db status` shows each feed")
 		}
 		return gatehouse.Errorf(gatehouse.CodeNotFound, "how old the advisories are cannot be said: there are none").
 			WithHint("run `gatehouse db update`")
 	}
-	age := time.Since(d.UpdatedAt)
+	age := time.Since(at)
 	if max > 0 && age > max {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the newest advisory is %s old, and --max-db-age allows %s", ageText(age), config.FormatDuration(max)).
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s is %s old, and --max-db-age allows %s", what, ageText(age), config.FormatDuration(max)).
 			WithHint("run `gatehouse db update`, or without a network `gatehouse db import` with a newer file; `gatehouse db status` shows each feed")
 	}
 	if age > databaseAgeWarn {
-		a.say("warning: the newest advisory is %s old, so newer vulnerabilities are not found; run `gatehouse db update`", ageText(age))
+		a.say("warning: %s is %s old, so newer vulnerabilities are not found; run `gatehouse db update`", what, ageText(age))
 	}
 	return nil
 }

@@ -65,6 +65,26 @@ func TestDatabaseAge(t *testing.T) {
 	}
 }
 
+// TestDatabaseAgeOfTheOldest: a feed that nobody looks after is told of, however
+// fresh the others are.
+func TestDatabaseAgeOfTheOldest(t *testing.T) {
+	const day = 24 * time.Hour
+	var said bytes.Buffer
+	a := &app{stderr: &said}
+	d := report.Database{UpdatedAt: time.Now(), OldestFeed: "osv/Debian", OldestAt: time.Now().Add(-9*day - time.Hour)}
+	err := a.checkDatabaseAge(d, 5*day)
+	if want := "the feed osv/Debian is 9 days old, and --max-db-age allows 5d"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %q", err, want)
+	}
+	if err := a.checkDatabaseAge(d, 0); err != nil || !strings.HasPrefix(said.String(), "warning: the feed osv/Debian is 9 days old") {
+		t.Errorf("%v, it says %q", err, said.String())
+	}
+	d.OldestAt = time.Time{} // records without a date
+	if err := a.checkDatabaseAge(d, 5*day); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+		t.Errorf("a feed of no known age: %v", err)
+	}
+}
+
 func TestDatabaseAgeFlag(t *testing.T) {
 	for _, bad := range []string{"0", "0s", "-1h", "soon", "5"} {
 		var max time.Duration

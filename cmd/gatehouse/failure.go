@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
 // fail prints err as people read errors here: one line that says what could not
@@ -20,16 +23,25 @@ func (a *app) fail(cmd *cobra.Command, err error) {
 		text = name + ": " + text
 	}
 	hint := gatehouse.HintOf(err)
-	if hint == "" {
+	switch {
+	case cmd.Context() != nil && errors.Is(cmd.Context().Err(), context.Canceled): // whatever that broke
+		text, hint = name+": interrupted", "run it again to have an answer"
+	case hint == "":
 		hint = a.usualHint(cmd, err)
 	}
-	fmt.Fprintf(a.stderr, "error: %s\nhint: %s\n", text, oneLine(hint))
+	fmt.Fprintf(a.stderr, "error: %s\nhint: %s\n", report.Printable(text), report.Printable(oneLine(hint)))
 }
 
 // usualHint is the hint of an error that brings none.
 func (a *app) usualHint(cmd *cobra.Command, err error) string {
 	if !a.running {
 		return fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "look who may read or write it, or run it as somebody who may"
+	case errors.Is(err, syscall.ENOSPC):
+		return "make room on the disk, or name a place that has some"
 	}
 	switch gatehouse.CodeOf(err) {
 	case gatehouse.CodeInvalid:

@@ -31,6 +31,9 @@ const suggestMin = 3
 
 func unknownCommand(cmd *cobra.Command, word string) error {
 	e := gatehouse.Errorf(gatehouse.CodeInvalid, "unknown command %q", word)
+	if hint, ok := trivyCommands[word]; ok && !cmd.HasParent() {
+		return e.WithHint("%s", hint)
+	}
 	if near := cmd.SuggestionsFor(word); len(word) >= suggestMin && len(near) > 0 {
 		return e.WithHint("did you mean `%s %s`?", cmd.CommandPath(), near[0])
 	}
@@ -42,6 +45,9 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return err
+	}
+	if hint, ok := trivyInstead[unknown.GetSpecifiedName()]; ok && cmd.Flags().Lookup("scanners") != nil {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "%w", err).WithHint("%s", hint)
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })

@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
 func main() {
@@ -36,7 +38,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdin i
 		return 0
 	case errors.As(err, &no):
 		if no.message != "" {
-			fmt.Fprintln(stderr, no.message)
+			fmt.Fprintln(stderr, report.PrintableLines(no.message))
 		}
 		return no.code
 	}

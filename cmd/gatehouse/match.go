@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
@@ -18,6 +23,8 @@ import (
 // by those of a server. It adds to the inventory why its answer is not whole.
 type matcher interface {
 	Match(ctx context.Context, inv *gatehouse.Inventory) ([]gatehouse.Finding, report.Database, error)
+	// Explain tells what the advisories say of the flaw that is called id.
+	Explain(ctx context.Context, inv gatehouse.Inventory, id string) (match.Account, error)
 	Close() error
 }
 
@@ -38,7 +45,7 @@ func (a *app) matcher(o scanOptions) (matcher, error) {
 	if err != nil {
 		return nil, noDatabase(err, path)
 	}
-	return fileMatcher{f, path, o.format == "json", a.folder(o.cacheDir, "digests", "1", digestsKept)}, nil
+	return fileMatcher{f, path, o.format == "json" || o.format == "cosign-vuln", a.folder(o.cacheDir, "digests", "1", digestsKept)}, nil
 }
 
 func (a *app) advisoryFile(named string) (string, error) {
@@ -69,10 +76,16 @@ func (m fileMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]gat
 	addReasons(inv, res.Uncovered)
 	meta := m.file.Meta()
 	database := report.Database{Source: strings.Join(meta.Sources, ", "), UpdatedAt: meta.UpdatedAt, Overlays: meta.Overlays()}
+	states := readStates(m.path)
+	database.OldestFeed, database.OldestAt, _ = meta.Oldest(func(feed string) time.Time { return states[feed].LastSuccess })
 	if m.digest {
 		database.Digest, err = m.fileDigest()
 	}
 	return res.Findings, database, err
+}
+
+func (m fileMatcher) Explain(ctx context.Context, inv gatehouse.Inventory, id string) (match.Account, error) {
+	return match.NewAccount(ctx, inv.Distro, inv.Packages, m.file, id)
 }
 
 // digestsKept is how many digests of advisory files are remembered.
@@ -135,4 +148,13 @@ func (m serverMatcher) Match(ctx context.Context, inv *gatehouse.Inventory) ([]g
 	addReasons(inv, out.Uncovered)
 	out.Database.Overlays = out.Overlays
 	return out.Findings, out.Database, nil
+}
+
+func (m serverMatcher) Explain(ctx context.Context, inv gatehouse.Inventory, id string) (out match.Account, err error) {
+	b, err := json.Marshal(inv)
+	if err != nil {
+		return out, err
+	}
+	err = m.do(ctx, http.MethodPost, "/api/v1/explain", url.Values{"id": {id}}, bytes.NewReader(b), &out)
+	return out, err
 }

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/term"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
+	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
 // progress tells what is going on, to people.
 func (r *scanRun) progress(format string, args ...any) {
 	if !r.app.quiet && !r.opts.noProgress {
-		fmt.Fprintf(r.app.stderr, format+"\n", args...)
+		fmt.Fprintln(r.app.stderr, report.PrintableLines(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -39,6 +40,8 @@ type bar struct {
 const (
 	barEvery = 100 * time.Millisecond
 	barWidth = 24
+	// columnsUsual is the width of a terminal that does not say it.
+	columnsUsual = 80
 )
 
 func (r *scanRun) newBar(layers []fetch.Layer) *bar {
@@ -105,9 +108,22 @@ func (b *bar) draw() {
 	full := int(share * barWidth)
 	text := fmt.Sprintf("reading layers [%s%s] %3.0f %%  %.1f of %.1f MiB",
 		strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), share*100, float64(b.done)/(1<<20), float64(b.total)/(1<<20))
+	if len(text) >= b.columns() { // a line that wraps cannot be written again
+		text = fmt.Sprintf("%3.0f %%", share*100)
+	}
 	pad := strings.Repeat(" ", max(b.width-len(text), 0))
 	b.width = len(text)
 	fmt.Fprintf(b.w, "\r%s%s", text, pad)
+}
+
+// columns is how wide the terminal is now; it may change meanwhile.
+func (b *bar) columns() int {
+	if f, ok := b.w.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			return n
+		}
+	}
+	return columnsUsual
 }
 
 // end clears the line.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -47,7 +49,7 @@ a file (--input). Nothing is stored but a cache of what layers hold.`,
 				if o.input != "" {
 					return run.archive(ctx, o.input)
 				}
-				return run.find(ctx, args[0])
+				return orFile(run.find(ctx, args[0]), args[0])
 			})
 		},
 	}
@@ -143,7 +145,7 @@ func (a *app) scanNow(ctx context.Context, o scanOptions, look func(context.Cont
 		return err
 	}
 	defer m.Close()
-	run := &scanRun{app: a, opts: o, matcher: m}
+	run := &scanRun{app: a, opts: o, matcher: m, started: time.Now()}
 	if err := run.look(ctx, look); err != nil {
 		return err
 	}
@@ -174,6 +176,9 @@ func (noMatcher) Close() error { return nil }
 func (noMatcher) Match(context.Context, *gatehouse.Inventory) ([]gatehouse.Finding, report.Database, error) {
 	return nil, report.Database{}, nil
 }
+func (noMatcher) Explain(context.Context, gatehouse.Inventory, string) (match.Account, error) {
+	return match.Account{}, nil
+}
 
 func (a *app) scanMatcher(o scanOptions) (matcher, error) {
 	if !o.matches() {
@@ -199,17 +204,28 @@ func (a *app) writeReport(o scanOptions, run *scanRun, r report.Report) error {
 		if slices.Contains(sbomFormats, o.format) {
 			return run.writeSBOM(w)
 		}
-		return report.Write(w, o.format, r, report.Options{Version: a.version(), Template: o.templateOf, Now: time.Now(), Getenv: a.getenv})
+		return report.Write(w, o.format, r, report.Options{Version: a.version(), Template: o.templateOf, Now: time.Now(), Started: run.started, Getenv: a.getenv})
 	}
 	w, done, err := a.outputTo(o.output)
 	if err != nil {
 		return err
 	}
-	if err := write(w); err != nil {
+	if err = write(w); err != nil {
 		_ = done()
+	} else {
+		err = done()
+	}
+	return notWritten(err)
+}
+
+// notWritten says of an error of the file or pipe that a report went to what it
+// means: that there is no whole report.
+func notWritten(err error) error {
+	var file *fs.PathError
+	if !errors.As(err, &file) {
 		return err
 	}
-	return done()
+	return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the report: %w", err)
 }
 
 // outputTo opens the file that --output names, else standard output. done closes
@@ -231,6 +247,10 @@ func (a *app) gate(o scanOptions, r report.Report) error {
 	if r.UnknownOutsideFilter > 0 {
 		fmt.Fprintf(a.stderr, "note: %d more of unknown severity; add UNKNOWN to --severity to list them\n", r.UnknownOutsideFilter)
 	}
+	tableShown := o.format == "table" && o.output == "" // which says this and what follows itself
+	if others := r.Target.Others(); len(others) > 0 && o.platform == "" && !tableShown {
+		a.say("note: this is the image for %s; the index has others, for %s; --platform chooses", r.Target.Platform, strings.Join(others, ", "))
+	}
 	code, gated := o.gated()
 	eol := r.OS.EOL != nil && *r.OS.EOL
 	switch {
@@ -241,7 +261,6 @@ func (a *app) gate(o scanOptions, r report.Report) error {
 	case gated && r.Gating() > 0:
 		return answerNo{code: code}
 	}
-	tableShown := o.format == "table" && o.output == "" // which says these itself
 	if eol && !tableShown {
 		a.say("warning: %s %s gets no more fixes; new flaws in it may never be listed", r.OS.Family, r.OS.Version)
 	}

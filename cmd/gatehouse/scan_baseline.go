@@ -64,7 +64,7 @@ func (r *scanRun) baseline(ctx context.Context, name string) (*baseline, error) 
 		if info != nil {
 			return run.archive(ctx, name)
 		}
-		return run.find(ctx, name)
+		return noFileEither(run.find(ctx, name), name)
 	})
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeOf(err), "the baseline %s cannot be looked at: %w", name, err).WithHint("%s", hintOr(err,

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/match"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
@@ -31,67 +30,16 @@ type explanation struct {
 
 // explain says why --explain ID is or is not listed.
 func (r *scanRun) explain(ctx context.Context) error {
-	m, ok := r.matcher.(fileMatcher)
-	if !ok {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "--explain needs an advisory file")
-	}
-	e := explanation{
-		ID: r.opts.explain, Target: r.target.Reference, Complete: r.inventory.Complete, Gaps: append([]string{}, r.inventory.Incomplete...),
-		Records: []string{}, Why: []string{},
-	}
-	elsewhere, err := e.records(ctx, m)
+	account, err := r.matcher.Explain(ctx, r.inventory, r.opts.explain)
 	if err != nil {
 		return err
 	}
-	if e.Compared, err = match.Explain(ctx, r.inventory.Distro, r.inventory.Packages, m.file, e.Names); err != nil {
-		return err
+	e := explanation{
+		ID: r.opts.explain, Target: r.target.Reference, Complete: r.inventory.Complete, Gaps: append([]string{}, r.inventory.Incomplete...),
+		Names: account.Names, Records: account.Records, Why: []string{}, Compared: account.Compared,
 	}
-	e.answer(r, elsewhere)
+	e.answer(r, account.Packages)
 	return r.writeExplanation(e)
-}
-
-// records finds the names of the flaw and the records that speak of it. It
-// returns which packages those speak of.
-func (e *explanation) records(ctx context.Context, m fileMatcher) (packages []string, err error) {
-	e.Names = []string{e.ID}
-	const roundsMax = 3 // names of names of names
-	asked := map[string]bool{}
-	for range roundsMax {
-		for _, name := range slices.Clone(e.Names) {
-			if asked[name] {
-				continue
-			}
-			asked[name] = true
-			list, err := m.file.Named(ctx, name)
-			if err != nil {
-				return nil, err
-			}
-			for _, a := range list {
-				e.Records = append(e.Records, a.ID)
-				e.Names = append(append(e.Names, a.ID), a.Aliases...)
-			}
-		}
-		slices.Sort(e.Names)
-		e.Names = slices.Compact(e.Names)
-	}
-	slices.Sort(e.Records)
-	e.Records = slices.Compact(e.Records)
-	const packagesMax = 20
-	for _, id := range e.Records[:min(len(e.Records), packagesMax)] {
-		a, err := m.file.Record(ctx, id)
-		if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range a.Affected {
-			if p := f.Space + " " + f.Name; len(packages) < packagesMax && !slices.Contains(packages, p) {
-				packages = append(packages, p)
-			}
-		}
-	}
-	return packages, nil
 }
 
 // answer draws the conclusion from what was found and what was compared.
@@ -163,12 +111,12 @@ func (r *scanRun) writeExplanation(e explanation) error {
 		return err
 	}
 	if r.opts.format == "json" {
-		enc := json.NewEncoder(w)
+		enc := json.NewEncoder(report.JSONWriter(w))
 		enc.SetIndent("", "  ")
-		return errors.Join(enc.Encode(e), done())
+		return notWritten(errors.Join(enc.Encode(e), done()))
 	}
 	_, err = io.WriteString(w, e.text())
-	return errors.Join(err, done())
+	return notWritten(errors.Join(err, done()))
 }
 
 // text is the explanation for people.

@@ -39,6 +39,7 @@ type scanOptions struct {
 	// how it ends
 	exitCode, exitOnEOL int
 	exitCodeSet         bool
+	explainSet          bool
 	timeout             time.Duration
 	insecure            bool
 	noProgress          bool
@@ -145,6 +146,8 @@ var trivyFlags = []trivyFlag{
 	{"pkg-relationships", "all relationships are listed", true},
 	{"sbom-sources", "the image itself is read", true},
 	{"rekor-url", "the image itself is read", true},
+	{"disable-telemetry", "there is none", false},
+	{"skip-version-check", "there is none", false},
 	{"token-header", "GATEHOUSE_USERNAME and GATEHOUSE_PASSWORD are who you are at --server", true},
 }
 
@@ -195,6 +198,7 @@ func (a aliasFlag) Set(s string) error { return a.f.Set(a.name, s) }
 // before the work and not after it.
 func (o *scanOptions) check(cmd *cobra.Command) error {
 	o.exitCodeSet = cmd.Flags().Changed("exit-code")
+	o.explainSet = cmd.Flags().Changed("explain")
 	o.wantsChosen = cmd.Flags().Changed("scanners")
 	var err error
 	if o.platform != "" {
@@ -259,7 +263,11 @@ func (o *scanOptions) checkFilter() error {
 
 func (o *scanOptions) checkFormat() error {
 	if !slices.Contains(allFormats(), o.format) {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "format %q is unknown", o.format).WithHint("use one of: %s", strings.Join(allFormats(), ", "))
+		hint := "use one of: " + strings.Join(allFormats(), ", ")
+		if o.format == "asff" {
+			hint = "in Trivy it is a template, which works here: --format template --template @asff.tpl; formats are " + strings.Join(allFormats(), ", ")
+		}
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "format %q is unknown", o.format).WithHint("%s", hint)
 	}
 	if o.format != "template" {
 		if o.template != "" {
@@ -285,8 +293,8 @@ func (o *scanOptions) checkGate() error {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "--fail-on %q is unknown", o.failOn).WithHint("use --fail-on new, or --exit-code 1 for every finding")
 	case o.failOn != "" && o.baseline == "":
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "--fail-on new needs something to compare with").WithHint("name it with --baseline IMAGE_OR_REPORT")
-	case o.explain != "" && o.server != "":
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "--explain reads an advisory file, which --server does not hand out").WithHint("leave --server out, or name a file with --db")
+	case o.explainSet && o.explain == "":
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "--explain names nothing").WithHint("for example --explain CVE-2024-6387")
 	case o.explain != "" && o.format != "table" && o.format != "json":
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "--explain has the formats table and json").WithHint("leave --format out")
 	case o.offline && o.server != "":

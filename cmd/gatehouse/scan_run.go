@@ -28,6 +28,7 @@ type scanRun struct {
 	app       *app
 	opts      scanOptions
 	matcher   matcher
+	started   time.Time
 	target    report.Target
 	inventory gatehouse.Inventory
 	database  report.Database
@@ -136,7 +137,7 @@ func (r *scanRun) local(ctx context.Context, typed string, ref gatehouse.Ref, fo
 		if ref.Repo != "" {
 			name = ref.String()
 		}
-		r.target = report.Target{Reference: name, Digest: img.Ref.Digest, Platform: img.Platform.String(), Source: found.Store}
+		r.target = targetOf(name, img, found.Store)
 		return r.image(ctx, img, true)
 	})
 }
@@ -149,12 +150,22 @@ func (r *scanRun) remote(ctx context.Context, ref gatehouse.Ref, typed string) e
 		return localImage(err, ref, typed)
 	}
 	defer img.Close()
-	target := report.Target{Reference: ref.String(), Digest: img.Ref.Digest, Platform: img.Platform.String(), Source: "remote"}
+	target := targetOf(ref.String(), img, "remote")
 	key := "manifest " + string(img.Ref.Digest)
 	return r.cached(key, func() (*fetch.Image, error) { return img, nil }, func(img *fetch.Image) error {
 		r.target = target
 		return r.image(ctx, img, true)
 	}, func() { r.target = target })
+}
+
+// targetOf says what was scanned. Of an index it is one image; which others
+// there are is told, too.
+func targetOf(name string, img *fetch.Image, source string) report.Target {
+	t := report.Target{Reference: name, Digest: img.Ref.Digest, Platform: img.Platform.String(), Source: source, Index: img.Index}
+	for _, p := range img.Platforms {
+		t.Platforms = append(t.Platforms, p.String())
+	}
+	return t
 }
 
 // localImage adds to an error how to scan an image that only another machine's
@@ -185,7 +196,7 @@ func (r *scanRun) archive(ctx context.Context, file string) error {
 		if img.Name != "" {
 			name = img.Name
 		}
-		r.target = report.Target{Reference: name, Digest: img.Ref.Digest, Platform: img.Platform.String(), Source: "file"}
+		r.target = targetOf(name, img, "file")
 		// A registry is held to its digests by everybody who pulls; a file is
 		// not, so its bytes are read again.
 		err := r.image(ctx, img, false)

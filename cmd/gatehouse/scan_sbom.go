@@ -51,7 +51,7 @@ func (r *scanRun) sbom(ctx context.Context, name string) error {
 		if !os.IsNotExist(err) || refErr != nil {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "the bill of materials cannot be read: %w", err).WithHint("name a file, or an image in a registry")
 		}
-		return r.attachedSBOM(ctx, ref)
+		return r.attachedSBOM(ctx, ref, name)
 	}
 	defer f.Close()
 	return r.readSBOM(ctx, f)
@@ -77,17 +77,17 @@ var sbomTypes = []string{gatehouse.TypeCycloneDX, gatehouse.TypeSPDX, gatehouse.
 
 // attachedSBOM reads the newest bill that hangs on an image, or on the index
 // that led to it.
-func (r *scanRun) attachedSBOM(ctx context.Context, ref gatehouse.Ref) error {
+func (r *scanRun) attachedSBOM(ctx context.Context, ref gatehouse.Ref, typed string) error {
 	if r.opts.offline {
 		return gatehouse.Errorf(gatehouse.CodeNotFound, "there is no file %s, and --offline forbids to ask a registry", ref).WithHint("name a file")
 	}
 	client := r.app.registryClient(r.opts.insecure, r.opts.server)
 	img, err := client.Image(ctx, ref, r.opts.platformOf)
 	if err != nil {
-		return err
+		return noFileEither(err, typed)
 	}
 	defer img.Close()
-	r.target = report.Target{Reference: ref.String(), Digest: img.Ref.Digest, Platform: img.Platform.String(), Source: "sbom"}
+	r.target = targetOf(ref.String(), img, "sbom")
 	registry := client.Registry(ref.Registry)
 	for _, subject := range []gatehouse.Digest{img.Ref.Digest, img.Index} {
 		if subject == "" {
@@ -149,7 +149,7 @@ func (r *scanRun) writeSBOM(w io.Writer) error {
 	if r.opts.wantsChosen {
 		o.Findings = slices.DeleteFunc(slices.Clone(r.findings), func(f gatehouse.Finding) bool { return !r.opts.filter.Lists(f) })
 	}
-	return sbom.Write(w, sbom.Format(r.opts.format), r.inventory, o)
+	return sbom.Write(report.JSONWriter(w), sbom.Format(r.opts.format), r.inventory, o)
 }
 
 // createdAt is when an image says that it was made.

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
-// say tells people on standard error how things go; -q silences it.
+// say tells people on standard error how things go; -q silences it. Names of
+// images, files and servers stand in it, so that nothing but text is printed.
 func (a *app) say(format string, args ...any) {
 	if !a.quiet {
-		fmt.Fprintf(a.stderr, format+"\n", args...)
+		fmt.Fprintln(a.stderr, report.PrintableLines(fmt.Sprintf(format, args...)))
 	}
 }
 
@@ -35,7 +38,7 @@ func (t tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := t.inner.RoundTrip(req)
 	answer := "failed"
 	if err == nil {
-		answer = res.Status
+		answer = report.Printable(res.Status)
 	}
 	fmt.Fprintf(t.app.stderr, "%s %s://%s%s: %s, %d ms\n", req.Method, req.URL.Scheme, req.URL.Host, req.URL.EscapedPath(), answer, time.Since(start).Milliseconds())
 	return res, err
