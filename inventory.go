@@ -62,6 +62,10 @@ type Distro struct {
 	VersionID string   `json:"versionID,omitempty"` // "12", "3.10.2"
 	Name      string   `json:"name,omitempty"`      // PRETTY_NAME
 	Codename  string   `json:"codename,omitempty"`  // VERSION_CODENAME
+	// ContentSets are the repositories that a Red Hat image says it was built
+	// from ("rhel-9-for-x86_64-baseos-eus-rpms__9_DOT_2"), sorted. They are no
+	// part of os-release.
+	ContentSets []string `json:"contentSets,omitempty"`
 }
 
 // Package is one installed package at one place.

@@ -36,6 +36,7 @@ func LanguageSpace(name string) string { return languageSpaces[strings.ToLower(n
 //	Azure Linux 3.0              Azure Linux:3
 //	CBL-Mariner 2.0              Azure Linux:2
 //	SUSE Linux Enterprise 15.5   SUSE:Linux Enterprise Server 15 SP5
+//	SUSE Linux Enterprise 16.0   SUSE:Linux Enterprise Server 16.0
 //	openSUSE Leap 15.6           openSUSE:Leap 15.6
 func SpaceOf(family, release string) string {
 	family, release = strings.ToLower(strings.TrimSpace(family)), strings.TrimSpace(release)
@@ -68,6 +69,9 @@ func SpaceOf(family, release string) string {
 	case "suse linux enterprise":
 		return "SUSE:Linux Enterprise Server " + servicePack(release)
 	case "suse linux enterprise micro":
+		if major, _, _ := strings.Cut(release, "."); len(major) > 1 || major >= "6" { // renamed
+			return "SUSE:Linux Micro " + release
+		}
 		return "SUSE:Linux Enterprise Micro " + release
 	case "photon os", "photon":
 		return "Photon OS:" + release
@@ -111,9 +115,13 @@ func ubuntuSpace(release string) string {
 	return space
 }
 
-// servicePack spells SUSE's "15.5" as "15 SP5".
+// servicePack spells SUSE's "15.5" as "15 SP5". From 16 on there are no service
+// packs.
 func servicePack(release string) string {
 	major, sp, _ := strings.Cut(release, ".")
+	if len(major) > 1 && major >= "16" {
+		return release
+	}
 	if sp == "" || sp == "0" {
 		return major
 	}

@@ -57,6 +57,7 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	inv.Packages = sortPackages(inv.Packages)
 	inv.Packages = withoutLocked(inv.Packages)
 	inv.Distro = visibleDistro(distros)
+	inv.Distro.ContentSets = visibleContentSets(inv.Distro, distros)
 	inv.Findings, inv.Files = attribute(layers)
 	if !isDirectory(layers, cfg) {
 		inv.Findings = append(inv.Findings, configFindings(cfg)...)
@@ -218,6 +219,25 @@ func visibleDistro(sets []gatehouse.PackageSet) gatehouse.Distro {
 		}
 	}
 	return best
+}
+
+// contentSetsMax bounds the repositories of one image; real ones name less than
+// a dozen.
+const contentSetsMax = 200
+
+// visibleContentSets joins what the lists that show say. Only Red Hat's images
+// have any: elsewhere the same files mean nothing.
+func visibleContentSets(d gatehouse.Distro, sets []gatehouse.PackageSet) []string {
+	if d.ID != "rhel" {
+		return nil
+	}
+	var all []string
+	for _, s := range sets {
+		all = append(all, s.Distro.ContentSets...)
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	return all[:min(len(all), contentSetsMax)]
 }
 
 // sortPackages sorts by Path, Type, Name, Version and drops repetitions: rows

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/index/apk"
+	"github.com/gatehouse-dev/gatehouse/internal/index/contentset"
 	"github.com/gatehouse-dev/gatehouse/internal/index/dpkg"
 	"github.com/gatehouse-dev/gatehouse/internal/index/lang"
 	"github.com/gatehouse-dev/gatehouse/internal/index/osrelease"
@@ -21,6 +22,7 @@ import (
 func Extractors() []Extractor {
 	return []Extractor{
 		plain{name: "os-release", version: 2, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
+		plain{name: "content-sets", version: 1, max: contentset.SizeMax, wants: wantsContentSets, extract: contentSets},
 		plain{name: "dpkg", version: 2, max: 64 * mib, wants: wantsDpkg, extract: dpkgFile},
 		plain{name: copyrightName, version: 1, max: 16 * mib, wants: wantsCopyright, extract: copyright},
 		plain{name: "apk", version: 2, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
@@ -117,6 +119,18 @@ func wantsRelease(name string, _ fs.FileMode) bool {
 		return false
 	}
 	return distroRank(name) < len(distroPaths)
+}
+
+// wantsContentSets takes the lists of repositories that Red Hat's build systems
+// leave in images, the older one's and the newer one's.
+func wantsContentSets(name string, _ fs.FileMode) bool {
+	switch dir, base := path.Split(name); dir {
+	case "root/buildinfo/content_manifests/":
+		return strings.HasSuffix(base, ".json")
+	case "usr/share/buildinfo/":
+		return base == "content-sets.json"
+	}
+	return false
 }
 
 func wantsDpkg(name string, _ fs.FileMode) bool {
@@ -235,6 +249,16 @@ func release(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro,
 	}
 	d, err := osrelease.ParseOld(f.Path, f.Body)
 	return nil, d, err
+}
+
+// contentSets reads one list. One that cannot be read is as good as none, which
+// takes nothing away from what is looked up.
+func contentSets(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	names := contentset.Parse(f.Body)
+	if len(names) == 0 {
+		return nil, nil, nil // an empty set: it hides the one below it
+	}
+	return nil, &gatehouse.Distro{ContentSets: names}, nil
 }
 
 func dpkgFile(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {

@@ -239,6 +239,11 @@ func TestSpace(t *testing.T) {
 		{gatehouse.Distro{ID: "azurelinux", VersionID: "3.0"}, "Azure Linux:3"},
 		{gatehouse.Distro{ID: "photon", VersionID: "5.0"}, "Photon OS:5.0"},
 		{gatehouse.Distro{ID: "openEuler", VersionID: "22.03", Name: "openEuler 22.03 (LTS-SP3)"}, "openEuler:22.03-LTS-SP3"},
+		{gatehouse.Distro{ID: "sles", VersionID: "16.0"}, "SUSE:Linux Enterprise Server 16.0"},
+		{gatehouse.Distro{ID: "sles", VersionID: "12.5"}, "SUSE:Linux Enterprise Server 12 SP5"},
+		{gatehouse.Distro{ID: "sle-micro-rancher", VersionID: "5.4"}, "SUSE:Linux Enterprise Micro 5.4"},
+		{gatehouse.Distro{ID: "opensuse", VersionID: "42.3"}, "openSUSE:Leap 42.3"},
+		{gatehouse.Distro{ID: "opensuse", VersionID: "20180412"}, "openSUSE:Tumbleweed"},
 		{gatehouse.Distro{ID: "sl-micro", VersionID: "6.0"}, "SUSE:Linux Micro 6.0"},
 		{gatehouse.Distro{ID: "sle-micro", VersionID: "5.5"}, "SUSE:Linux Enterprise Micro 5.5"},
 		{gatehouse.Distro{ID: "centos", VersionID: "7"}, "Red Hat:enterprise_linux:7::server"},
@@ -254,6 +259,39 @@ func TestSpace(t *testing.T) {
 		if got := match.Space(c.d); got != c.want {
 			t.Errorf("Space(%+v) = %q, want %q", c.d, got, c.want)
 		}
+	}
+}
+
+// TestScope: what was found for a package in one image is true of another one of
+// the same scope, so that two whose packages are looked up in different places,
+// or that take different packages for their own, have two.
+func TestScope(t *testing.T) {
+	rhel := func(version string, sets ...string) gatehouse.Distro {
+		return gatehouse.Distro{ID: "rhel", VersionID: version, ContentSets: sets}
+	}
+	for _, c := range []struct {
+		a, b gatehouse.Distro
+		same bool
+	}{
+		{gatehouse.Distro{ID: "debian", VersionID: "12.5"}, gatehouse.Distro{ID: "debian", VersionID: "12.6"}, true},
+		{rhel("9.2"), rhel("9.4"), true},
+		{rhel("10.0"), rhel("10.1"), false}, // each minor release is a product of its own
+		{rhel("9.2"), rhel("9.2", "rhocp-4.16-for-rhel-9-x86_64-rpms"), false},
+		{rhel("9.2"), rhel("9.2", "rhel-9-for-x86_64-baseos-rpms", "ubi-9-appstream-rpms"), true}, // says nothing new
+		{rhel("9.2", "rhocp-4.15-for-rhel-9-x86_64-rpms"), rhel("9.2", "rhocp-4.16-for-rhel-9-x86_64-rpms"), false},
+		{rhel("9.4"), gatehouse.Distro{ID: "centos", VersionID: "9"}, false}, // takes CentOS' packages
+		{gatehouse.Distro{ID: "sles", VersionID: "15.5"}, gatehouse.Distro{ID: "sles_sap", VersionID: "15.5"}, false},
+	} {
+		a, b := match.Scope(c.a), match.Scope(c.b)
+		if (a == b) != c.same {
+			t.Errorf("%+v has scope %q, %+v has %q", c.a, a, c.b, b)
+		}
+		if match.SpaceOfScope(a) != match.Space(c.a) {
+			t.Errorf("scope %q does not tell the space %q", a, match.Space(c.a))
+		}
+	}
+	if got := match.Scope(gatehouse.Distro{ID: "debian", VersionID: "12"}); got != "Debian:12" {
+		t.Errorf("Debian's scope is %q", got)
 	}
 }
 
@@ -290,6 +328,8 @@ func TestFeedsAndInventoriesMeet(t *testing.T) {
 		{"SUSE Linux Enterprise", "15.5", gatehouse.Distro{ID: "sles", VersionID: "15.5"}},
 		{"SUSE Linux Enterprise", "15", gatehouse.Distro{ID: "sles", VersionID: "15"}},
 		{"SUSE Linux Enterprise Micro", "5.3", gatehouse.Distro{ID: "sle-micro", VersionID: "5.3"}},
+		{"SUSE Linux Enterprise Micro", "6.1", gatehouse.Distro{ID: "sl-micro", VersionID: "6.1"}},
+		{"SUSE Linux Enterprise", "16.0", gatehouse.Distro{ID: "sles", VersionID: "16.0"}},
 		{"openSUSE Leap", "15.6", gatehouse.Distro{ID: "opensuse-leap", VersionID: "15.6"}},
 		{"openSUSE Tumbleweed", "", gatehouse.Distro{ID: "opensuse-tumbleweed", VersionID: "20240101"}},
 	} {

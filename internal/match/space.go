@@ -3,7 +3,6 @@ package match
 import (
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -28,6 +27,9 @@ type distribution struct {
 	// either.
 	binary, source bool
 	vendors        []string // of rpms that it built itself; empty takes all
+	// varies: where the packages of two images are looked up may differ though
+	// Space is the same for both.
+	varies bool
 }
 
 // distributions by ID of os-release(5). What is missing here has no advisories
@@ -47,8 +49,8 @@ var distributions = map[string]distribution{
 
 	"almalinux":  {pkg: "rpm", spaces: family("almalinux"), binary: true, vendors: []string{"AlmaLinux"}},
 	"rocky":      {pkg: "rpm", spaces: family("rocky"), binary: true, source: true, vendors: []string{"Rocky"}},
-	"rhel":       {pkg: "rpm", spaces: rhel, builds: rhelBuilds, binary: true, source: true, vendors: []string{"Red Hat"}},
-	"centos":     {pkg: "rpm", spaces: rhel, builds: rhelBuilds, binary: true, source: true, vendors: []string{"CentOS", "Red Hat"}},
+	"rhel":       {pkg: "rpm", spaces: rhel, builds: rhelBuilds, varies: true, binary: true, source: true, vendors: []string{"Red Hat"}},
+	"centos":     {pkg: "rpm", spaces: rhel, builds: rhelBuilds, varies: true, binary: true, source: true, vendors: []string{"CentOS", "Red Hat"}},
 	"ol":         {pkg: "rpm", spaces: family("oracle linux"), binary: true, vendors: []string{"Oracle"}},
 	"amzn":       {pkg: "rpm", spaces: family("amazon linux"), binary: true, vendors: []string{"Amazon"}},
 	"fedora":     {pkg: "rpm", spaces: family("fedora"), binary: true, source: true, vendors: []string{"Fedora"}},
@@ -58,15 +60,18 @@ var distributions = map[string]distribution{
 	"mageia":     {pkg: "rpm", spaces: family("mageia"), binary: true, source: true, vendors: []string{"Mageia"}},
 	"openEuler":  {pkg: "rpm", spaces: openEuler, binary: true, source: true},
 
-	"sles":      {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
-	"sled":      {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
-	"sles_sap":  {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
-	"sle_hpc":   {pkg: "rpm", spaces: sles, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sles":      {pkg: "rpm", spaces: sles, varies: true, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sled":      {pkg: "rpm", spaces: sles, varies: true, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sles_sap":  {pkg: "rpm", spaces: sles, varies: true, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sle_hpc":   {pkg: "rpm", spaces: sles, varies: true, binary: true, source: true, vendors: []string{"SUSE"}},
 	"sle-micro": {pkg: "rpm", spaces: family("suse linux enterprise micro"), binary: true, source: true, vendors: []string{"SUSE"}},
-	"sl-micro":  {pkg: "rpm", spaces: slMicro, binary: true, source: true, vendors: []string{"SUSE"}},
+	"sl-micro":  {pkg: "rpm", spaces: family("suse linux enterprise micro"), binary: true, source: true, vendors: []string{"SUSE"}},
+
+	"sle-micro-rancher": {pkg: "rpm", spaces: family("suse linux enterprise micro"), binary: true, source: true, vendors: []string{"SUSE"}},
 
 	"opensuse-leap":       {pkg: "rpm", spaces: family("opensuse leap"), binary: true, source: true, vendors: []string{"SUSE"}},
 	"opensuse-leap-micro": {pkg: "rpm", spaces: family("opensuse leap micro"), binary: true, source: true, vendors: []string{"SUSE"}},
+	"opensuse":            {pkg: "rpm", spaces: openSUSE, binary: true, source: true, vendors: []string{"SUSE"}},
 	"opensuse-tumbleweed": {pkg: "rpm", spaces: only("openSUSE:Tumbleweed"), binary: true, source: true, vendors: []string{"SUSE"}},
 }
 
@@ -79,6 +84,31 @@ func Space(d gatehouse.Distro) string {
 		return all[0]
 	}
 	return ""
+}
+
+// Scope names all that decides where the packages of a distribution are looked
+// up and which of them it takes for its own: what was found for a package in an
+// image of one scope holds for every other image of it. It begins with [Space]
+// and is that alone for most distributions.
+func Scope(d gatehouse.Distro) string {
+	all := spaces(d)
+	dist := distributions[d.ID]
+	if len(all) == 0 || !dist.varies {
+		return Space(d)
+	}
+	sum := gatehouse.DigestOf([]byte(strings.Join(slices.Concat(all, dist.vendors), "\x00"))).Hex()
+	return all[0] + scopeMark + sum[:scopeDigits]
+}
+
+const (
+	scopeMark   = "#"
+	scopeDigits = 16 // enough for as many kinds of images as there are
+)
+
+// SpaceOfScope returns what [Scope] begins with.
+func SpaceOfScope(scope string) string {
+	space, _, _ := strings.Cut(scope, scopeMark)
+	return space
 }
 
 func spaces(d gatehouse.Distro) []string {
@@ -175,6 +205,7 @@ func comparedVersion(p gatehouse.Package, key Key) string {
 		if p.Name == "stdlib" || p.Name == "toolchain" {
 			// "1.24.1 X:nodwarf5" or "1.24rc1"
 			v, _, _ = strings.Cut(v, " ")
+			v = goSuffix(v)
 			if m := goPrerelease.FindStringSubmatch(v); m != nil {
 				if m[2] == "" {
 					m[2] = ".0"
@@ -186,6 +217,20 @@ func comparedVersion(p gatehouse.Package, key Key) string {
 	}
 	return p.Version
 }
+
+// goSuffix takes off what vendors append to a release of Go that they built
+// themselves ("1.22.3-bigcorp"), which would read as a pre-release, as the go
+// command does.
+func goSuffix(v string) string {
+	base, suffix, ok := strings.Cut(v, "-")
+	if !ok || goPrereleaseWord.MatchString(suffix) {
+		return v
+	}
+	return base
+}
+
+// goPrereleaseWord is a pre-release of Go in the form of Semantic Versioning.
+var goPrereleaseWord = regexp.MustCompile(`^(?:0|(?:rc|beta)\.?\d+)$`)
 
 func only(space string) func(gatehouse.Distro) []string {
 	return func(gatehouse.Distro) []string { return []string{space} }
@@ -265,71 +310,25 @@ func alpine(d gatehouse.Distro) []string {
 	return []string{"Alpine:v" + parts[0] + "." + parts[1]}
 }
 
-// rhel lists the repositories that images are built from. A flaw that is not
-// repaired yet stands under the product without a repository.
-func rhel(d gatehouse.Distro) []string {
-	major, minor, _ := strings.Cut(d.VersionID, ".")
-	number, err := strconv.Atoi(major)
-	if err != nil || number <= 0 || number > 99 {
-		return nil
-	}
-	product := "Red Hat:enterprise_linux:" + major
-	if number < 8 {
-		return []string{product + "::server", product + "::workstation", product + "::client", product + "::computenode", product}
-	}
-	out := []string{product + "::baseos", product + "::appstream", product + "::crb", product}
-	if number >= 10 {
-		// From 10 on, each minor release is a product of its own, and what was
-		// repaired in an earlier one is in all later ones.
-		n, err := strconv.Atoi(minor)
-		if err != nil {
-			n = rhelMinors
-		}
-		for i := min(n, rhelMinors); i >= 0; i-- {
-			out = append(out, product+"."+strconv.Itoa(i))
-		}
-	}
-	return out
+// slesProducts are the products that share SUSE's base.
+var slesProducts = map[string]string{
+	"sled": "Desktop", "sles_sap": "Server for SAP Applications", "sle_hpc": "High Performance Computing",
 }
 
-// rhelMinors is the last minor release that Red Hat plans for any major one.
-const rhelMinors = 10
-
-// rhelStream finds the minor release that a package was built for, "9" and "2"
-// in "3.0.7-18.el9_2.1".
-var rhelStream = regexp.MustCompile(`\.el(\d+)_(\d+)(?:\.|$)`)
-
-// rhelBuilds adds the extended streams of the minor release that a package was
-// built for: whoever stays on it gets repairs under lower versions there.
-func rhelBuilds(p gatehouse.Package, spaces []string) []string {
-	m := rhelStream.FindStringSubmatch(p.Version)
-	if m == nil {
-		return spaces
-	}
-	out := slices.Clone(spaces)
-	for _, stream := range rhelStreams {
-		at := "Red Hat:" + stream + ":" + m[1] + "." + m[2]
-		out = append(out, at+"::baseos", at+"::appstream")
-	}
-	return out
-}
-
-var rhelStreams = []string{"rhel_eus", "rhel_e4s", "rhel_aus", "rhel_tus"}
-
-// isRHELStream reports the spaces that only [rhelBuilds] asks for.
-func isRHELStream(space string) bool {
-	rest, ok := strings.CutPrefix(space, "Red Hat:")
-	return ok && slices.ContainsFunc(rhelStreams, func(s string) bool { return strings.HasPrefix(rest, s+":") })
-}
-
-// sles lists the product and the modules that images are built from.
+// sles lists the server, the image's own product, and the modules that images
+// are built from. After general support ends, advisories are for those who pay
+// for more (LTSS) alone: what is repaired only there is a flaw of everybody
+// else's.
 func sles(d gatehouse.Distro) []string {
 	server := gatehouse.SpaceOf("suse linux enterprise", d.VersionID)
 	if server == "" {
 		return nil
 	}
 	v := strings.TrimPrefix(server, "SUSE:Linux Enterprise Server ")
-	out := []string{server}
+	out := []string{server, server + "-LTSS"}
+	if product, ok := slesProducts[d.ID]; ok {
+		out = append(out, "SUSE:Linux Enterprise "+product+" "+v)
+	}
 	for _, module := range slesModules {
 		out = append(out, "SUSE:Linux Enterprise Module for "+module+" "+v)
 	}
@@ -338,7 +337,14 @@ func sles(d gatehouse.Distro) []string {
 
 var slesModules = []string{"Basesystem", "Server Applications", "Development Tools", "Web and Scripting", "Python 3", "Containers", "Legacy"}
 
-func slMicro(d gatehouse.Distro) []string { return release("SUSE:Linux Micro", d.VersionID, " ") }
+// openSUSE is how Leap 42 and old Tumbleweeds call themselves, the latter with
+// the day of the snapshot.
+func openSUSE(d gatehouse.Distro) []string {
+	if len(d.VersionID) == len("20180101") {
+		return []string{"openSUSE:Tumbleweed"}
+	}
+	return family("opensuse leap")(d)
+}
 
 // openEulerName finds "22.03 (LTS-SP3)" in PRETTY_NAME: VERSION_ID has the
 // number only.

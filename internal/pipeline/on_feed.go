@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/advisory"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
+	"github.com/gatehouse-dev/gatehouse/internal/match"
 )
 
 // few changed names are looked up singly, and so are the stored findings of few
@@ -240,7 +241,7 @@ func vulnEvent(c db.Change) gatehouse.Event {
 	if !c.New {
 		e.Type = gatehouse.EventVulnFixed
 	}
-	e.Payload, _ = json.Marshal(vulnPayload{c.OSSpace, c.Package, c.PackageID, c.Severity, c.Vuln}) // always marshals
+	e.Payload, _ = json.Marshal(vulnPayload{match.SpaceOfScope(c.OSSpace), c.Package, c.PackageID, c.Severity, c.Vuln}) // always marshals
 	return e
 }
 

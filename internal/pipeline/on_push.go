@@ -165,7 +165,7 @@ func (p *Pipeline) saveFailed(ctx context.Context, repo gatehouse.Repo, img db.I
 func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Image, cfg gatehouse.ImageConfig, results []layerResult) error {
 	c := p.compose(img, cfg, results)
 	inv := c.inventory
-	c.img.OSSpace = match.Space(inv.Distro)
+	c.img.OSSpace = match.Scope(inv.Distro)
 	c.img.Spaces = spaces(inv)
 	unknown, err := match.Findings(ctx, inv.Distro, inv.Packages, everything{})
 	if err != nil {
