@@ -19,6 +19,8 @@ import (
 //   - semver: a fourth number is a pre-release there; identifiers such as "-5"
 //     are read as negative numbers.
 //   - pep440: versions of before PEP 440 have an order there.
+//   - maven: a qualifier after a dot is older there than one after a hyphen, as
+//     Maven's own documentation says, but not its code.
 //   - nuget: a fifth number is a pre-release there.
 //   - pub: builds are compared as text there, Dart compares them as lists.
 //   - gem: a hyphen is a word there, RubyGems reads it as ".pre."; 00 is not zero
@@ -36,8 +38,8 @@ var common = map[string]struct {
 		return strings.Count(a, ".") == strings.Count(b, ".")
 	}},
 	"semver":    {"npm", regexp.MustCompile(`^v?[0-9]+(\.[0-9]+){0,2}(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?(\+[0-9A-Za-z.-]+)?$`), nil},
-	"maven":     {"Maven", regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.+_-]*$`), nil},
-	"gem":       {"RubyGems", regexp.MustCompile(`^[0-9]+(\.(0|[1-9][0-9]*|[A-Za-z]+([1-9][0-9]*)?))*$`), nil},
+	"maven":     {"Maven", regexp.MustCompile(`^[0-9]+(\.[0-9]+)*(-[A-Za-z]+(-?[0-9]+)?)?$`), nil},
+	"gem":       {"RubyGems", regexp.MustCompile(`^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*|[A-Za-z]+([1-9][0-9]*)?))*$`), nil},
 	"nuget":     {"NuGet", regexp.MustCompile(`^v?[0-9]+(\.[0-9]+){0,3}(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?(\+[0-9A-Za-z.-]+)?$`), nil},
 	"pub":       {"Pub", regexp.MustCompile(`^[0-9]+(\.[0-9]+){2}(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?(\+[A-Za-z]+)?$`), nil},
 	"packagist": {"Packagist", regexp.MustCompile(`^v?[0-9]+(\.[0-9]+)*([._+-]?(dev|alpha|a|beta|b|RC|rc|patch|p)([._+-]?[0-9]+)?)?$`), nil},

@@ -2,20 +2,26 @@ package version
 
 import "strings"
 
-// mavenOrder is Maven's, as its POM reference specifies it ("Version Order
-// Specification") and ComparableVersion does it.
+// mavenOrder is that of Maven's ComparableVersion, which its builds resolve by.
+// The specification in its POM reference leaves more than one corner open.
 var mavenOrder = Order{name: "maven", compare: compareMaven}
 
-// mavenToken is one part of a Maven version: a number or a qualifier, with what
-// stands before it. All strings are parts of the version.
+// mavenToken is one part of a Maven version: a number, a qualifier, or the
+// beginning of a list that lasts to the end. Its text is part of the version.
 type mavenToken struct {
-	prefix byte // '.', '-', 0 for the first
-	number bool
-	text   string // digits without leading zeros, or the qualifier as written
-	rank   int    // of a qualifier
-	// pad stands in where a version has fewer parts than the other.
-	pad bool
+	kind mavenKind
+	text string // digits without leading zeros, or the qualifier as written
+	rank int    // of a qualifier
 }
+
+// mavenKind is in the order in which parts of different kinds stand.
+type mavenKind int
+
+const (
+	mavenQualifier mavenKind = iota
+	mavenList
+	mavenNumber
+)
 
 // Ranks of qualifiers; those that nobody knows come last, by name.
 const (
@@ -35,83 +41,103 @@ var mavenQualifiers = map[string]int{
 }
 
 // mavenTokens is how many parts of a version need no memory of their own.
-const mavenTokens = 24
+const mavenTokens = 32
 
 func compareMaven(a, b string) (int, error) {
 	var roomA, roomB [mavenTokens]mavenToken
 	ta, tb := parseMaven(a, roomA[:0]), parseMaven(b, roomB[:0])
 	for i := range max(len(ta), len(tb)) {
-		var l, r mavenToken
+		c := 0
 		switch {
 		case i >= len(ta):
-			r = tb[i]
-			l = r.padding()
+			c = -tb[i].againstNothing()
 		case i >= len(tb):
-			l = ta[i]
-			r = l.padding()
+			c = ta[i].againstNothing()
 		default:
-			l, r = ta[i], tb[i]
+			c = ta[i].compare(tb[i])
 		}
-		if c := l.compare(r); c != 0 {
+		if c != 0 {
 			return c, nil
 		}
 	}
 	return 0, nil
 }
 
-// parseMaven appends the parts of v, less the trailing ones that are null
-// before a hyphen or the end.
+// parseMaven appends the parts of v. A hyphen, and the border between digits
+// and letters, begins a list; so does a qualifier that ends a version or stands
+// before a digit, whatever is in front of it.
 func parseMaven(v string, out []mavenToken) []mavenToken {
-	prefix := byte(0)
-	for {
-		i := strings.IndexAny(v, "-.")
-		part, rest := v, ""
-		if i >= 0 {
-			part, rest = v[:i], v[i+1:]
+	start, digits, empty := 0, false, true // empty: the list has no part yet
+	add := func(t mavenToken) { out, empty = append(out, t), false }
+	list := func() { out, empty = append(out, mavenToken{kind: mavenList}), true }
+	for i := range len(v) {
+		switch c := v[i]; {
+		case c == '.' || c == '-':
+			if i == start {
+				add(mavenToken{kind: mavenNumber})
+			} else {
+				add(mavenPart(v[start:i], digits, false))
+			}
+			start = i + 1
+			if c == '-' {
+				list()
+			}
+		case isDigit(c):
+			if !digits && i > start {
+				if !empty {
+					list()
+				}
+				add(mavenPart(v[start:i], false, true))
+				start = i
+				list()
+			}
+			digits = true
+		default:
+			if digits && i > start {
+				add(mavenPart(v[start:i], true, false))
+				start = i
+				list()
+			}
+			digits = false
 		}
-		out = appendMaven(out, part, prefix)
-		if i < 0 {
-			break
-		}
-		prefix, v = v[i], rest
 	}
-	for i := len(out) - 1; i > 0; {
-		if out[i].null() {
-			out = append(out[:i], out[i+1:]...)
-			i--
-			continue
+	if start < len(v) {
+		if !digits && !empty {
+			list()
 		}
-		for i >= 0 && out[i].prefix != '-' {
-			i--
-		}
-		i--
+		add(mavenPart(v[start:], digits, false))
 	}
-	return out
+	return trimMaven(out)
 }
 
-// appendMaven cuts what stands between two separators where digits and letters
-// meet, which counts as a hyphen.
-func appendMaven(out []mavenToken, part string, prefix byte) []mavenToken {
-	for {
-		n := leadingDigits(part)
-		number := n > 0 || part == ""
-		if n == 0 {
-			for n < len(part) && !isDigit(part[n]) {
-				n++
-			}
-		}
-		t := mavenToken{prefix: prefix, number: number, text: part[:n]}
-		if number {
-			t.text = strings.TrimLeft(t.text, "0")
-		} else {
-			t.rank = mavenRank(t.text, n < len(part))
-		}
-		out = append(out, t)
-		if n == len(part) {
-			return out
-		}
-		part, prefix = part[n:], '-'
+func mavenPart(s string, digits, beforeDigit bool) mavenToken {
+	if digits {
+		return mavenToken{kind: mavenNumber, text: strings.TrimLeft(s, "0")}
 	}
+	return mavenToken{kind: mavenQualifier, text: s, rank: mavenRank(s, beforeDigit)}
+}
+
+// trimMaven takes away, in place, what is as good as not there: zeros and
+// releases at the end of each list, before the next list in it, and lists with
+// nothing in them.
+func trimMaven(tokens []mavenToken) []mavenToken {
+	kept, trailing := len(tokens), true
+	for i := len(tokens) - 1; i >= 0; i-- {
+		switch t := tokens[i]; {
+		case t.kind == mavenList:
+			trailing = true
+			if kept == len(tokens) {
+				continue
+			}
+		case trailing && t.null():
+			continue
+		default:
+			trailing = false
+		}
+		kept--
+		tokens[kept] = tokens[i]
+	}
+	return tokens[kept:]
 }
 
 // mavenRank ranks a qualifier; its first letter is enough for some right before
@@ -140,67 +166,31 @@ func mavenRank(s string, beforeDigit bool) int {
 	return mavenUnknown
 }
 
-// null reports parts that are as good as not there.
 func (t mavenToken) null() bool {
-	return t.number && t.text == "" || !t.number && t.rank == mavenRelease
+	return t.kind == mavenNumber && t.text == "" || t.kind == mavenQualifier && t.rank == mavenRelease
 }
 
-// padding is what stands opposite t where the other version has ended: zero
-// after a dot, nothing after a hyphen. "sp" alone is newer than nothing.
-func (t mavenToken) padding() mavenToken {
-	if t.prefix == '.' && (t.number || t.rank != mavenSP) {
-		return mavenToken{prefix: t.prefix, number: true, pad: true}
+// againstNothing orders a part against the end of the other version.
+func (t mavenToken) againstNothing() int {
+	switch {
+	case t.kind == mavenQualifier:
+		return sign(t.rank - mavenRelease)
+	case t.kind == mavenNumber && t.text != "":
+		return 1
 	}
-	return mavenToken{prefix: t.prefix, rank: mavenRelease, pad: true}
+	return 0 // zero, or a list, whose parts tell
 }
 
-// compare orders two parts at the same place.
+// compare orders two parts at the same place: a qualifier is older than a list,
+// a list older than a number.
 func (t mavenToken) compare(o mavenToken) int {
-	if t.prefix != o.prefix {
-		return sign(t.class() - o.class())
-	}
 	switch {
-	case t.number && o.number:
+	case t.kind != o.kind:
+		return sign(int(t.kind) - int(o.kind))
+	case t.kind == mavenNumber:
 		return compareNumbers(t.text, o.text)
-	case t.number && !t.pad:
-		return 1
-	case o.number && !o.pad:
-		return -1
+	case t.rank == mavenUnknown && o.rank == mavenUnknown:
+		return compareFold(t.text, o.text)
 	}
-	// Zero that stands in for nothing is no number but an unknown qualifier.
-	rt, ro := t.qualifier(), o.qualifier()
-	if rt == mavenUnknown && ro == mavenUnknown {
-		return compareFold(t.word(), o.word())
-	}
-	return sign(rt - ro)
-}
-
-// class orders parts after different separators:
-// ".qualifier" < "-qualifier" < "-number" < ".number".
-func (t mavenToken) class() int {
-	switch {
-	case t.prefix == '.' && !t.number:
-		return 0
-	case t.prefix == '-' && !t.number:
-		return 1
-	case t.prefix == '-':
-		return 2
-	case t.prefix == '.':
-		return 3
-	}
-	return 4
-}
-
-func (t mavenToken) qualifier() int {
-	if t.number {
-		return mavenUnknown
-	}
-	return t.rank
-}
-
-func (t mavenToken) word() string {
-	if t.number {
-		return "0"
-	}
-	return t.text
+	return sign(t.rank - o.rank)
 }
