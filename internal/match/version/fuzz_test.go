@@ -26,7 +26,7 @@ import (
 //   - gem: a hyphen is a word there, RubyGems reads it as ".pre."; 00 is not zero
 //     there.
 //   - packagist: unknown words are as old as "dev" there, PHP takes them for
-//     older than that.
+//     older than that; numbers of more than 64 bits are none there.
 var common = map[string]struct {
 	ecosystem string
 	form      *regexp.Regexp
@@ -42,7 +42,7 @@ var common = map[string]struct {
 	"gem":       {"RubyGems", regexp.MustCompile(`^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*|[A-Za-z]+([1-9][0-9]*)?))*$`), nil},
 	"nuget":     {"NuGet", regexp.MustCompile(`^v?[0-9]+(\.[0-9]+){0,3}(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?(\+[0-9A-Za-z.-]+)?$`), nil},
 	"pub":       {"Pub", regexp.MustCompile(`^[0-9]+(\.[0-9]+){2}(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?(\+[A-Za-z]+)?$`), nil},
-	"packagist": {"Packagist", regexp.MustCompile(`^v?[0-9]+(\.[0-9]+)*([._+-]?(dev|alpha|a|beta|b|RC|rc|patch|p)([._+-]?[0-9]+)?)?$`), nil},
+	"packagist": {"Packagist", regexp.MustCompile(`^v?[0-9]{1,9}(\.[0-9]{1,9})*([._+-]?(dev|alpha|a|beta|b|RC|rc|patch|p)([._+-]?[0-9]{1,9})?)?$`), nil},
 	"cran":      {"CRAN", regexp.MustCompile(`^[0-9]+([.-][0-9]+)*$`), nil},
 	"hackage":   {"Hackage", regexp.MustCompile(`^[0-9]+(\.[0-9]+)*$`), nil},
 	"pep440":    {"PyPI", regexp.MustCompile(`^v?([0-9]+!)?[0-9]+(\.[0-9]+)*((a|b|c|rc)[0-9]*)?(\.post[0-9]*|-[0-9]+)?(\.?dev[0-9]*)?(\+[a-z0-9]+(\.[a-z0-9]+)*)?$`), nil},
