@@ -181,7 +181,7 @@ func ownVendor(vendor string, d gatehouse.Distro) bool {
 }
 
 // goPrerelease is how Go spells its own pre-releases.
-var goPrerelease = regexp.MustCompile(`^(\d+\.\d+)(\.\d+)?(rc|beta)(\d+)$`)
+var goPrerelease = regexp.MustCompile(`^(\d+(?:\.\d+)+)(rc|beta)(\d+)$`)
 
 // gemPlatform is what a gem with compiled code has behind its version
 // ("1.13.10-x86_64-linux"), which would read as a pre-release.
@@ -207,10 +207,7 @@ func comparedVersion(p gatehouse.Package, key Key) string {
 			v, _, _ = strings.Cut(v, " ")
 			v = goSuffix(v)
 			if m := goPrerelease.FindStringSubmatch(v); m != nil {
-				if m[2] == "" {
-					m[2] = ".0"
-				}
-				return m[1] + m[2] + "-" + m[3] + "." + m[4]
+				return m[1] + "-" + m[2] + "." + m[3]
 			}
 		}
 		return v
