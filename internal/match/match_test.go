@@ -227,6 +227,7 @@ func TestSpace(t *testing.T) {
 		{gatehouse.Distro{ID: "ubuntu", VersionID: "23.04"}, "Ubuntu:23.04"},
 		{gatehouse.Distro{ID: "alpine", VersionID: "3.10.2"}, "Alpine:v3.10"},
 		{gatehouse.Distro{ID: "alpine", VersionID: "3.21_alpha20240807"}, "Alpine:edge"},
+		{gatehouse.Distro{ID: "alpine", VersionID: "3.21.0", Name: "Alpine Linux edge"}, "Alpine:edge"},
 		{gatehouse.Distro{ID: "alpine"}, ""},
 		{gatehouse.Distro{ID: "almalinux", VersionID: "8.10"}, "AlmaLinux:8"},
 		{gatehouse.Distro{ID: "rocky", VersionID: "9.3"}, "Rocky Linux:9"},
