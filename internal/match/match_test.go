@@ -303,6 +303,14 @@ func keys(name string, products ...string) (out []match.Key) {
 	return out
 }
 
+// rhelRepositories are the release's own, and the release itself.
+func rhelRepositories(major string) (out []string) {
+	for _, r := range []string{"::baseos", "::appstream", "::crb", "::highavailability", "::resilientstorage", "::nfv", "::realtime", "::supplementary", ""} {
+		out = append(out, "enterprise_linux:"+major+r)
+	}
+	return out
+}
+
 // TestFeedsAndInventoriesMeet compares the names that feeds in other words than
 // OSV's use with those that images are looked up by.
 func TestFeedsAndInventoriesMeet(t *testing.T) {
@@ -359,12 +367,12 @@ func TestKeys(t *testing.T) {
 		{gatehouse.Package{Type: "deb", Name: "bash"}, debian, []match.Key{{"Debian:12", "bash"}}},
 		{lib, alma, []match.Key{{"AlmaLinux:8", "openssl-libs"}}},
 		{lib, rocky, []match.Key{{"Rocky Linux:9", "openssl-libs"}, {"Rocky Linux:9", "openssl"}}},
-		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.1.8-9.el9"}, rhel, keys("bash", "enterprise_linux:9::baseos", "enterprise_linux:9::appstream", "enterprise_linux:9::crb", "enterprise_linux:9")},
-		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.1.8-9.el9_2.1"}, rhel, keys("bash", "enterprise_linux:9::baseos", "enterprise_linux:9::appstream", "enterprise_linux:9::crb", "enterprise_linux:9",
+		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.1.8-9.el9"}, rhel, keys("bash", rhelRepositories("9")...)},
+		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.1.8-9.el9_2.1"}, rhel, keys("bash", append(rhelRepositories("9"),
 			"rhel_eus:9.2::baseos", "rhel_eus:9.2::appstream", "rhel_e4s:9.2::baseos", "rhel_e4s:9.2::appstream",
-			"rhel_aus:9.2::baseos", "rhel_aus:9.2::appstream", "rhel_tus:9.2::baseos", "rhel_tus:9.2::appstream")},
+			"rhel_aus:9.2::baseos", "rhel_aus:9.2::appstream", "rhel_tus:9.2::baseos", "rhel_tus:9.2::appstream")...)},
 		{gatehouse.Package{Type: "rpm", Name: "bash", Version: "5.2.26-6.el10"}, gatehouse.Distro{ID: "rhel", VersionID: "10.1"}, keys("bash",
-			"enterprise_linux:10::baseos", "enterprise_linux:10::appstream", "enterprise_linux:10::crb", "enterprise_linux:10", "enterprise_linux:10.1", "enterprise_linux:10.0")},
+			append(rhelRepositories("10"), "enterprise_linux:10.1", "enterprise_linux:10.0")...)},
 		{gatehouse.Package{Type: "deb", Name: "linux-libc-dev", Source: "linux"}, debian, nil},
 		{gatehouse.Package{Type: "cocoapods", Name: "A"}, debian, nil},
 		{lib, debian, nil},

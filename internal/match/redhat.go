@@ -31,7 +31,10 @@ func rhel(d gatehouse.Distro) []string {
 		out = []string{product + "::server", product + "::workstation", product + "::client", product + "::computenode", product,
 			"Red Hat:rhel_extras_other:" + major, "Red Hat:rhel_els:" + major}
 	} else {
-		out = []string{product + "::baseos", product + "::appstream", product + "::crb", product}
+		for _, repository := range rhelOwn {
+			out = append(out, product+"::"+repository)
+		}
+		out = append(out, product)
 	}
 	if number >= 10 {
 		// From 10 on, each minor release is a product of its own, and what was
@@ -53,6 +56,10 @@ func rhel(d gatehouse.Distro) []string {
 	}
 	return out
 }
+
+// rhelOwn are the repositories of the release, in the order of which stands for
+// the others. A package that stands in one of them can come from nowhere else.
+var rhelOwn = []string{"baseos", "appstream", "crb", "highavailability", "resilientstorage", "nfv", "realtime", "supplementary"}
 
 const rhelProduct = "Red Hat:enterprise_linux:"
 

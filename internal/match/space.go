@@ -326,13 +326,19 @@ func sles(d gatehouse.Distro) []string {
 	if product, ok := slesProducts[d.ID]; ok {
 		out = append(out, "SUSE:Linux Enterprise "+product+" "+v)
 	}
+	if strings.HasPrefix(v, "12") { // whose modules know no service packs
+		v = "12"
+	}
 	for _, module := range slesModules {
 		out = append(out, "SUSE:Linux Enterprise Module for "+module+" "+v)
 	}
 	return out
 }
 
-var slesModules = []string{"Basesystem", "Server Applications", "Development Tools", "Web and Scripting", "Python 3", "Containers", "Legacy"}
+var slesModules = []string{
+	"Basesystem", "Server Applications", "Development Tools", "Web and Scripting", "Python 3", "Containers", "Legacy",
+	"Desktop Applications", "Public Cloud", "Package Hub",
+}
 
 // openSUSE is how Leap 42 and old Tumbleweeds call themselves, the latter with
 // the day of the snapshot.
