@@ -33,8 +33,9 @@ const comparisonsMax = 1000
 // adv.
 func Explain(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Package, adv Advisories, names []string) ([]Comparison, error) {
 	var out []Comparison
+	places := PlacesOf(distro)
 	for _, p := range pkgs {
-		for _, k := range Keys(p, distro) {
+		for _, k := range places.Keys(p) {
 			records, err := adv.For(ctx, k.Space, k.Name)
 			if err != nil {
 				return nil, err

@@ -5,6 +5,9 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/match/version"
 )
 
+// ContentSpacesMax is how many places an image may name itself.
+const ContentSpacesMax = contentSpacesMax
+
 // InRange evaluates one range for one version.
 func InRange(order version.Order, v string, r gatehouse.Range) bool {
 	return (&installed{order: order, version: v}).inRange(r)

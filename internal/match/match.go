@@ -57,11 +57,11 @@ type Result struct {
 // Findings matches the packages of one image. Errors are those of adv, and
 // CodeTooLarge for more than FindingsMax findings.
 func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Package, adv Advisories) (Result, error) {
-	m := NewMatcher(adv)
-	covered := coverage{adv: adv, distro: distro, spaces: map[string]bool{}, reasons: map[string]bool{}}
+	m, places := NewMatcher(adv), PlacesOf(distro)
+	covered := coverage{adv: adv, places: places, spaces: map[string]bool{}, reasons: map[string]bool{}}
 	unmatched := map[string]bool{}
 	done := map[string][]gatehouse.Finding{}
-	owners := OwnersOf(distro, pkgs)
+	owners := ownersAt(places, pkgs)
 	var out Result
 	for _, p := range pkgs {
 		if reported, err := owners.Reported(ctx, p, adv); err != nil {
@@ -69,10 +69,10 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 		} else if reported {
 			continue
 		}
-		if why := Unmatchable(p, distro); why != "" {
+		keys := places.Keys(p)
+		if why := unmatchable(p, keys, distro); why != "" {
 			unmatched[why] = true
 		}
-		keys := Keys(p, distro)
 		if p.Name == "" {
 			continue
 		}
@@ -109,9 +109,9 @@ func Package(ctx context.Context, p gatehouse.Package, keys []Key, adv Advisorie
 	return NewMatcher(adv).Package(ctx, p, keys)
 }
 
-// Unmatchable says why no advisory can be compared with p, "" if one can:
+// unmatchable says why no advisory can be compared with p, "" if one can:
 // "golang example.test/app has no version that can be compared".
-func Unmatchable(p gatehouse.Package, distro gatehouse.Distro) string {
+func unmatchable(p gatehouse.Package, keys []Key, distro gatehouse.Distro) string {
 	if p.Name == "" {
 		return fmt.Sprintf("a package of type %s has no name (%s)", p.Type, p.Path)
 	}
@@ -121,7 +121,7 @@ func Unmatchable(p gatehouse.Package, distro gatehouse.Distro) string {
 	if kernelText(p) {
 		return fmt.Sprintf("%s %s holds text of the kernel, whose flaws are not in it", p.Type, p.Name)
 	}
-	for _, k := range Keys(p, distro) {
+	for _, k := range keys {
 		o, err := version.For(k.Space)
 		if err == nil && o.Valid(comparedVersion(p, k)) != nil {
 			return fmt.Sprintf("%s %s has no version that can be compared", p.Type, p.Name)
@@ -165,7 +165,7 @@ func identity(p gatehouse.Package, keys []Key) string {
 // coverage collects for what no advisories are loaded.
 type coverage struct {
 	adv     Advisories
-	distro  gatehouse.Distro
+	places  Places
 	spaces  map[string]bool // asked before
 	reasons map[string]bool
 }
@@ -196,15 +196,16 @@ func (c *coverage) check(ctx context.Context, p gatehouse.Package, keys []Key) e
 
 // unknown says why p has no key.
 func (c *coverage) unknown(p gatehouse.Package) string {
+	distro := c.places.distro
 	switch {
 	case !p.OS():
 		return fmt.Sprintf("no advisories for packages of type %s are known", p.Type)
-	case c.distro.ID == "":
+	case distro.ID == "":
 		return fmt.Sprintf("the distribution of its %s packages is unknown", p.Type)
-	case Space(c.distro) == "":
-		return fmt.Sprintf("no advisories for the distribution %s are known", strings.TrimSpace(c.distro.ID+" "+c.distro.VersionID))
-	case !packages(c.distro, p.Type):
-		return fmt.Sprintf("no advisories for %s packages on %s are known", p.Type, c.distro.ID)
+	case len(c.places.spaces) == 0:
+		return fmt.Sprintf("no advisories for the distribution %s are known", strings.TrimSpace(distro.ID+" "+distro.VersionID))
+	case !packages(distro, p.Type):
+		return fmt.Sprintf("no advisories for %s packages on %s are known", p.Type, distro.ID)
 	}
 	return ""
 }

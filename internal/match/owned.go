@@ -13,14 +13,18 @@ import (
 //
 // An Owners is for one image and one goroutine.
 type Owners struct {
-	distro gatehouse.Distro
+	places Places
 	byName map[string]gatehouse.Package
 	covers map[string]bool // by space, as far as it was asked
 }
 
 // OwnersOf looks for the owners among all packages of an image.
 func OwnersOf(distro gatehouse.Distro, pkgs []gatehouse.Package) Owners {
-	o := Owners{distro: distro, byName: map[string]gatehouse.Package{}, covers: map[string]bool{}}
+	return ownersAt(PlacesOf(distro), pkgs)
+}
+
+func ownersAt(places Places, pkgs []gatehouse.Package) Owners {
+	o := Owners{places: places, byName: map[string]gatehouse.Package{}, covers: map[string]bool{}}
 	for _, p := range pkgs {
 		if p.OS() {
 			o.byName[p.Name] = p
@@ -32,7 +36,7 @@ func OwnersOf(distro gatehouse.Distro, pkgs []gatehouse.Package) Owners {
 // Speaks reports whether some advisories of the distribution may speak of p:
 // not where no feed knows the distribution, and not of a package of another
 // vendor.
-func (o Owners) Speaks(p gatehouse.Package) bool { return len(Keys(p, o.distro)) > 0 }
+func (o Owners) Speaks(p gatehouse.Package) bool { return len(o.places.Keys(p)) > 0 }
 
 // Reported reports whether the flaws of p are reported with its owner's, in
 // which case p itself is not to be matched: its owner is installed, and adv
@@ -42,7 +46,7 @@ func (o Owners) Reported(ctx context.Context, p gatehouse.Package, adv Advisorie
 	if p.Owner == "" || !ok {
 		return false, nil
 	}
-	for _, k := range Keys(owner, o.distro) {
+	for _, k := range o.places.Keys(owner) {
 		has, asked := o.covers[k.Space]
 		if !asked {
 			var err error

@@ -47,9 +47,19 @@ func rhel(d gatehouse.Distro) []string {
 			out = append(out, product+"."+strconv.Itoa(i))
 		}
 	}
+	return slices.Concat(out, contentSpaces(d, major, minor, out))
+}
+
+// contentSpacesMax bounds the places that an image names itself: each costs a
+// look for each of its packages. Real images come to less than a dozen.
+const contentSpacesMax = 48
+
+// contentSpaces returns where the image's repositories lead, besides had.
+func contentSpaces(d gatehouse.Distro, major, minor string, had []string) []string {
+	var out []string
 	for _, name := range d.ContentSets {
 		for _, s := range contentSet(name, major, minor) {
-			if !slices.Contains(out, s) {
+			if len(out) < contentSpacesMax && !slices.Contains(had, s) && !slices.Contains(out, s) {
 				out = append(out, s)
 			}
 		}

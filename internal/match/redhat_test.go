@@ -1,6 +1,7 @@
 package match_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -51,5 +52,18 @@ func TestContentSets(t *testing.T) {
 			}
 			seen[k] = true
 		}
+	}
+}
+
+// TestContentSetsAreBounded: an image may name as many repositories as it likes.
+func TestContentSetsAreBounded(t *testing.T) {
+	d := gatehouse.Distro{ID: "rhel", VersionID: "9.4"}
+	p := gatehouse.Package{Type: "rpm", Name: "a", Version: "1-1.el9"}
+	plain := len(match.Keys(p, d))
+	for i := range 1000 {
+		d.ContentSets = append(d.ContentSets, fmt.Sprintf("rhocp-4.%d-for-rhel-9-x86_64-rpms", i))
+	}
+	if n := len(match.Keys(p, d)); n != plain+match.ContentSpacesMax {
+		t.Errorf("%d keys instead of %d", n, plain)
 	}
 }

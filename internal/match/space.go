@@ -121,10 +121,28 @@ func spaces(d gatehouse.Distro) []string {
 // packages reports whether a distribution installs packages of that type.
 func packages(d gatehouse.Distro, pkgType string) bool { return distributions[d.ID].pkg == pkgType }
 
-// Keys returns where the advisories for p stand in an image of that
-// distribution; several where a distribution names binary or source packages,
-// or publishes per repository. None means that no feed speaks of such packages.
-func Keys(p gatehouse.Package, d gatehouse.Distro) []Key {
+// Places is where the advisories for the packages of one image stand: what its
+// distribution alone decides is found out once, not for each of them.
+type Places struct {
+	distro gatehouse.Distro
+	known  bool // the distribution is
+	dist   distribution
+	spaces []string
+}
+
+// PlacesOf looks at an image's distribution.
+func PlacesOf(d gatehouse.Distro) Places {
+	dist, ok := distributions[d.ID]
+	return Places{distro: d, known: ok, dist: dist, spaces: spaces(d)}
+}
+
+// Keys is [Places.Keys] for a single package.
+func Keys(p gatehouse.Package, d gatehouse.Distro) []Key { return PlacesOf(d).Keys(p) }
+
+// Keys returns where the advisories for p stand; several where a distribution
+// names binary or source packages, or publishes per repository. None means that
+// no feed speaks of such packages.
+func (at Places) Keys(p gatehouse.Package) []Key {
 	if !p.OS() {
 		space := gatehouse.LanguageSpace(p.Type)
 		if _, err := version.For(space); err != nil || p.Name == "" {
@@ -132,11 +150,10 @@ func Keys(p gatehouse.Package, d gatehouse.Distro) []Key {
 		}
 		return []Key{{space, gatehouse.NormalName(space, p.Name)}}
 	}
-	dist, ok := distributions[d.ID]
-	if !ok || dist.pkg != p.Type || p.Name == "" || !ownVendor(p.Vendor, d) || kernelText(p) {
+	dist, spaces := at.dist, at.spaces
+	if !at.known || dist.pkg != p.Type || p.Name == "" || !ownVendor(p.Vendor, at.distro) || kernelText(p) {
 		return nil
 	}
-	spaces := dist.spaces(d)
 	if dist.builds != nil && len(spaces) > 0 {
 		spaces = dist.builds(p, spaces)
 	}

@@ -184,7 +184,7 @@ func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Im
 }
 
 func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c composed) error {
-	img, distro := c.img, c.inventory.Distro
+	img, places := c.img, match.PlacesOf(c.inventory.Distro)
 	gen, file, release, err := p.advisories.Acquire(ctx)
 	if err != nil {
 		return err
@@ -206,7 +206,7 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c comp
 		if pkg.OS() {
 			n.OSSpace = img.OSSpace
 		}
-		for _, key := range match.Keys(pkg, distro) {
+		for _, key := range places.Keys(pkg) {
 			n.Names = append(n.Names, db.Name(key))
 		}
 		f, err := m.match(ctx, n)
@@ -292,13 +292,13 @@ func (m matcher) match(ctx context.Context, n db.NamedPackage) (db.PackageFindin
 // of which is enough to know the release, are joined by a bar.
 func spaces(inv gatehouse.Inventory) []string {
 	out := []string{}
-	owners := match.OwnersOf(inv.Distro, inv.Packages)
+	owners, places := match.OwnersOf(inv.Distro, inv.Packages), match.PlacesOf(inv.Distro)
 	for _, pkg := range inv.Packages {
 		if owners.MayBeReported(pkg) {
 			continue
 		}
 		var alternatives []string
-		for _, key := range match.Keys(pkg, inv.Distro) {
+		for _, key := range places.Keys(pkg) {
 			if !slices.Contains(alternatives, key.Space) {
 				alternatives = append(alternatives, key.Space)
 			}
