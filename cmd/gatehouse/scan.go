@@ -193,6 +193,9 @@ func (r *scanRun) report() report.Report {
 	now := time.Now()
 	out.OS.EOL = match.Ended(r.inventory.Distro, now)
 	out.OS.EOLDate, _ = match.EOL(r.inventory.Distro, now)
+	if r.opts.matches() {
+		out.NotCompared = match.Unmatched(r.inventory.Distro, r.inventory.Packages)
+	}
 	if r.opts.listAll || report.NeedsPackages(r.opts.format) {
 		out = out.WithPackages(r.inventory)
 	}

@@ -59,7 +59,6 @@ type Result struct {
 func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Package, adv Advisories) (Result, error) {
 	m, places := NewMatcher(adv), PlacesOf(distro)
 	covered := coverage{adv: adv, places: places, spaces: map[string]bool{}, reasons: map[string]bool{}}
-	unmatched := map[string]bool{}
 	done := map[string][]gatehouse.Finding{}
 	owners := ownersAt(places, pkgs)
 	var out Result
@@ -70,9 +69,6 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 			continue
 		}
 		keys := places.Keys(p)
-		if why := unmatchable(p, keys, distro); why != "" {
-			unmatched[why] = true
-		}
 		if p.Name == "" {
 			continue
 		}
@@ -99,7 +95,7 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 			out.Findings = append(out.Findings, f)
 		}
 	}
-	out.Uncovered, out.Unmatched = sortedKeys(covered.reasons), sortedKeys(unmatched)
+	out.Uncovered, out.Unmatched = sortedKeys(covered.reasons), Unmatched(distro, pkgs)
 	Sort(out.Findings)
 	return out, nil
 }
@@ -107,6 +103,29 @@ func Findings(ctx context.Context, distro gatehouse.Distro, pkgs []gatehouse.Pac
 // Package is [Matcher.Package] for a single package.
 func Package(ctx context.Context, p gatehouse.Package, keys []Key, adv Advisories) ([]gatehouse.Finding, error) {
 	return NewMatcher(adv).Package(ctx, p, keys)
+}
+
+// Unmatched says, a sentence each, which of an image's packages no advisory can
+// be compared with, whatever is loaded, and which of the repositories that it
+// was built from nobody knows the advisories of. It is told beside the findings:
+// nothing was found wrong with what nothing was compared with.
+func Unmatched(distro gatehouse.Distro, pkgs []gatehouse.Package) []string {
+	out, places := map[string]bool{}, PlacesOf(distro)
+	owners := ownersAt(places, pkgs)
+	for _, p := range pkgs {
+		if owners.MayBeReported(p) {
+			continue
+		}
+		if why := unmatchable(p, places.Keys(p), distro); why != "" {
+			out[why] = true
+		}
+	}
+	for _, name := range distro.ContentSets {
+		if _, known := contentSet(name, "", ""); !known {
+			out[fmt.Sprintf("the advisories for the repository %s, which the image names, are not known", name)] = true
+		}
+	}
+	return sortedKeys(out)
 }
 
 // unmatchable says why no advisory can be compared with p, "" if one can:

@@ -58,7 +58,8 @@ const contentSpacesMax = 48
 func contentSpaces(d gatehouse.Distro, major, minor string, had []string) []string {
 	var out []string
 	for _, name := range d.ContentSets {
-		for _, s := range contentSet(name, major, minor) {
+		spaces, _ := contentSet(name, major, minor)
+		for _, s := range spaces {
 			if len(out) < contentSpacesMax && !slices.Contains(had, s) && !slices.Contains(out, s) {
 				out = append(out, s)
 			}
@@ -128,8 +129,11 @@ func isRHELStream(space string) bool {
 //	rhel-9-for-x86_64-appstream, rhel-9-for-x86_64-baseos-eus
 //	codeready-builder-for-rhel-9-x86_64, fast-datapath-for-rhel-9-x86_64
 //	rhocp-4.16-for-rhel-9-x86_64
+//	ubi-9-baseos, ubi-9-for-x86_64-appstream
 //	rhel-7-server-extras, rhel-7-server-ose-3.11, rhel-server-rhscl-7
 var (
+	ubiRepository   = regexp.MustCompile(`^ubi-\d+-`)
+	oldRepository   = regexp.MustCompile(`^rhel-[67]-server(?:-(?:extras|optional|supplementary))?$`)
 	rhelRepository  = regexp.MustCompile(`^rhel-(\d+)-for-[a-z0-9_]+-([a-z-]+?)(?:-(eus|e4s|aus|tus))?$`)
 	addOnRepository = regexp.MustCompile(`^(codeready-builder|fast-datapath)-for-rhel-(\d+)-[a-z0-9_]+(?:-(eus|e4s|aus|tus))?$`)
 	layeredProduct  = regexp.MustCompile(`^([a-z-]+?)-(\d+(?:\.\d+)*)-for-rhel-(\d+)-[a-z0-9_]+(?:-(?:eus|e4s|aus|tus))?$`)
@@ -152,13 +156,14 @@ var layeredProducts = map[string]string{
 }
 
 // contentSet returns where the advisories for a repository of Red Hat stand,
-// besides those for the release that everybody reads; none for one that nobody
-// here knows. major and minor are the image's release.
-func contentSet(name, major, minor string) []string {
+// besides those for the release that everybody reads. major and minor are the
+// image's release. known is false for a repository of packages that nobody here
+// has heard of.
+func contentSet(name, major, minor string) (spaces []string, known bool) {
 	name, release, _ := strings.Cut(name, "__")
 	name, ok := strings.CutSuffix(name, "-rpms")
-	if !ok { // sources, debug information
-		return nil
+	if !ok || strings.HasSuffix(name, "-source") || strings.HasSuffix(name, "-debug") || ubiRepository.MatchString(name) {
+		return nil, true
 	}
 	if m := rhelRepository.FindStringSubmatch(name); m != nil {
 		return rhelSpaces(m[2], m[1], m[3], release, major, minor)
@@ -173,19 +178,19 @@ func contentSet(name, major, minor string) []string {
 		return layeredSpaces(m[2], m[3], m[1])
 	}
 	if name == "rhel-server-rhscl-7" {
-		return []string{"Red Hat:rhel_software_collections:3::el7", "Red Hat:rhel_software_collections:3"}
+		return []string{"Red Hat:rhel_software_collections:3::el7", "Red Hat:rhel_software_collections:3"}, true
 	}
-	return nil
+	return nil, oldRepository.MatchString(name)
 }
 
 // rhelSpaces is about a repository of Red Hat Enterprise Linux itself.
-func rhelSpaces(repository, of, stream, release, major, minor string) []string {
-	repository, ok := rhelRepositories[repository]
-	if !ok || of != major {
-		return nil
+func rhelSpaces(repository, of, stream, release, major, minor string) (spaces []string, known bool) {
+	repository, known = rhelRepositories[repository]
+	if !known || of != major {
+		return nil, known
 	}
 	if stream == "" {
-		return []string{rhelProduct + of + "::" + repository}
+		return []string{rhelProduct + of + "::" + repository}, true
 	}
 	// "9_DOT_2", perhaps with an architecture behind it. A name without it is
 	// about the image's own minor release.
@@ -193,26 +198,26 @@ func rhelSpaces(repository, of, stream, release, major, minor string) []string {
 		minor = number[:len(number)-len(strings.TrimLeft(number, "0123456789"))]
 	}
 	if minor == "" {
-		return nil
+		return nil, true
 	}
 	out := streamSpaces(stream, of, minor)
 	if len(of) == 1 && !strings.HasSuffix(out[0], repository) && !strings.HasSuffix(out[1], repository) {
 		out = append(out, "Red Hat:rhel_"+stream+":"+of+"."+minor+"::"+repository)
 	}
-	return out
+	return out, true
 }
 
 // layeredSpaces is about a product on top of a release: what is repaired stands
 // under its version, what is not under its major version.
-func layeredSpaces(product, v, of string) []string {
+func layeredSpaces(product, v, of string) (spaces []string, known bool) {
 	name, ok := layeredProducts[product]
 	if !ok {
-		return nil
+		return nil, false
 	}
 	major, _, _ := strings.Cut(v, ".")
 	out := []string{"Red Hat:" + name + ":" + v + "::el" + of, "Red Hat:" + name + ":" + v}
 	if major != v {
 		out = append(out, "Red Hat:"+name+":"+major+"::el"+of, "Red Hat:"+name+":"+major)
 	}
-	return out
+	return out, true
 }

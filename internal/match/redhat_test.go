@@ -67,3 +67,19 @@ func TestContentSetsAreBounded(t *testing.T) {
 		t.Errorf("%d keys instead of %d", n, plain)
 	}
 }
+
+// TestUnknownContentSets: a repository that leads nowhere is told, unless there
+// is nothing to look up.
+func TestUnknownContentSets(t *testing.T) {
+	for name, known := range map[string]bool{
+		"ubi-9-baseos-rpms": true, "ubi-9-for-x86_64-appstream-rpms": true, "rhel-9-for-x86_64-baseos-rpms": true, "rhel-8-for-x86_64-nfv-tus-rpms__8_DOT_4": true,
+		"rhel-7-server-rpms": true, "rhel-7-server-extras-rpms": true, "rhocp-4.16-for-rhel-9-x86_64-rpms": true,
+		"rhocp-4.16-for-rhel-9-x86_64-source-rpms": true, "nobody-1.0-for-rhel-9-x86_64-debug-rpms": true, "releases": true,
+		"nobody-1.0-for-rhel-9-x86_64-rpms": false, "rhel-9-for-x86_64-nobody-rpms": false, "something-rpms": false,
+	} {
+		told := match.Unmatched(gatehouse.Distro{ID: "rhel", VersionID: "9.4", ContentSets: []string{name}}, nil)
+		if (len(told) == 0) != known {
+			t.Errorf("%s: %q", name, told)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package report_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -37,5 +38,21 @@ func TestEveryFormatTellsWhatIsIncomplete(t *testing.T) {
 				t.Errorf("%s, complete %v:\n%s", name, complete, out)
 			}
 		}
+	}
+}
+
+// TestTableTellsWhatWasNotCompared: the first few, and how many more.
+func TestTableTellsWhatWasNotCompared(t *testing.T) {
+	r := report.New(report.Target{Reference: "a:1"}, report.Database{}, gatehouse.Inventory{Complete: true}, nil, report.Filter{})
+	if out := render(t, "table", r, report.Options{}); strings.Contains(out, "not compared") {
+		t.Errorf("nothing to tell:\n%s", out)
+	}
+	for i := range 12 {
+		r.NotCompared = append(r.NotCompared, fmt.Sprintf("golang example.test/app%d\x1b[2J has no version", i))
+	}
+	out := render(t, "table", r, report.Options{})
+	if !strings.Contains(out, "not compared with any advisory:\n  - golang example.test/app0") || !strings.Contains(out, "app9") ||
+		strings.Contains(out, "app10") || !strings.Contains(out, "and 2 more") || strings.Contains(out, "\x1b") {
+		t.Errorf("%s", out)
 	}
 }

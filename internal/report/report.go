@@ -21,16 +21,19 @@ const SchemaVersion = 1
 
 // Report is the result of one scan.
 type Report struct {
-	SchemaVersion     int       `json:"schemaVersion"`
-	Target            Target    `json:"target"`
-	Database          Database  `json:"database"`
-	OS                OS        `json:"os"`
-	Complete          bool      `json:"complete"`
-	IncompleteReasons []string  `json:"incompleteReasons"`
-	Layers            []Layer   `json:"layers,omitempty"`
-	Packages          []Package `json:"packages,omitempty"`
-	Findings          []Finding `json:"findings"`
-	Summary           Summary   `json:"summary"`
+	SchemaVersion     int      `json:"schemaVersion"`
+	Target            Target   `json:"target"`
+	Database          Database `json:"database"`
+	OS                OS       `json:"os"`
+	Complete          bool     `json:"complete"`
+	IncompleteReasons []string `json:"incompleteReasons"`
+	// NotCompared are packages that no advisory can be compared with: without a
+	// version, or of another vendor than the distribution.
+	NotCompared []string  `json:"notCompared,omitempty"`
+	Layers      []Layer   `json:"layers,omitempty"`
+	Packages    []Package `json:"packages,omitempty"`
+	Findings    []Finding `json:"findings"`
+	Summary     Summary   `json:"summary"`
 	// Suppressed counts the findings within the filter that VEX, an ignore file,
 	// an exception or a baseline takes back. The summary does not count them.
 	Suppressed int `json:"suppressed"`

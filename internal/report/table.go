@@ -49,6 +49,7 @@ func writeTable(w io.Writer, r Report, _ Options) error {
 	t.suppressions()
 	t.origins()
 	t.sums()
+	t.notCompared()
 	t.incomplete()
 	_, err := io.WriteString(w, t.String())
 	return err
@@ -324,6 +325,23 @@ func sum(list []Finding) Summary {
 func (s Summary) String() string {
 	return fmt.Sprintf("%d (CRITICAL: %d, HIGH: %d, MEDIUM: %d, LOW: %d, NEGLIGIBLE: %d, UNKNOWN: %d)",
 		s.Total(), s.Critical, s.High, s.Medium, s.Low, s.Negligible, s.Unknown)
+}
+
+// notCompared tells of packages that nothing was compared with; people get the
+// first few.
+func (t *table) notCompared() {
+	const shown = 10
+	list := t.r.NotCompared
+	if len(list) == 0 {
+		return
+	}
+	t.WriteString("\nnot compared with any advisory:\n")
+	for _, what := range list[:min(len(list), shown)] {
+		fmt.Fprintf(t, "  - %s\n", Printable(what))
+	}
+	if more := len(list) - shown; more > 0 {
+		fmt.Fprintf(t, "  - and %d more, which --format json lists\n", more)
+	}
 }
 
 func (t *table) incomplete() {
