@@ -83,3 +83,30 @@ func TestUnknownContentSets(t *testing.T) {
 		}
 	}
 }
+
+// FuzzContentSets: whatever an image names, it is looked up in its release, and
+// nowhere twice.
+func FuzzContentSets(f *testing.F) {
+	f.Add("rhel-9-for-x86_64-baseos-eus-rpms__9_DOT_2", "9.4", "1-1.el9_2")
+	f.Add("rhel-10-for-x86_64-baseos-eus-rpms__10_DOT_2__x86_64", "10.2", "1-1.el10_2")
+	f.Add("codeready-builder-for-rhel-9-x86_64-aus-rpms", "9", "1-1")
+	f.Add("rhocp-4.16-for-rhel-9-x86_64-rpms", "9.2", "1-1.el9")
+	f.Add("rhel-7-server-ose-3.11-rpms", "7.9", "1-1.el7_9")
+	f.Fuzz(func(t *testing.T, set, release, version string) {
+		p := gatehouse.Package{Type: "rpm", Name: "a", Version: version}
+		plain := match.Keys(p, gatehouse.Distro{ID: "rhel", VersionID: release})
+		keys := match.Keys(p, gatehouse.Distro{ID: "rhel", VersionID: release, ContentSets: []string{set, set}})
+		seen := map[match.Key]bool{}
+		for _, k := range keys {
+			if seen[k] {
+				t.Errorf("%v is there twice", k)
+			}
+			seen[k] = true
+		}
+		for _, k := range plain {
+			if !seen[k] {
+				t.Errorf("%v is no longer looked up", k)
+			}
+		}
+	})
+}
