@@ -64,10 +64,10 @@ func overrules(a, b *hit) bool {
 // standing says how near a record is to the package as it was built.
 func (h *hit) standing() int {
 	n := 0
-	if h.denies {
+	if h.denies && !ofOtherProduct(h.v.version, h.key.Space) {
 		n += 4 // the distribution looked at it, and says no
 	}
-	if !h.affects && isRHELStream(h.key.Space) {
+	if !h.affects && builtForStream(h.v.version, h.key.Space) {
 		n += 2 // repaired in the very stream that the package comes from
 	}
 	if isDebianAdvisory(h.adv.ID) {

@@ -118,9 +118,23 @@ func streamSpaces(stream, major, minor string) []string {
 	return []string{at + "::baseos", at + "::appstream"}
 }
 
-// isRHELStream reports the spaces of the extended streams.
-func isRHELStream(space string) bool {
-	return slices.ContainsFunc(rhelStreamPrefixes, func(p string) bool { return strings.HasPrefix(space, p) })
+// builtForStream reports whether a space is that of an extended stream, of the
+// very minor release that a package was built for. What an image says of its
+// repositories does not count: a version of a later release is above what was
+// repaired in an earlier one's stream, and need not have the repair.
+func builtForStream(v, space string) bool {
+	m := rhelStream.FindStringSubmatch(v)
+	return m != nil && slices.ContainsFunc(rhelStreamPrefixes, func(p string) bool {
+		rest, ok := strings.CutPrefix(space, p+m[1]+"."+m[2])
+		return ok && (rest == "" || rest[0] == ':')
+	})
+}
+
+// ofOtherProduct reports whether a space of Red Hat is neither that of the
+// release nor of the stream that a package was built for: what is said of a
+// package there is said of the one in that product.
+func ofOtherProduct(v, space string) bool {
+	return strings.HasPrefix(space, "Red Hat:") && !strings.HasPrefix(space, rhelProduct) && !builtForStream(v, space)
 }
 
 // The names that Red Hat gives its repositories, without what comes after "__"
