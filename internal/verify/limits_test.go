@@ -174,7 +174,7 @@ func TestTotalSizeIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]int{verify.CodeMalformed: 32, verify.CodeTooLarge: 8}, codesOf(rejected)); diff != "" || m.opened != 32 {
+	if diff := cmp.Diff(map[string]int{verify.CodeMalformed: 32, verify.CodeTooMany: 8}, codesOf(rejected)); diff != "" || m.opened != 32 {
 		t.Errorf("%d blobs were opened\n%s", m.opened, diff)
 	}
 }

@@ -59,8 +59,8 @@ const (
 	CodeMalformed     = "malformed"       // cannot be read as what it says it is
 	CodeUnsupported   = "unsupported"     // a format that is not verified here
 	CodeLogRequired   = "log-required"    // the authority wants a transparency log entry that can be checked
-	CodeTooLarge      = "too-large"       // a bound on bytes was hit
-	CodeTooMany       = "too-many"        // a bound on numbers was hit: there are more that nobody looked at
+	CodeTooLarge      = "too-large"       // larger than anything that is read
+	CodeTooMany       = "too-many"        // a bound on all together was hit: there is more that nobody looked at
 	CodeMissing       = "missing"         // listed, but not there
 	CodeUnreadable    = "unreadable"      // the registry failed; trying again may help
 	CodeUnsigned      = "unsigned"        // a document that nobody has signed
@@ -194,7 +194,7 @@ func (r *run) readBlob(ctx context.Context, c candidate, max int64) (body []byte
 		return nil, false
 	}
 	if r.bytes >= totalSizeMax {
-		c.reject(CodeTooLarge, "more than %d bytes hang on the image", totalSizeMax)
+		c.reject(CodeTooMany, "more than %d bytes hang on the image; this was not looked at", totalSizeMax)
 		return nil, false
 	}
 	blob, err := r.src.OpenBlob(ctx, r.image.Repo, d.Digest)

@@ -26,12 +26,13 @@ func Apply(findings []gatehouse.Finding, s Subject, statements []Statement) []ga
 			}
 		}
 	}
+	all := &view{Subject: s}
 	out, changed := findings, false
 	for i, f := range findings {
 		if f.Kind != gatehouse.KindVulnerability && f.Kind != "" || f.Suppressed != nil {
 			continue
 		}
-		last := latest(f, s, statements, byID)
+		last := latest(f, all, statements, byID)
 		if last == nil {
 			continue
 		}
@@ -51,7 +52,7 @@ func Apply(findings []gatehouse.Finding, s Subject, statements []Statement) []ga
 }
 
 // latest finds the statement that counts for f, nil where none speaks of it.
-func latest(f gatehouse.Finding, s Subject, statements []Statement, byID map[string][]int) *Statement {
+func latest(f gatehouse.Finding, s *view, statements []Statement, byID map[string][]int) *Statement {
 	var candidates []int
 	for _, id := range append([]string{f.ID}, f.Aliases...) {
 		candidates = append(candidates, byID[strings.ToUpper(id)]...)

@@ -98,8 +98,12 @@ func (p *parser) csaf(data []byte) error {
 	}
 	at := newest(doc.Document.Tracking.Current)
 	for _, v := range doc.Vulnerabilities {
+		why, err := p.csafReasons(v, tree)
+		if err != nil {
+			return err
+		}
 		for _, s := range csafStatuses {
-			for _, st := range p.csafStatements(v, s.key, s.status, tree) {
+			for _, st := range p.csafStatements(v, s.key, s.status, tree, why) {
 				st.At = at
 				if err := p.add(st); err != nil {
 					return err
@@ -119,9 +123,53 @@ var csafStatuses = []struct{ key, status string }{
 	{"first_affected", Affected}, {"last_affected", Affected}, {"known_affected", Affected},
 }
 
+// csafReasons are the reasons that a document gives for one vulnerability, by
+// product.
+type csafReasons struct{ flags, threats map[string]string }
+
+func (p *parser) csafReasons(v csafVulnerability, tree csafTree) (csafReasons, error) {
+	why := csafReasons{map[string]string{}, map[string]string{}}
+	for _, f := range v.Flags {
+		ids, err := p.csafMembers(f.Products, f.Groups, tree)
+		if err != nil {
+			return why, err
+		}
+		for _, id := range ids {
+			why.flags[id] = clip(f.Label, 200)
+		}
+	}
+	for _, t := range v.Threats {
+		if t.Category != "impact" {
+			continue
+		}
+		ids, err := p.csafMembers(t.Products, t.Groups, tree)
+		if err != nil {
+			return why, err
+		}
+		for _, id := range ids {
+			why.threats[id] = t.Details
+		}
+	}
+	return why, nil
+}
+
+// csafMembers lists products together with those of groups. A short document can
+// name a large group many times, so what groups add is bounded.
+func (p *parser) csafMembers(products, groups []string, tree csafTree) ([]string, error) {
+	out := products[:len(products):len(products)]
+	for _, g := range groups {
+		members := tree.groups[g]
+		if p.grouped += len(members); p.grouped > productsMax {
+			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the groups of the VEX document come to more than %d products", productsMax)
+		}
+		out = append(out, members...)
+	}
+	return out, nil
+}
+
 // csafStatements makes one statement per reason: products of one status may have
 // different ones.
-func (p *parser) csafStatements(v csafVulnerability, key, status string, tree csafTree) []Statement {
+func (p *parser) csafStatements(v csafVulnerability, key, status string, tree csafTree, why csafReasons) []Statement {
 	ids := v.Status[key]
 	if len(ids) == 0 {
 		return nil
@@ -135,20 +183,6 @@ func (p *parser) csafStatements(v csafVulnerability, key, status string, tree cs
 			base.IDs = append(base.IDs, id.Text)
 		}
 	}
-	flags, threats := map[string]string{}, map[string]string{}
-	for _, f := range v.Flags {
-		for _, id := range tree.members(f.Products, f.Groups) {
-			flags[id] = clip(f.Label, 200)
-		}
-	}
-	for _, t := range v.Threats {
-		if t.Category != "impact" {
-			continue
-		}
-		for _, id := range tree.members(t.Products, t.Groups) {
-			threats[id] = t.Details
-		}
-	}
 	type reason struct{ flag, threat string }
 	var order []reason
 	byReason := map[reason][]Product{}
@@ -158,9 +192,9 @@ func (p *parser) csafStatements(v csafVulnerability, key, status string, tree cs
 			p.warn("product %q can be compared with nothing", clip(id, 120))
 			continue
 		}
-		r := reason{threat: threats[id]}
+		r := reason{threat: why.threats[id]}
 		if status == NotAffected { // what flags are for
-			r.flag = flags[id]
+			r.flag = why.flags[id]
 		}
 		if byReason[r] == nil {
 			order = append(order, r)
@@ -198,23 +232,16 @@ func (t csafTree) walk(branches []csafBranch, depth int) error {
 	return nil
 }
 
-func (t csafTree) members(products, groups []string) []string {
-	out := products
-	for _, g := range groups {
-		out = append(out[:len(out):len(out)], t.groups[g]...)
-	}
-	return out
-}
-
 // product resolves an id. Of "package of platform" both sides must be
-// comparable: the flaw may well be in the same package elsewhere.
+// comparable: the flaw may well be in the same package elsewhere. So must every
+// limit that a part brings along: on another platform, to files with a hash.
 func (t csafTree) product(id string, depth int) (Product, bool) {
 	if depth > layersMax { // packages of modules of platforms; circles end here
 		return Product{}, false
 	}
 	if r, ok := t.inside[id]; ok {
 		part, ok := t.product(r.Product, depth+1)
-		if !ok || part.PURL.Type == "" {
+		if !ok || part.PURL.Type == "" || part.On != nil {
 			return Product{}, false
 		}
 		whole, ok := t.product(r.InsideOf, depth+1)
@@ -223,9 +250,9 @@ func (t csafTree) product(id string, depth int) (Product, bool) {
 		}
 		if whole.PURL.Type == "" && len(whole.Digests) == 0 { // a platform
 			part.On = whole.On
-			return part, whole.On != nil && part.On == whole.On
+			return part, whole.On != nil
 		}
-		if len(whole.Parts) > 0 || len(part.Parts) > 0 {
+		if len(whole.Parts) > 0 || len(part.Parts) > 0 || len(part.Digests) > 0 {
 			return Product{}, false
 		}
 		whole.Parts = []gatehouse.PURL{part.PURL}

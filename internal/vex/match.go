@@ -20,10 +20,28 @@ func newTarget(p gatehouse.Package, d gatehouse.Distro) target {
 	return target{p, u, err == nil && p.Type != "" && p.Name != ""}
 }
 
+// view is a subject with its packages by path, ready to be compared.
+type view struct {
+	Subject
+	byPath map[string][]target // made when it is first needed
+}
+
+// at lists the packages at a path. They are many and documents name many
+// products, so each is made ready once.
+func (v *view) at(path string) []target {
+	if v.byPath == nil {
+		v.byPath = map[string][]target{}
+		for _, p := range v.Packages {
+			v.byPath[p.Path] = append(v.byPath[p.Path], newTarget(p, v.Distro))
+		}
+	}
+	return v.byPath[path]
+}
+
 // speaksOf reports whether a product is the image, or the package of t inside of
 // it, as far as its parts say so.
-func (p Product) speaksOf(t target, s Subject) bool {
-	if p.isImage(s) {
+func (p Product) speaksOf(t target, s *view) bool {
+	if p.isImage(s.Subject) {
 		return len(p.Parts) == 0 || slices.ContainsFunc(p.Parts, func(part gatehouse.PURL) bool { return isPackage(part, t, s.Distro) })
 	}
 	if len(p.Digests) > 0 || p.PURL.Type == "" || !on(p.On, s.Distro) {
@@ -36,9 +54,7 @@ func (p Product) speaksOf(t target, s Subject) bool {
 	if t.pkg.Path == "" || !slices.ContainsFunc(p.Parts, func(part gatehouse.PURL) bool { return isPackage(part, t, s.Distro) }) {
 		return false
 	}
-	return slices.ContainsFunc(s.Packages, func(o gatehouse.Package) bool {
-		return o.Path == t.pkg.Path && isPackage(p.PURL, newTarget(o, s.Distro), s.Distro)
-	})
+	return slices.ContainsFunc(s.at(t.pkg.Path), func(o target) bool { return isPackage(p.PURL, o, s.Distro) })
 }
 
 // isImage compares with the image. A digest decides alone, whatever the name: the
@@ -116,10 +132,15 @@ func isPackage(u gatehouse.PURL, t target, d gatehouse.Distro) bool {
 	}
 	for key, value := range u.Qualifiers {
 		switch key {
-		case "arch", "epoch", "upstream", "package-id", "rpmmod":
-			// Compared already, of no weight, or part of the version; a module's
-			// name is compared below.
-			if key == "rpmmod" && !strings.HasPrefix(t.pkg.Modularity, value) {
+		case "package-id": // a tool's own number
+		case "arch", "epoch", "upstream":
+			// Of a distribution's packages compared already, part of the version,
+			// or of no weight; no other ecosystem has them.
+			if !t.pkg.OS() && t.purl.Qualifiers[key] != value {
+				return false
+			}
+		case "rpmmod": // "nodejs" or "nodejs:18" of "nodejs:18:8060020:ad008a3a"
+			if m := t.pkg.Modularity; m != value && !strings.HasPrefix(m, value+":") {
 				return false
 			}
 		case "distro":

@@ -76,10 +76,13 @@ func (p *parser) openVEXProduct(in ovProduct, parts []ovProduct) (out Product, o
 		return out, false
 	}
 	for _, part := range parts {
-		if u, ok := part.purl(); ok {
-			out.Parts = append(out.Parts, u)
-		} else {
+		switch u, ok := part.purl(); {
+		case !ok:
 			p.warn("subcomponent %q is no package URL", clip(part.ID, 120))
+		case len(part.Hashes) > 0:
+			p.warn("the hashes of subcomponent %q cannot be compared", clip(part.ID, 120))
+		default:
+			out.Parts = append(out.Parts, u)
 		}
 	}
 	return out, len(parts) == 0 || len(out.Parts) > 0

@@ -56,6 +56,7 @@ type parser struct {
 	doc      Document
 	source   string
 	products int
+	grouped  int // products that were named through groups
 }
 
 func (p *parser) decode(data []byte, v any, format string) error {

@@ -140,7 +140,11 @@ func TestParseRefuses(t *testing.T) {
 		"CSAF 2.1":         {`{"document":{"csaf_version":"2.1"}}`, gatehouse.CodeInvalid},
 		"payload":          {`{"payload":"%"}`, gatehouse.CodeInvalid},
 		"deep branches":    {`{"document":{"csaf_version":"2.0"},"product_tree":{"branches":[` + deep + `]}}`, gatehouse.CodeTooLarge},
-		"deep components":  {`{"bomFormat":"CycloneDX","components":[` + strings.Repeat(`{"components":[`, 100) + strings.Repeat(`]}`, 100) + `]}`, gatehouse.CodeTooLarge},
+		"groups of many": {`{"document":{"csaf_version":"2.0"},"product_tree":{"product_groups":[{"group_id":"g","product_ids":["x"` + strings.Repeat(`,"x"`, 2000) + `]}]},
+			"vulnerabilities":[{"cve":"CVE-1","flags":[` + strings.Repeat(`{"label":"l","group_ids":["g"]},`, 600) + `{"label":"l"}]}]}`, gatehouse.CodeTooLarge},
+		"groups twice": {`{"document":{"csaf_version":"2.0"},"product_tree":{"product_groups":[{"group_id":"g","product_ids":["x"` + strings.Repeat(`,"x"`, 2000) + `]}]},
+			"vulnerabilities":[{"cve":"CVE-1","threats":[{"category":"impact","group_ids":["g"` + strings.Repeat(`,"g"`, 600) + `]}]}]}`, gatehouse.CodeTooLarge},
+		"deep components": {`{"bomFormat":"CycloneDX","components":[` + strings.Repeat(`{"components":[`, 100) + strings.Repeat(`]}`, 100) + `]}`, gatehouse.CodeTooLarge},
 	} {
 		if _, err := vex.Parse([]byte(c.data), "x"); gatehouse.CodeOf(err) != c.code {
 			t.Errorf("%s: error %v", name, err)

@@ -10,11 +10,20 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/vex"
 )
 
-// Codes of rejected documents that are not worth a word: that there is none.
-const (
-	noCandidate = "no-candidate"
-	tooMany     = "too-many"
-)
+// noCandidate is the code of a rejected document that is not worth a word: there
+// is none.
+const noCandidate = "no-candidate"
+
+// unseen reports whether documents hang on the image that were not looked at: there
+// is too much, the registry failed, or one that the authority has signed is too
+// large. Whoever may push can bring the first about, and what they hide is what
+// would deny: an SBOM that adds findings, a VEX document that takes an older one
+// back.
+func unseen(f gatehouse.ImageFacts, need string) bool {
+	return slices.ContainsFunc(f.Rejected, func(r gatehouse.Rejected) bool {
+		return r.Need == need && (r.Code == "too-many" || r.Code == "unreadable" || r.Code == "too-large" && r.Format == "signed-artifact")
+	})
+}
 
 // withDocuments returns the findings of an image together with those that signed
 // SBOMs add, with what signed VEX documents say of all of them. notes tell what
@@ -38,13 +47,19 @@ func (p *Policy) withDocuments(f gatehouse.ImageFacts) (findings []gatehouse.Fin
 				gaps = append(gaps, fmt.Sprintf("the SBOM of authority %s names what cannot be judged: %s", a.Name, strings.Join(added.Incomplete, "; ")))
 			}
 		}
-		// Whoever may push could hide an SBOM behind many others.
-		if slices.ContainsFunc(f.Rejected, func(r gatehouse.Rejected) bool { return r.Need == need && r.Code == tooMany }) {
-			gaps = append(gaps, fmt.Sprintf("so many documents hang on the image that not all were looked at for SBOMs of authority %s", a.Name))
+		if unseen(f, need) {
+			gaps = append(gaps, fmt.Sprintf("so much hangs on the image that not all was looked at for SBOMs of authority %s", a.Name))
 		}
 		notes = append(notes, ignored(f, need, decide.CodeSBOMIgnored, "SBOM")...)
 	}
-	var statements []vex.Statement
+	statements, more := p.statements(f)
+	findings = vex.Apply(findings, subject(f), statements)
+	return findings, append(append(notes, more...), applied(findings)...), gaps
+}
+
+// statements are those of the VEX documents that count: all of what hangs on the
+// image, or none, since the latest of them decides.
+func (p *Policy) statements(f gatehouse.ImageFacts) (statements []vex.Statement, notes []gatehouse.Reason) {
 	for _, a := range p.vex {
 		need := p.vexNeed(a)
 		for _, e := range f.Evidence {
@@ -66,8 +81,13 @@ func (p *Policy) withDocuments(f gatehouse.ImageFacts) (findings []gatehouse.Fin
 		}
 		notes = append(notes, ignored(f, need, decide.CodeVEXIgnored, "VEX document")...)
 	}
-	findings = vex.Apply(findings, subject(f), statements)
-	return findings, append(notes, applied(findings)...), gaps
+	for _, a := range p.vex {
+		if unseen(f, p.vexNeed(a)) && len(statements) > 0 {
+			return nil, append(notes, note(decide.CodeVEXIgnored, "",
+				"no VEX document counts: so much hangs on the image that not all was looked at, and a later one of authority %s may say otherwise", a.Name))
+		}
+	}
+	return statements, notes
 }
 
 func subject(f gatehouse.ImageFacts) vex.Subject {
