@@ -188,5 +188,10 @@ func readBlob(ctx context.Context, s store, d gatehouse.Descriptor, max int64) (
 		return nil, err
 	}
 	defer rc.Close()
-	return io.ReadAll(newVerified(rc, d.Digest, d.Size))
+	// The descriptor's size may be a lie: less than nothing is taken for unknown.
+	b, err := io.ReadAll(io.LimitReader(newVerified(rc, d.Digest, d.Size), max+1))
+	if err == nil && int64(len(b)) > max {
+		err = gatehouse.Errorf(gatehouse.CodeTooLarge, "blob %s has more than %d bytes", d.Digest, max)
+	}
+	return b, err
 }

@@ -320,6 +320,23 @@ func TestBlobOfWrongSizeInManifest(t *testing.T) {
 	}
 }
 
+// TestConfigWithoutEnd: a size below nothing is no leave to send for ever.
+func TestConfigWithoutEnd(t *testing.T) {
+	digest := gatehouse.DigestOf([]byte("x"))
+	manifest := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":-1},"layers":[]}`, digest)
+	const sent = 32 << 20
+	host := liar(t, map[string]func(http.ResponseWriter){
+		"/v2/a/manifests/v1": func(w http.ResponseWriter) { _, _ = w.Write(manifest) },
+		"/v2/a/blobs/" + string(digest): func(w http.ResponseWriter) {
+			for range sent >> 20 {
+				_, _ = w.Write(make([]byte, 1<<20))
+			}
+		},
+	})
+	_, err := newClient(t, fetch.Options{}).Image(t.Context(), mustRef(t, host+"/a:v1"), fetch.Platform{})
+	wantCode(t, err, gatehouse.CodeTooLarge)
+}
+
 func TestReferrers(t *testing.T) {
 	for _, api := range []bool{true, false} {
 		host := newRegistry(t, registry.WithReferrersSupport(api))

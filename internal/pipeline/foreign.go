@@ -25,12 +25,14 @@ type ForeignLayer struct {
 	// Open reads the layer as it is stored. It must verify the bytes against the
 	// digest: the analysis is kept under that name for everybody.
 	Open func(ctx context.Context) (io.ReadCloser, error)
+	// Stat asks whether the repository holds the layer. CodeNotFound: it does not.
+	Stat func(ctx context.Context) error
 }
 
 // LookAt says what is inside a foreign image and what is wrong with its packages
 // by the advisories in force. A layer whose bytes were ever looked at, of whichever
-// image, is not read again, so the caller must have made sure that whoever asks
-// may read the manifest. Nothing but the analyses of layers is stored; the image
+// image, is not read again, if the repository says that it holds it: who names
+// another's digest in a manifest of theirs learns nothing of that layer. Nothing but the analyses of layers is stored; the image
 // neither counts among the stored ones nor changes what is known of one with the
 // same digest. The inventory's Findings are left out. Errors: CodeInvalid (no
 // image, or a configuration that cannot be read), CodeNotFound (there are no
@@ -47,6 +49,9 @@ func (p *Pipeline) LookAt(ctx context.Context, f Foreign) (inv gatehouse.Invento
 			return inv, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "a layer is of type %.100q: that is no image to run", l.MediaType)
 		}
 		r, err := p.foreignLayer(ctx, l)
+		if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+			err = gatehouse.Errorf(gatehouse.CodeInvalid, "its bytes are not in this repository")
+		}
 		if forGood(err) {
 			reason := fmt.Sprintf("layer %s is only partly indexed: %v", l.Digest, err)
 			r = layerResult{inventory: gatehouse.LayerInventory{Blob: l.Digest, Incomplete: []string{reason}}}
@@ -87,6 +92,9 @@ func (p *Pipeline) foreignLayer(ctx context.Context, l ForeignLayer) (layerResul
 		known, ok, err = tx.LayerByBlob(ctx, l.Digest, p.indexer)
 		return err
 	})
+	if err == nil && ok {
+		err = l.Stat(ctx)
+	}
 	if err != nil || ok {
 		return layerResult{known.ID, known.Inventory}, err
 	}

@@ -47,7 +47,10 @@ func (a *adapterScans) scan(ctx context.Context, scan db.AdapterScan) (map[strin
 	}
 	foreign := pipeline.Foreign{Digest: img.Ref.Digest, Config: img.Config}
 	for _, l := range img.Layers {
-		foreign.Layers = append(foreign.Layers, pipeline.ForeignLayer{Descriptor: l.Descriptor, Open: l.Open})
+		foreign.Layers = append(foreign.Layers, pipeline.ForeignLayer{Descriptor: l.Descriptor, Open: l.Open, Stat: func(ctx context.Context) error {
+			_, err := client.Registry(registry.Host).StatBlob(ctx, r.Repo, l.Digest)
+			return err
+		}})
 	}
 	inv, found, err := a.pipeline.LookAt(ctx, foreign)
 	if err != nil {

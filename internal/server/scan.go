@@ -135,9 +135,13 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 		if out.FeedAt.IsZero() || scan.FeedAt.Before(out.FeedAt) {
 			out.FeedAt = scan.FeedAt
 		}
-		if out.Inventory == nil && scan.Inventory != nil {
+		switch {
+		case scan.Inventory == nil:
+		case out.Inventory == nil:
 			inventory := *scan.Inventory
 			out.Inventory = &inventory
+		default:
+			out.Inventory.Distro = shared(out.Inventory.Distro, scan.Inventory.Distro)
 		}
 	}
 	if out.Inventory == nil {
@@ -148,6 +152,22 @@ func (f *facts) scanIndex(ctx context.Context, m *gatehouse.Manifest, children *
 	out.Inventory.Subject, out.Inventory.Complete, out.Inventory.Incomplete = m.Digest, out.Complete, out.Incomplete
 	gatehouse.SortFindings(out.Findings)
 	return out, nil
+}
+
+// shared is what two distributions have in common. Of an index it is what exceptions
+// and VEX documents are compared with: one for a distribution must not speak of the
+// packages of another.
+func shared(a, b gatehouse.Distro) gatehouse.Distro {
+	if a.ID != b.ID {
+		return gatehouse.Distro{}
+	}
+	if a.VersionID != b.VersionID {
+		a.VersionID, a.Name = "", ""
+	}
+	if a.Codename != b.Codename {
+		a.Codename = ""
+	}
+	return a
 }
 
 // runsNowhere reports whether no node picks the entry: its platform is said to

@@ -125,6 +125,11 @@ func TestFailingSource(t *testing.T) {
 			t.Errorf("%s: %v, %v, rejected %v", name, evidence, err, rejected)
 		}
 	}
+	// A listing that is too long to be read hides what is in it.
+	long := failing{Source: w.reg, referrers: gatehouse.Errorf(gatehouse.CodeTooLarge, "too many referrers")}
+	if _, rejected, err := verify.Image(t.Context(), long, w.image.Ref, need(pub(k))); err != nil || len(rejected) != 1 || rejected[0].Code != verify.CodeTooMany {
+		t.Errorf("a long listing: %v, %v", rejected, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if evidence, _, err := verify.Image(ctx, w.reg, w.image.Ref, need(pub(k))); err == nil || len(evidence) != 0 {

@@ -221,10 +221,12 @@ func (r *run) readBlob(ctx context.Context, c candidate, max int64) (body []byte
 // failed notes that a candidate could not be read. What is listed and not there
 // is no failure of the registry.
 func (r *run) failed(artifact gatehouse.Digest, format string, err error) {
-	switch gatehouse.CodeOf(err) {
-	case gatehouse.CodeNotFound:
+	switch code := gatehouse.CodeOf(err); {
+	case code == gatehouse.CodeTooLarge && artifact == "": // a listing
+		r.reject(artifact, format, CodeTooMany, "%s", clip(err.Error()))
+	case code == gatehouse.CodeNotFound:
 		r.reject(artifact, format, CodeMissing, "it is listed, but not in the registry")
-	case gatehouse.CodeTooLarge:
+	case code == gatehouse.CodeTooLarge:
 		r.reject(artifact, format, CodeTooLarge, "%s", clip(err.Error()))
 	default:
 		r.reject(artifact, format, CodeUnreadable, "%s", clip(err.Error()))
