@@ -95,8 +95,18 @@ func (t *Tx) AdapterReport(ctx context.Context, id, kind string) (doc []byte, ok
 }
 
 // ForgetAdapterScans removes scans from before the given time, and the oldest
-// beyond rowsMax, a hundred at most, and tells how many there were.
-func (t *Tx) ForgetAdapterScans(ctx context.Context, before time.Time, rowsMax int) (int, error) {
+// beyond rowsMax or while all reports together have more than bytesMax bytes, a
+// hundred at most, and tells how many there were.
+func (t *Tx) ForgetAdapterScans(ctx context.Context, before time.Time, rowsMax int, bytesMax int64) (int, error) {
+	// From the newest on, until there is no more room: only a few reports are large.
+	var large int
+	err := t.tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT SUM(s.size) OVER (ORDER BY s.created_at DESC, s.id DESC) AS total FROM
+		(SELECT a.id, a.created_at, COALESCE((SELECT SUM(LENGTH(r.doc)) FROM adapter_report r WHERE r.scan_id = a.id), 0) AS size FROM adapter_scan a) s) sums
+		WHERE total <= CAST($1 AS BIGINT)`, bytesMax).Scan(&large)
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	rowsMax = min(rowsMax, large)
 	rows, err := t.tx.QueryContext(ctx, `SELECT id FROM adapter_scan WHERE created_at < $1 OR id IN
 		(SELECT id FROM adapter_scan ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $2) LIMIT $3`, micros(before), rowsMax, forgetPage)
 	if err != nil {

@@ -160,6 +160,9 @@ func (c *chooser) fill(ctx context.Context, img *Image) error {
 		if _, err := gatehouse.ParseDigest(string(d.Digest)); err != nil {
 			return err
 		}
+		if d.Size < 0 { // would stand for unknown, and bound nothing
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "layer %s has a size of %d bytes", d.Digest, d.Size).WithDetail("SIZE_INVALID")
+		}
 		l := Layer{Descriptor: d, Open: func(ctx context.Context) (io.ReadCloser, error) {
 			rc, err := c.store.blob(ctx, d)
 			if err != nil {

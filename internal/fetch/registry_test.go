@@ -335,6 +335,15 @@ func TestConfigWithoutEnd(t *testing.T) {
 	})
 	_, err := newClient(t, fetch.Options{}).Image(t.Context(), mustRef(t, host+"/a:v1"), fetch.Platform{})
 	wantCode(t, err, gatehouse.CodeTooLarge)
+	config := []byte(`{"os":"linux","architecture":"amd64"}`)
+	manifest = fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":-1}]}`,
+		gatehouse.DigestOf(config), len(config), digest)
+	host = liar(t, map[string]func(http.ResponseWriter){
+		"/v2/a/manifests/v1": func(w http.ResponseWriter) { _, _ = w.Write(manifest) },
+		"/v2/a/blobs/" + string(gatehouse.DigestOf(config)): func(w http.ResponseWriter) { _, _ = w.Write(config) },
+	})
+	_, err = newClient(t, fetch.Options{}).Image(t.Context(), mustRef(t, host+"/a:v1"), fetch.Platform{})
+	wantCode(t, err, gatehouse.CodeInvalid)
 }
 
 func TestReferrers(t *testing.T) {

@@ -94,12 +94,22 @@ func (r *reader) component(c cdxComponent, depth int) error {
 	if depth > depthMax {
 		return gatehouse.Errorf(gatehouse.CodeTooLarge, "the SBOM nests components more than %d deep", depthMax)
 	}
+	u, err := gatehouse.ParsePURL(c.PURL)
+	packaged := err == nil && u.Type != "oci" && u.Type != "docker"
 	switch c.Type {
 	case "operating-system":
 		if c.Name != "" && readable(c.Name) && readable(c.Version) {
 			r.os = gatehouse.Distro{ID: gatehouse.DistroID(c.Name), VersionID: c.Version}
 		}
-	case "library", "framework", "application", "platform", "":
+	case "file", "container", "data", "device", "cryptographic-asset":
+		// What is no software, and images, which are looked at for themselves. A
+		// package URL makes a package of whatever it stands at.
+		if packaged {
+			if err := r.pkg(c.Name, c.Version, c.PURL, func(p *gatehouse.Package) { c.fill(p) }); err != nil {
+				return err
+			}
+		}
+	default: // libraries, frameworks, firmware, drivers, models; what is not known, too
 		// An application without version and package URL is the lock file or the
 		// folder that its packages were found in.
 		if c.PURL == "" && c.Type == "application" && c.Version == "" {

@@ -255,6 +255,16 @@ func TestReadTellsWhatIsMissing(t *testing.T) {
 			t.Errorf("%s: complete %v, %q", name, inv.Complete, inv.Incomplete)
 		}
 	}
+	// A package is one, whatever kind its component is said to be.
+	for _, kind := range []string{"firmware", "machine-learning-model", "file", "container", "Library", "something"} {
+		inv, _ := read(t, `{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{"type":"`+kind+`","name":"x","purl":"pkg:npm/x@1"}]}`)
+		if len(inv.Packages) != 1 || !inv.Complete {
+			t.Errorf("%s: %+v", kind, inv)
+		}
+	}
+	if inv, _ := read(t, `{"bomFormat":"CycloneDX","specVersion":"1.6","components":[{"type":"file","name":"/etc/motd"},{"type":"container","name":"x","purl":"pkg:oci/x@1"}]}`); len(inv.Packages) != 0 || !inv.Complete {
+		t.Errorf("what is no package: %+v", inv)
+	}
 	inv, _ := read(t, `{"bomFormat":"CycloneDX","specVersion":"1.6","components":[]}`)
 	if !inv.Complete {
 		t.Errorf("an empty bill: %q", inv.Incomplete)

@@ -27,6 +27,7 @@ const (
 	adapterScanMax    = 30 * time.Minute
 	adapterWaitingMax = 5000           // scans that wait; Harbor asks for all of its images at once
 	adapterRowsMax    = 20_000         // scans that are kept
+	adapterBytesMax   = 4 << 30        // of their reports, packed
 	adapterKeep       = 24 * time.Hour // how long
 	// adapterLayersKeep is how long the analyses of layers are kept that no scan
 	// has needed: Harbor's scans of everything come once a day to once a month.
@@ -219,7 +220,7 @@ func (a *adapterScans) sweep(ctx context.Context) error {
 			if err := tx.LeaveLayers(ctx, tx.Now().Add(-adapterLayersKeep)); err != nil {
 				return err
 			}
-			n, err = tx.ForgetAdapterScans(ctx, tx.Now().Add(-adapterKeep), adapterRowsMax)
+			n, err = tx.ForgetAdapterScans(ctx, tx.Now().Add(-adapterKeep), adapterRowsMax, adapterBytesMax)
 			return err
 		})
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ const (
 	opinionAgain   = 24 * time.Hour
 	opinionRetry   = 15 * time.Minute
 	opinionPage    = 500
-	opinionDocMax  = 64 << 20 // bytes that are kept of one answer
+	opinionDocMax  = 16 << 20 // bytes that are kept of one answer, which every verdict reads
 	opinionPlaces  = 1
 	pullTokenExtra = time.Minute // that a token outlives its scan
 )
@@ -149,7 +150,7 @@ func (o *opinions) run(ctx context.Context, j *job.Job) error {
 	}
 	if askErr != nil {
 		o.log.WarnContext(ctx, "second opinion failed", "image", digest, "source", row.Source, "error", askErr)
-		row.Error, row.Doc, again = reasonOf(askErr), nil, opinionRetry
+		row.Error, row.Doc, again = unnamed(reasonOf(askErr), places[0].Repo), nil, opinionRetry
 	}
 	return o.db.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.SaveOpinion(ctx, row); err != nil {
@@ -160,6 +161,12 @@ func (o *opinions) run(ctx context.Context, j *job.Job) error {
 		}
 		return j.Finish(ctx, tx)
 	})
+}
+
+// unnamed takes the name of a repository out of what another scanner said of an
+// image: it is told to everybody who may read the image, in whichever repository.
+func unnamed(text string, repo gatehouse.Repo) string {
+	return regexp.MustCompile(`\b`+regexp.QuoteMeta(string(repo))+`\b`).ReplaceAllLiteralString(text, "REPOSITORY")
 }
 
 // ask lets the scanner pull from the one repository while it is asked.

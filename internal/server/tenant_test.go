@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -11,6 +14,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/adapter/adaptertest"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 )
 
 // TestLayersOfOthersStayUnknown: who knows the digest of a layer, and no more, can
@@ -103,5 +107,25 @@ func TestExceptionOfADistributionInAnIndex(t *testing.T) {
 		if n := r.shown(repo).Findings.Summary.Unknown; n != 0 {
 			t.Errorf("%s: %d findings count", repo, n)
 		}
+	}
+}
+
+// TestOpinionsNameNoRepository: what another scanner answers is told to everybody
+// who may read the image; where it was pulled from is not.
+func TestOpinionsNameNoRepository(t *testing.T) {
+	scanner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusInternalServerError)
+		json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"message": "cannot read: " + string(body)}})
+	}))
+	t.Cleanup(scanner.Close)
+	r := start(t, t.TempDir(), func(c *config.Config) {
+		c.SecondOpinion, c.SecondOpinionToken = "harbor+"+scanner.URL, adapterToken
+		c.SecondOpinionRegistry, c.AllowPrivate = "http://127.0.0.1:1", []string{"127.0.0.0/8"}
+	})
+	digest := r.pushImage("team/secret-plan:1", npmImage(t, "a", "1.0.0"))
+	got := r.opinionsOn(digest).Opinions[0]
+	if got.Available || !strings.Contains(got.Error, "cannot read") || strings.Contains(got.Error, "secret-plan") {
+		t.Errorf("%+v", got)
 	}
 }

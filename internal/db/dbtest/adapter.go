@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"crypto/rand"
 	"fmt"
 	"time"
 
@@ -52,22 +53,39 @@ func adapterScans(s *suite) {
 	for i := range 4 {
 		s.must(add(fmt.Sprint("more", i), 10))
 	}
-	forget := func(before time.Time, rows int) (n int) {
+	forget := func(before time.Time, rows int, bytes int64) (n int) {
 		s.write(func(tx *db.Tx) (err error) {
-			n, err = tx.ForgetAdapterScans(s.Context(), before, rows)
+			n, err = tx.ForgetAdapterScans(s.Context(), before, rows, bytes)
 			return err
 		})
 		return n
 	}
-	want(s, "forgotten of too many", 2, forget(time.Time{}, 4))
+	const plenty = 1 << 30
+	want(s, "forgotten of too many", 2, forget(time.Time{}, 4, plenty))
 	s.read(func(tx *db.Tx) error {
 		_, err := tx.AdapterScan(s.Context(), "one")
 		s.wantCode(err, gatehouse.CodeNotFound, "")
 		_, err = tx.AdapterScan(s.Context(), "more3")
 		return err
 	})
-	want(s, "forgotten of old ones", 4, forget(time.Now().Add(time.Hour), 100))
-	want(s, "left", 0, forget(time.Now().Add(time.Hour), 100))
+	// Of large reports the newest are kept, and nothing that is older than one that goes.
+	for i := range 3 {
+		large := make([]byte, 1000)
+		rand.Read(large)
+		s.write(func(tx *db.Tx) error {
+			return tx.FinishAdapterScan(s.Context(), fmt.Sprint("more", i+1), "", map[string][]byte{"vulnerabilities": large})
+		})
+	}
+	want(s, "forgotten where there is room", 0, forget(time.Time{}, 100, plenty))
+	want(s, "forgotten of too large", 2, forget(time.Time{}, 100, 2500))
+	s.read(func(tx *db.Tx) error {
+		_, err := tx.AdapterScan(s.Context(), "more1")
+		s.wantCode(err, gatehouse.CodeNotFound, "")
+		_, err = tx.AdapterScan(s.Context(), "more2")
+		return err
+	})
+	want(s, "forgotten of old ones", 2, forget(time.Now().Add(time.Hour), 100, plenty))
+	want(s, "left", 0, forget(time.Now().Add(time.Hour), 100, plenty))
 }
 
 // opinions: an answer stays until the next one, also while there is none.
