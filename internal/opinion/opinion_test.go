@@ -171,6 +171,27 @@ func TestHarborAdapterThatGivesNoReport(t *testing.T) {
 	}
 }
 
+// TestRedirectsAreNotFollowed: whoever answers cannot send us, and what opens the
+// registry and the scanner, to somebody else.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	visited := make(chan string, 100)
+	inside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { visited <- r.URL.Path }))
+	t.Cleanup(inside.Close)
+	for _, kind := range []string{"harbor", "clair"} {
+		for _, status := range []int{301, 303, 307, 308} {
+			s, _ := scanner(t, kind, "", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, inside.URL+r.URL.Path, status)
+			}))
+			if _, err := s.Ask(t.Context(), image); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+				t.Errorf("%s, %d: %v", kind, status, err)
+			}
+		}
+	}
+	if len(visited) > 0 {
+		t.Errorf("the other host got a request for %s", <-visited)
+	}
+}
+
 // TestAnswersAreBounded: an answer without end, and one with too many entries.
 func TestAnswersAreBounded(t *testing.T) {
 	endless, _ := scanner(t, "harbor", "", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

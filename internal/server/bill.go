@@ -81,7 +81,11 @@ func (f *facts) keepBill(key billKey, added gatehouse.AddedFindings) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.bills) >= billsMax {
+	held := len(added.Findings)
+	for _, b := range f.bills {
+		held += len(b.Findings)
+	}
+	if len(f.bills) >= billsMax || held > scanFindingsMax {
 		clear(f.bills) // as good as any: the next decisions fill it again
 	}
 	f.bills[key] = added

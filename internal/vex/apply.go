@@ -2,8 +2,10 @@ package vex
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -11,7 +13,8 @@ import (
 // Apply returns findings with what statements say about them. Of several
 // statements about the same vulnerability of the same package the latest
 // counts, of equal times the later in the list: not_affected and fixed set
-// Suppressed, the others set Assessed. What was suppressed before stays as it
+// Suppressed, the others set Assessed. One whose time is not known is taken for old
+// if it suppresses, and for new if it does not. What was suppressed before stays as it
 // was. findings is not changed.
 func Apply(findings []gatehouse.Finding, s Subject, statements []Statement) []gatehouse.Finding {
 	if len(statements) == 0 {
@@ -42,7 +45,7 @@ func Apply(findings []gatehouse.Finding, s Subject, statements []Statement) []ga
 		said := &gatehouse.Suppression{
 			By: gatehouse.SuppressedByVEX, Status: last.Status, Reason: last.reason(), Source: last.Source, Author: last.Author,
 		}
-		if last.Status == NotAffected || last.Status == Fixed {
+		if last.suppresses() {
 			out[i].Suppressed = said
 		} else {
 			out[i].Assessed = said
@@ -55,13 +58,17 @@ func Apply(findings []gatehouse.Finding, s Subject, statements []Statement) []ga
 func latest(f gatehouse.Finding, s *view, statements []Statement, byID map[string][]int) *Statement {
 	var candidates []int
 	for _, id := range append([]string{f.ID}, f.Aliases...) {
-		candidates = append(candidates, byID[strings.ToUpper(id)]...)
+		for _, i := range byID[strings.ToUpper(id)] {
+			if !statements[i].otherCVE(f.ID) {
+				candidates = append(candidates, i)
+			}
+		}
 	}
 	if len(candidates) == 0 {
 		return nil
 	}
 	slices.SortFunc(candidates, func(a, b int) int {
-		return cmp.Or(statements[b].At.Compare(statements[a].At), cmp.Compare(b, a))
+		return cmp.Or(statements[b].when().Compare(statements[a].when()), cmp.Compare(b, a))
 	})
 	t := newTarget(f.Package, s.Distro)
 	for _, i := range slices.Compact(candidates) {
@@ -70,6 +77,37 @@ func latest(f gatehouse.Finding, s *view, statements []Statement, byID map[strin
 		}
 	}
 	return nil
+}
+
+func (s *Statement) suppresses() bool { return s.Status == NotAffected || s.Status == Fixed }
+
+// unknownTime is that of statements without one that let a finding count.
+var unknownTime = time.Unix(1<<40, 0)
+
+func (s *Statement) when() time.Time {
+	if s.At.IsZero() && !s.suppresses() {
+		return unknownTime
+	}
+	return s.At
+}
+
+var cve = regexp.MustCompile(`^CVE-[0-9]{4}-[0-9]{4,}$`)
+
+// otherCVE reports whether the finding is of a CVE and the statement of others. A
+// CVE is one flaw, while other names that both may bear (RHSA-2024:1234, DSA-5000-1)
+// stand for whatever was repaired together.
+func (s *Statement) otherCVE(id string) bool {
+	if id = strings.ToUpper(id); !cve.MatchString(id) {
+		return false
+	}
+	others := false
+	for _, name := range s.IDs {
+		if name = strings.ToUpper(strings.TrimSpace(name)); name == id {
+			return false
+		}
+		others = others || cve.MatchString(name)
+	}
+	return others
 }
 
 // reason is why, in one line.
