@@ -15,3 +15,10 @@ func SetAheadMax(t testing.TB, n int) {
 	aheadMax = n
 	t.Cleanup(func() { aheadMax = was })
 }
+
+// SetFindingsMax makes n the most findings that the packages of an image may have.
+func SetFindingsMax(t *testing.T, n int) {
+	was := findingsMax
+	findingsMax = n
+	t.Cleanup(func() { findingsMax = was })
+}

@@ -146,7 +146,7 @@ func (p *Pipeline) layer(ctx context.Context, repo gatehouse.Repo, d gatehouse.D
 }
 
 func (p *Pipeline) saveFailed(ctx context.Context, repo gatehouse.Repo, img db.Image, reason string) error {
-	img.Failed, img.Reasons = true, []string{reason}
+	img.Failed, img.Complete, img.Reasons = true, false, []string{reason}
 	img.Config = []byte("{}")
 	return p.db.Write(ctx, func(tx *db.Tx) error {
 		id, err := tx.SaveImage(ctx, img, nil, nil)
@@ -176,12 +176,31 @@ func (p *Pipeline) saveImage(ctx context.Context, repo gatehouse.Repo, img db.Im
 	}
 	for range movedMax {
 		err := p.matchAndSave(ctx, repo, c)
+		var much tooMuch
+		if errors.As(err, &much) {
+			p.log.WarnContext(ctx, "image cannot be matched", "repo", repo, "image", c.img.Digest, "error", err)
+			return p.saveFailed(ctx, repo, c.img, much.Error())
+		}
 		if !errors.Is(err, errMoved) {
 			return err
 		}
 	}
 	return errMoved
 }
+
+// versionsMax is how many new versions of what advisories know by one name an image
+// may bring. Whatever is said of that name is said of each of them, now and with
+// each feed to come: a layer that lists every version there could be is an attack.
+const versionsMax = 1000
+
+// findingsMax bounds what new packages of an image may have.
+var findingsMax = match.FindingsMax
+
+// tooMuch says why an image is not matched at all: what is found in it would fill
+// the memory, or the database.
+type tooMuch string
+
+func (e tooMuch) Error() string { return string(e) }
 
 func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c composed) error {
 	img, places := c.img, match.PlacesOf(c.inventory.Distro)
@@ -201,6 +220,7 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c comp
 	var named []db.NamedPackage
 	var found []db.PackageFindings
 	m := newMatcher(file)
+	versions, findings := map[db.Name]int{}, 0
 	for id, pkg := range packages {
 		n := db.NamedPackage{ID: id, Package: pkg}
 		if pkg.OS() {
@@ -208,10 +228,16 @@ func (p *Pipeline) matchAndSave(ctx context.Context, repo gatehouse.Repo, c comp
 		}
 		for _, key := range places.Keys(pkg) {
 			n.Names = append(n.Names, db.Name(key))
+			if versions[db.Name(key)]++; versions[db.Name(key)] > versionsMax {
+				return tooMuch(fmt.Sprintf("the image lists more than %d versions of %s", versionsMax, key.Name))
+			}
 		}
 		f, err := m.match(ctx, n)
 		if err != nil {
 			return err
+		}
+		if findings += len(f.Findings); findings > findingsMax {
+			return tooMuch(fmt.Sprintf("there are more than %d vulnerabilities in the packages of the image", findingsMax))
 		}
 		named, found = append(named, n), append(found, f)
 	}

@@ -171,6 +171,47 @@ func TestNamedButNotHeldLayerTellsNothing(t *testing.T) {
 	}
 }
 
+// TestImagesThatAreMadeToMatch: an image whose packages were made up so that every
+// advisory hits them again and again is not matched, which is told, and costs the
+// others nothing.
+func TestImagesThatAreMadeToMatch(t *testing.T) {
+	pipeline.SetFindingsMax(t, 100)
+	h := open(t, t.TempDir()).work()
+	var flaws []string
+	for i := range 30 {
+		flaws = append(flaws, flaw(fmt.Sprintf("CVE-2024-%04d", i), "npm", "a", "2000.0.0"))
+	}
+	h.publish(flaws...)
+	versions := func(name string, n int) gatehouse.Digest {
+		var files []file
+		for i := range n {
+			f := npm(name, fmt.Sprintf("%d.0.0", i))
+			f.name = fmt.Sprintf("app/%d/%s", i, f.name)
+			files = append(files, f)
+		}
+		blob, id := layer(t, files...)
+		return h.push(gatehouse.Repo(fmt.Sprintf("a/of%d", n)), [][]byte{blob}, []gatehouse.Digest{id})
+	}
+	for d, says := range map[gatehouse.Digest]string{
+		versions("a", 4):    "more than 100 vulnerabilities",
+		versions("b", 1001): "more than 1000 versions of b", // nothing is known of it yet
+	} {
+		if img := h.indexed(d); !img.Failed || img.Complete || !strings.Contains(strings.Join(img.Reasons, "; "), says) {
+			t.Errorf("failed %v, %q, want %q", img.Failed, img.Reasons, says)
+		}
+		if got := h.vulns(d); len(got) != 0 {
+			t.Errorf("%d findings are stored", len(got))
+		}
+	}
+	if img := h.indexed(versions("a", 3)); img.Failed || !img.Complete || len(h.vulns(img.Digest)) != 90 {
+		t.Errorf("3 versions: %+v", img)
+	}
+	h.publish(flaw("CVE-2024-9999", "npm", "a", "2000.0.0")) // concerns what was matched, and only that
+	if got := h.vulns(versions("a", 3)); len(got) != 93 {
+		t.Errorf("after the next feed %d findings", len(got))
+	}
+}
+
 func TestWorkSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	h := open(t, dir) // nobody works
