@@ -41,7 +41,6 @@ func TestLayersOfOthersStayUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := fmt.Appendf(nil, `{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[%q]}}`, diffID)
-	const typeManifest = "application/vnd.oci.image.manifest.v1+json"
 	s := registry.store()
 	stored, err := s.PutBlob(t.Context(), "public/thief", config)
 	if err != nil {
@@ -127,5 +126,50 @@ func TestOpinionsNameNoRepository(t *testing.T) {
 	got := r.opinionsOn(digest).Opinions[0]
 	if got.Available || !strings.Contains(got.Error, "cannot read") || strings.Contains(got.Error, "secret-plan") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestRevocationCannotBeHidden: whoever may push, and cannot sign, hangs so many
+// documents on an image that the one in which the authority takes back what it said
+// would not be looked at. That does not bring back what it said before.
+func TestRevocationCannotBeHidden(t *testing.T) {
+	r := start(t, t.TempDir(), nil)
+	k := signer(t)
+	r.must("PUT", "/api/v1/policies/rule.yaml", vexRule+authority("vex", k))
+	r.must("POST", "/api/v1/advisories?name=x", record)
+	subject := r.pushImage("team/app:1", npmImage(t, "a", "1.0.0"))
+	const image = "registry.example/team/app:1"
+	r.eventually("the scan", func() bool { return r.shown("team/app:1").Findings.Complete })
+	// Referrers are looked at in the order of their digests, which everybody can choose.
+	between := func(format, from, to string, n *int) string {
+		for ; ; *n++ {
+			body := fmt.Sprintf(format, *n)
+			if hex := gatehouse.DigestOf(referrer(t, subject, gatehouse.TypeOpenVEX, body)).Hex(); hex >= from && hex < to {
+				*n++
+				return body
+			}
+		}
+	}
+	const format = `{"@context":"https://openvex.dev/ns/v0.2.0","@id":"%%d","timestamp":"%s","statements":[{"vulnerability":{"name":"CVE-1"},"products":[{"@id":"pkg:npm/a"}],%s}]}`
+	n := 0
+	said := between(fmt.Sprintf(format, "2026-01-01T00:00:00Z", `"status":"not_affected","justification":"component_not_present"`), "0", "4", &n)
+	r.signs(k, r.attach("team/app", subject, gatehouse.TypeOpenVEX, said))
+	if allowed, message := r.review(image); !allowed {
+		t.Fatalf("by the authority's word: %s", message)
+	}
+	takenBack := between(fmt.Sprintf(format, "2026-01-02T00:00:00Z", `"status":"affected"`), "c", "g", &n)
+	r.signs(k, r.attach("team/app", subject, gatehouse.TypeOpenVEX, takenBack))
+	if allowed, _ := r.review(image); allowed {
+		t.Fatal("allowed after the authority took its word back")
+	}
+	for range 60 {
+		r.attach("team/app", subject, gatehouse.TypeOpenVEX, between(`{"@id":"%d"}`, "4", "c", &n))
+	}
+	allowed, message := r.review(image)
+	if allowed || !strings.Contains(message, "CVE-1") {
+		t.Errorf("behind 60 others: allowed %v, %s", allowed, message)
+	}
+	if _, reasons := r.reasons(image); !strings.Contains(reasons, "no VEX document counts") {
+		t.Errorf("the reasons do not tell it:\n%s", reasons)
 	}
 }

@@ -67,27 +67,35 @@ func (admin) Resolve(authn.Resource) (authn.Authenticator, error) {
 	return &authn.Basic{Username: "admin", Password: password}, nil
 }
 
+const typeManifest = "application/vnd.oci.image.manifest.v1+json"
+
+// referrer is the manifest that hangs a document on an image.
+func referrer(t *testing.T, subject, mediaType, body string) []byte {
+	t.Helper()
+	blob := func(mediaType, b string) gatehouse.Descriptor {
+		return gatehouse.Descriptor{MediaType: mediaType, Digest: gatehouse.DigestOf([]byte(b)), Size: int64(len(b))}
+	}
+	doc, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": typeManifest, "artifactType": mediaType,
+		"config": blob("application/vnd.oci.empty.v1+json", "{}"), "layers": []any{blob(mediaType, body)},
+		"subject": map[string]any{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "digest": subject, "size": 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
 // attach hangs a document on an image and returns its manifest, to be signed.
 func (r *running) attach(repo gatehouse.Repo, subject, mediaType, body string) sign.Image {
 	r.t.Helper()
 	s := r.store()
-	blob := func(b string) gatehouse.Descriptor {
-		d, err := s.PutBlob(r.t.Context(), repo, []byte(b))
-		if err != nil {
+	for _, b := range []string{"{}", body} {
+		if _, err := s.PutBlob(r.t.Context(), repo, []byte(b)); err != nil {
 			r.t.Fatal(err)
 		}
-		return d
 	}
-	empty, layer := blob("{}"), blob(body)
-	empty.MediaType, layer.MediaType = "application/vnd.oci.empty.v1+json", mediaType
-	const typeManifest = "application/vnd.oci.image.manifest.v1+json"
-	doc, err := json.Marshal(map[string]any{
-		"schemaVersion": 2, "mediaType": typeManifest, "artifactType": mediaType, "config": empty, "layers": []any{layer},
-		"subject": map[string]any{"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "digest": subject, "size": 1},
-	})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	doc := referrer(r.t, subject, mediaType, body)
 	if err := s.PutManifest(r.t.Context(), repo, "", typeManifest, doc); err != nil {
 		r.t.Fatal(err)
 	}
