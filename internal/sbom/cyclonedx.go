@@ -162,6 +162,15 @@ const (
 	propPlatform      = "gatehouse:platform"
 )
 
+// Names of Trivy's properties that are written, and read.
+const (
+	trivySrcName    = "aquasecurity:trivy:SrcName"
+	trivySrcVersion = "aquasecurity:trivy:SrcVersion"
+	trivySrcRelease = "aquasecurity:trivy:SrcRelease"
+	trivySrcEpoch   = "aquasecurity:trivy:SrcEpoch"
+	trivyModularity = "aquasecurity:trivy:Modularitylabel"
+)
+
 func property(list []cdxProperty, name, value string) []cdxProperty {
 	if value == "" {
 		return list
@@ -205,10 +214,31 @@ func packageComponent(p gatehouse.Package, d gatehouse.Distro, layers map[gateho
 	if p.OS() {
 		props = property(props, propSource, p.SourceName())
 		props = property(props, propSourceVersion, p.SourceVer())
+		props = trivySource(props, p)
 	}
 	props = property(props, propModularity, p.Modularity)
 	c.Properties = property(props, propVendor, p.Vendor)
 	return c
+}
+
+// trivySource says in Trivy's words, too, what a package was built from: Trivy reads
+// no other ones, takes the package for its own source without them, and misses what
+// is known of the source.
+func trivySource(props []cdxProperty, p gatehouse.Package) []cdxProperty {
+	props = property(props, trivySrcName, p.SourceName())
+	version, epoch, release := p.SourceVer(), "", ""
+	if p.Type != "apk" {
+		if e, rest, ok := strings.Cut(version, ":"); ok {
+			epoch, version = e, rest
+		}
+		if i := strings.LastIndexByte(version, '-'); i >= 0 {
+			version, release = version[:i], version[i+1:]
+		}
+	}
+	props = property(props, trivySrcVersion, version)
+	props = property(props, trivySrcRelease, release)
+	props = property(props, trivySrcEpoch, epoch)
+	return property(props, trivyModularity, p.Modularity)
 }
 
 // split takes the group off names that ecosystems write in two parts.

@@ -150,21 +150,21 @@ func (c cdxComponent) fill(p *gatehouse.Package) {
 	if !p.OS() {
 		return
 	}
-	if source := first(propSource, "aquasecurity:trivy:SrcName", "syft:metadata:source", "syft:metadata:originPackage"); source != "" {
+	if source := first(propSource, trivySrcName, "syft:metadata:source", "syft:metadata:originPackage"); source != "" {
 		p.Source = source
 		if v := first(propSourceVersion, "syft:metadata:sourceVersion"); v != "" {
 			p.SourceVersion = v
-		} else if v := props["aquasecurity:trivy:SrcVersion"]; v != "" {
-			if e := props["aquasecurity:trivy:SrcEpoch"]; e != "" && e != "0" {
+		} else if v := props[trivySrcVersion]; v != "" {
+			if e := props[trivySrcEpoch]; e != "" && e != "0" {
 				v = e + ":" + v
 			}
-			if rel := props["aquasecurity:trivy:SrcRelease"]; rel != "" {
+			if rel := props[trivySrcRelease]; rel != "" {
 				v += "-" + rel
 			}
 			p.SourceVersion = v
 		}
 	}
-	if m := first(propModularity, "aquasecurity:trivy:Modularitylabel", "syft:metadata:modularityLabel"); m != "" {
+	if m := first(propModularity, trivyModularity, "syft:metadata:modularityLabel"); m != "" {
 		p.Modularity = m
 	}
 	p.Vendor = first(propVendor, "syft:metadata:vendor")

@@ -302,3 +302,41 @@ func TestLicenceList(t *testing.T) {
 		t.Errorf("licences.txt (-schema +file):\n%s", diff)
 	}
 }
+
+// TestSourcesInTrivysWords: Trivy reads the source of a package from properties of
+// its own. The values are those that Trivy 0.69.1 writes of the same packages.
+func TestSourcesInTrivysWords(t *testing.T) {
+	inv := gatehouse.Inventory{Distro: gatehouse.Distro{ID: "debian", VersionID: "12"}, Packages: []gatehouse.Package{
+		{Type: "deb", Name: "libssl3", Version: "3.0.11-1~deb12u2", Source: "openssl", Arch: "amd64"},
+		{Type: "deb", Name: "bash", Version: "5.2.15-2+b2", Source: "bash", SourceVersion: "5.2.15-2", Arch: "amd64"},
+		{Type: "rpm", Name: "openssl-libs", Version: "1:1.1.1k-9.el8_7", Source: "openssl", Arch: "x86_64"},
+		{Type: "apk", Name: "libcrypto3", Version: "3.1.4-r5", Source: "openssl", Arch: "x86_64"},
+		{Type: "npm", Name: "a", Version: "1.0.0-1"},
+	}}
+	var doc struct {
+		Components []struct {
+			Name       string
+			Properties []struct{ Name, Value string }
+		}
+	}
+	if err := json.Unmarshal(write(t, sbom.CycloneDX, inv, sbom.Options{}), &doc); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, c := range doc.Components {
+		for _, p := range c.Properties {
+			if name, ok := strings.CutPrefix(p.Name, "aquasecurity:trivy:"); ok {
+				got[c.Name] += name + "=" + p.Value + " "
+			}
+		}
+	}
+	want := map[string]string{
+		"libssl3":      "SrcName=openssl SrcVersion=3.0.11 SrcRelease=1~deb12u2 ",
+		"bash":         "SrcName=bash SrcVersion=5.2.15 SrcRelease=2 ",
+		"openssl-libs": "SrcName=openssl SrcVersion=1.1.1k SrcRelease=9.el8_7 SrcEpoch=1 ",
+		"libcrypto3":   "SrcName=openssl SrcVersion=3.1.4-r5 ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
