@@ -67,6 +67,8 @@ type Info struct {
 	// Feed and Whole are those of the publication that [Build] puts in.
 	Feed  string
 	Whole bool
+	// Remove names feeds that go with all their records, before anything is put in.
+	Remove []string
 }
 
 // Meta describes one generation.

@@ -7,13 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
-	_ "modernc.org/sqlite" // the driver named "sqlite"
+	"modernc.org/sqlite" // and the driver named "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Build is [BuildAll] with one publication of records: info.Feed (that of
@@ -35,30 +38,71 @@ func Build(ctx context.Context, dst, prev string, info Info, recs iter.Seq2[gate
 // Prev is only read and may be in use. Nothing else builds at the same dst.
 // Errors: those of the records; CodeInvalid for a prev that is no advisory
 // file, and for a whole publication that is empty or has another one of its feed
-// after it.
+// after it; CodeNotFound for a feed of info.Remove that is not there;
+// CodeUnavailable where the disk is full or fails.
 func BuildAll(ctx context.Context, dst, prev string, info Info, pubs []gatehouse.Publication) (Meta, error) {
 	tmp, err := startingFile(dst, prev)
 	if err != nil {
-		return Meta{}, fmt.Errorf("start advisory file: %w", err)
+		return Meta{}, unwritten(fmt.Errorf("start advisory file: %w", err))
 	}
 	defer os.Remove(tmp) // after the rename there is nothing left to remove
 	m, err := build(ctx, tmp, prev, info, pubs)
 	if err != nil {
-		return Meta{}, err
+		return Meta{}, unwritten(err)
 	}
 	if m.Digest, err = seal(tmp); err != nil {
-		return Meta{}, fmt.Errorf("seal advisory file: %w", err)
+		return Meta{}, unwritten(fmt.Errorf("seal advisory file: %w", err))
 	}
 	if err := os.Rename(tmp, dst); err != nil {
-		return Meta{}, err
+		return Meta{}, unwritten(err)
 	}
-	return m, syncFolder(filepath.Dir(dst))
+	return m, unwritten(syncFolder(filepath.Dir(dst)))
 }
+
+// unwritten says of an error of the disk that it is one: somebody can make room.
+// Others are returned as they are.
+func unwritten(err error) error {
+	var known *gatehouse.Error
+	var path *fs.PathError
+	var link *os.LinkError
+	var database *sqlite.Error
+	const primary = 0xff // of an extended result code
+	switch {
+	case err == nil || errors.As(err, &known):
+		return err
+	case errors.As(err, &path) || errors.As(err, &link):
+	case errors.As(err, &database) && (database.Code()&primary == sqlite3.SQLITE_FULL || database.Code()&primary == sqlite3.SQLITE_IOERR):
+	default:
+		return err
+	}
+	return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the advisories: %w", err).
+		WithHint("is the disk full? An update needs room for the whole database once more")
+}
+
+// tempSuffix marks a file that is being built.
+const tempSuffix = ".tmp"
+
+// Clean removes what builds at dst left behind whose process was killed. The
+// caller makes sure that nobody builds there now.
+func Clean(dst string) error {
+	list, err := os.ReadDir(filepath.Dir(dst))
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), tempPrefix(dst)) && strings.Contains(e.Name(), tempSuffix) { // and a journal of one
+			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(dst), e.Name())))
+		}
+	}
+	return err
+}
+
+func tempPrefix(dst string) string { return "." + filepath.Base(dst) + "." }
 
 // startingFile makes the file to work on, next to dst so that the rename at the
 // end is one step.
 func startingFile(dst, prev string) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(dst), ".advisories-*")
+	f, err := os.CreateTemp(filepath.Dir(dst), tempPrefix(dst)+"*"+tempSuffix)
 	if err != nil {
 		return "", err
 	}
@@ -145,6 +189,11 @@ func build(ctx context.Context, tmp, prev string, info Info, pubs []gatehouse.Pu
 	b, err := newBuilder(ctx, tx, info, old, prev != "")
 	if err != nil {
 		return Meta{}, err
+	}
+	for _, name := range info.Remove {
+		if err := b.removeFeed(name); err != nil {
+			return Meta{}, err
+		}
 	}
 	for _, p := range pubs {
 		if err := b.publish(p); err != nil {

@@ -26,3 +26,6 @@ func DecodeTable(b []byte) (rows int, err error) {
 	})
 	return rows, err
 }
+
+// Unwritten is what an error of the disk becomes.
+func Unwritten(err error) error { return unwritten(err) }

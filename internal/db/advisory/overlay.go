@@ -71,9 +71,13 @@ func (b *builder) overlay(p gatehouse.Publication) error {
 		if t.rows == 0 {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "the feed %s came without any line; the ones before it stay in force", p.Feed)
 		}
+		raw := t.pack()
+		if len(raw) > docBytesMax { // which no reader would take
+			return gatehouse.Errorf(gatehouse.CodeTooLarge, "the feed %s has %d lines, which is more than can be kept", p.Feed, t.rows)
+		}
 		b.feed.state.Records = t.rows
 		err := b.exec("INSERT INTO overlay(name, zstd) VALUES($1, $2) ON CONFLICT(name) DO UPDATE SET zstd = excluded.zstd",
-			t.name, b.enc.EncodeAll(t.pack(), nil))
+			t.name, b.enc.EncodeAll(raw, nil))
 		if err != nil {
 			return err
 		}
