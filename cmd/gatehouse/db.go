@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,7 @@ func (a *app) dbCmd() *cobra.Command {
   gatehouse db export advisories.tar
   gatehouse db status`,
 	})
-	cmd.AddCommand(a.dbUpdateCmd(), a.dbImportCmd(), a.dbExportCmd(), a.dbStatusCmd())
+	cmd.AddCommand(a.dbUpdateCmd(), a.dbImportCmd(), a.dbExportCmd(), a.dbRemoveCmd(), a.dbStatusCmd())
 	return cmd
 }
 
@@ -59,10 +60,8 @@ func (a *app) openDatabase(ctx context.Context, named string) (d *database, err 
 			d.close()
 		}
 	}()
-	if old, err := filepath.Glob(d.path + tempPattern + "*"); err == nil { // of a process that was killed
-		for _, name := range old {
-			_ = os.RemoveAll(name)
-		}
+	if err := d.clean(dir); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't remove what a killed process left beside the advisory database: %w", err)
 	}
 	if d.temp, err = os.MkdirTemp(dir, filepath.Base(d.path)+tempPattern); err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write beside the advisory database: %w", err)
@@ -76,6 +75,19 @@ func (a *app) openDatabase(ctx context.Context, named string) (d *database, err 
 	}
 	d.meta, d.exists = f.Meta(), true
 	return d, f.Close()
+}
+
+// clean removes what a process left behind that was killed.
+func (d *database) clean(dir string) error {
+	err := advisory.Clean(d.path)
+	list, listed := os.ReadDir(dir)
+	err = errors.Join(err, listed)
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), filepath.Base(d.path)+tempPattern) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 func (a *app) lockDatabase(ctx context.Context, d *database) error {

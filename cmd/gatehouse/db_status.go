@@ -53,6 +53,7 @@ type status struct {
 	// went.
 	Feeds    []advisory.Feed `json:"feeds"`
 	Updates  []update.State  `json:"updates"`
+	Kept     []string        `json:"kept"`               // feeds that nobody keeps fresh: imported by hand, or no longer asked for
 	Interval string          `json:"interval,omitempty"` // of a server
 }
 
@@ -105,6 +106,7 @@ func (a *app) databaseStatus(ctx context.Context, file, server string) (status, 
 	}
 	states := readStates(path)
 	return status{
+		Kept: neglected(m.Feeds, states),
 		Path: path, BuiltAt: m.BuiltAt, UpdatedAt: m.UpdatedAt, Records: m.Records,
 		Sources: orEmpty(m.Sources), Spaces: orEmpty(m.Spaces), Feeds: orEmpty(m.Feeds),
 		Updates: orEmpty(slices.SortedFunc(maps.Values(states), func(a, b update.State) int { return cmp.Compare(a.Feed, b.Feed) })),
@@ -126,12 +128,33 @@ func (a *app) serverStatus(ctx context.Context, server string) (status, error) {
 	}
 	s := status{
 		Digest: g.Digest, InForceAt: g.InForceAt, UpdatedAt: g.UpdatedAt, Records: g.Records, Interval: feeds.Interval,
-		Sources: orEmpty(g.Sources), Spaces: orEmpty(g.Spaces), Feeds: orEmpty(g.Feeds), Updates: []update.State{},
+		Sources: orEmpty(g.Sources), Spaces: orEmpty(g.Spaces), Feeds: orEmpty(g.Feeds), Updates: []update.State{}, Kept: []string{},
+	}
+	for _, f := range feeds.Kept {
+		s.Kept = append(s.Kept, f.Feed)
 	}
 	for _, f := range feeds.Feeds {
 		s.Updates = append(s.Updates, f.State)
 	}
 	return s, nil
+}
+
+// neglected lists the feeds of an advisory file that no update has looked at, or
+// none for long although it looked at others.
+func neglected(held []advisory.Feed, states map[string]update.State) []string {
+	var newest time.Time
+	for _, s := range states {
+		if s.LastAttempt.After(newest) {
+			newest = s.LastAttempt
+		}
+	}
+	out := []string{}
+	for _, f := range held {
+		if newest.Sub(states[f.Name].LastAttempt) > databaseAgeWarn || newest.IsZero() {
+			out = append(out, f.Name)
+		}
+	}
+	return out
 }
 
 func orEmpty[T any](s []T) []T {
@@ -157,6 +180,13 @@ func (a *app) printStatus(s status) error {
 		s.Records, newest, age, cmp.Or(strings.Join(covers, ", "), "nothing"), cmp.Or(s.Path, "the server"))
 	if err == nil {
 		err = a.printFeeds(s)
+	}
+	if len(s.Kept) > 0 {
+		where := ""
+		if s.Path == "" {
+			where = " --server URL"
+		}
+		a.say("note: nobody keeps %s fresh: what they said when they were imported stays; `gatehouse db remove%s FEED` takes one out", strings.Join(s.Kept, ", "), where)
 	}
 	if s.Records == 0 {
 		a.say("note: there are no advisories yet; fetch some with `gatehouse db update`")

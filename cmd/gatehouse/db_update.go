@@ -207,6 +207,7 @@ type serverFeeds struct {
 	Matching bool         `json:"matching"`
 	At       time.Time    `json:"at"`
 	Feeds    []serverFeed `json:"feeds"`
+	Kept     []serverFeed `json:"kept"` // which are in no setting
 }
 
 type serverFeed struct {

@@ -113,6 +113,7 @@ func New(o Options) http.Handler {
 		"GET /api/v1/advisories/export":  h.advisoryExport,
 		"GET /api/v1/feeds":              h.feedStatus,
 		"POST /api/v1/feeds/update":      h.feedUpdate,
+		"POST /api/v1/feeds/remove":      h.feedRemove,
 		"POST /api/v1/match":             h.match,
 		"POST /api/v1/explain":           h.explain,
 		"GET /api/v1/policies":           h.policyList,

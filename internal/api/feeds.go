@@ -18,6 +18,10 @@ type Feeds interface {
 	// takes everything anew, and believes also what looks cut off.
 	// CodeInvalid: a name is none of the feeds. CodeConflict: there are no feeds.
 	Update(ctx context.Context, actor gatehouse.Actor, names []string, force bool) (any, error)
+	// Remove takes feeds that are not kept fresh out of the advisories, and answers
+	// when every verdict is true without them. CodeNotFound: there is no such feed.
+	// CodeConflict: the settings name it, so that it would come again.
+	Remove(ctx context.Context, actor gatehouse.Actor, names []string) (any, error)
 	// Export packs the advisories in force. CodeNotFound: there are none.
 	// CodeTooMany: that is being done already.
 	Export(ctx context.Context) (Export, error)
@@ -53,6 +57,26 @@ func (h handler) feedUpdate(w http.ResponseWriter, r *http.Request, actor gateho
 		return err
 	}
 	v, err := h.Feeds.Update(r.Context(), actor, slices.Clone(in.Feeds), in.Force)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) feedRemove(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	var in struct {
+		Feeds []string `json:"feeds"`
+	}
+	if err := readJSON(w, r, &in); err != nil {
+		return err
+	}
+	if len(in.Feeds) == 0 {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "no feed is named").WithHint(`{"feeds": ["osv/Debian"]}`)
+	}
+	v, err := h.Feeds.Remove(r.Context(), actor, in.Feeds)
 	if err != nil {
 		return err
 	}

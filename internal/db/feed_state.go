@@ -61,3 +61,9 @@ func (t *Tx) SetFeedState(ctx context.Context, s FeedState) error {
 		s.Feed, s.Source, micros(s.LastAttempt), micros(s.LastSuccess), s.Failures, s.Error, micros(s.NextAttempt), micros(s.NotBefore), bit(s.Absent), bit(s.Forced))
 	return unavailable(err)
 }
+
+// RemoveFeedState forgets a feed that nobody looks at any more.
+func (t *Tx) RemoveFeedState(ctx context.Context, feed string) error {
+	_, err := t.tx.ExecContext(ctx, `DELETE FROM feed_state WHERE feed = $1`, feed)
+	return unavailable(err)
+}

@@ -26,6 +26,29 @@ func (a *Advisories) Update(ctx context.Context, actor gatehouse.Actor, pubs []g
 	}})
 }
 
+// Remove builds one new generation without some feeds: [advisory.Meta.Named] says
+// how they are named. What others import meanwhile is kept.
+// Errors: CodeNotFound for a feed that is not there.
+func (a *Advisories) Remove(ctx context.Context, actor gatehouse.Actor, names []string) (gen db.Generation, err error) {
+	for range overtakenMax {
+		gen, err = a.add(ctx, change{actor, "advisories.remove", strings.Join(names, ", "), func(path, prev string, parent gatehouse.Digest) (advisory.Meta, error) {
+			meta, err := metaOf(prev)
+			if err != nil {
+				return meta, err
+			}
+			feeds, err := meta.Named(names)
+			if err != nil {
+				return meta, err
+			}
+			return advisory.BuildAll(ctx, path, prev, advisory.Info{BuiltAt: time.Now().UTC(), Parent: parent, Remove: feeds}, nil)
+		}})
+		if gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+			break
+		}
+	}
+	return gen, err
+}
+
 // Replace makes the advisory file at path the newest generation, in the place of
 // all that there is; from says where it comes from. The file itself is taken
 // unless force is set, so that its digest stays: it lies where other advisory
@@ -63,13 +86,21 @@ func (a *Advisories) Replace(ctx context.Context, actor gatehouse.Actor, path, f
 
 // notOlder refuses advisories that are older than those in the file prev.
 func notOlder(prev string, meta advisory.Meta) error {
-	if prev == "" {
-		return nil
-	}
-	file, err := advisory.Open(prev)
+	have, err := metaOf(prev)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	return update.NotOlder(file.Meta().UpdatedAt, meta.UpdatedAt)
+	return update.NotOlder(have.UpdatedAt, meta.UpdatedAt)
+}
+
+// metaOf describes an advisory file; that of no file is zero.
+func metaOf(path string) (advisory.Meta, error) {
+	if path == "" {
+		return advisory.Meta{}, nil
+	}
+	file, err := advisory.Open(path)
+	if err != nil {
+		return advisory.Meta{}, err
+	}
+	return file.Meta(), file.Close()
 }

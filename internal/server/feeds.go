@@ -229,6 +229,7 @@ type feedsDoc struct {
 	Matching   bool       `json:"matching"` // newer advisories than those in force are there
 	At         time.Time  `json:"at"`       // by the server's clock
 	Feeds      []feedDoc  `json:"feeds"`
+	Kept       []feedDoc  `json:"kept"` // in the newest generation and not in the settings: nobody keeps them fresh
 	Generation generation `json:"generation"`
 }
 
@@ -236,7 +237,7 @@ type feedsDoc struct {
 func (f *feeds) Status(ctx context.Context) (any, error) { return f.status(ctx) }
 
 func (f *feeds) status(ctx context.Context) (feedsDoc, error) {
-	out := feedsDoc{Interval: config.FormatDuration(f.cfg.FeedInterval), At: f.now().UTC(), Feeds: []feedDoc{}}
+	out := feedsDoc{Interval: config.FormatDuration(f.cfg.FeedInterval), At: f.now().UTC(), Feeds: []feedDoc{}, Kept: []feedDoc{}}
 	list, states, err := f.list(ctx)
 	if err != nil {
 		return out, err
@@ -250,6 +251,12 @@ func (f *feeds) status(ctx context.Context) (feedsDoc, error) {
 		s.Feed, s.Source = feed.Name, feed.Source()
 		held, _ := meta.Feed(feed.Name)
 		out.Feeds = append(out.Feeds, feedDoc{s, held.Records, held.UpdatedAt, held.ImportedAt})
+	}
+	for _, held := range meta.Feeds {
+		if !slices.ContainsFunc(list, func(feed update.Feed) bool { return feed.Name == held.Name }) {
+			s := update.State{Feed: held.Name, Source: held.Source}
+			out.Kept = append(out.Kept, feedDoc{s, held.Records, held.UpdatedAt, held.ImportedAt})
+		}
 	}
 	n, err := f.jobs.Count(ctx, db.JobFilter{Kind: jobFeeds, States: []db.JobState{db.JobReady, db.JobLeased}})
 	if err != nil {
@@ -300,6 +307,43 @@ func (f *feeds) Update(ctx context.Context, actor gatehouse.Actor, names []strin
 		return nil, err
 	}
 	return f.status(ctx)
+}
+
+// Remove implements api.Feeds.
+func (f *feeds) Remove(ctx context.Context, actor gatehouse.Actor, names []string) (any, error) {
+	_, meta, err := f.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := meta.Named(names)
+	if err != nil {
+		return nil, err
+	}
+	for _, feed := range update.Feeds(f.specs, f.now()) {
+		if slices.Contains(gone, feed.Name) {
+			return nil, gatehouse.Errorf(gatehouse.CodeConflict, "the feed %q is in the settings of this server, which would fetch it again", feed.Name).
+				WithHint("take it out of the setting feeds first, on every replica")
+		}
+	}
+	gen, err := f.advisories.Remove(ctx, actor, gone)
+	if err != nil {
+		return nil, err
+	}
+	err = f.db.Write(ctx, func(tx *db.Tx) error {
+		for _, name := range gone {
+			if err := tx.RemoveFeedState(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if gen, err = f.advisories.InForce(ctx, gen); err != nil {
+		return nil, err
+	}
+	return newGeneration(gen)
 }
 
 // named reports whether a name means the feed: its own, or that of its group.

@@ -178,7 +178,7 @@ func TestFeedsComeByThemselves(t *testing.T) {
 // TestFeedsWantAName: strangers learn nothing, and start nothing.
 func TestFeedsWantAName(t *testing.T) {
 	r := start(t, t.TempDir(), nil)
-	for path, method := range map[string]string{"/api/v1/feeds": "GET", "/api/v1/feeds/update": "POST", "/api/v1/advisories/export": "GET"} {
+	for path, method := range map[string]string{"/api/v1/feeds": "GET", "/api/v1/feeds/update": "POST", "/api/v1/feeds/remove": "POST", "/api/v1/advisories/export": "GET"} {
 		req, err := http.NewRequest(method, r.url+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -369,5 +369,47 @@ func TestTrivyFromOwnRegistry(t *testing.T) {
 	r.must("POST", "/api/v1/feeds/update", "")
 	if again := r.settled(); again.Generation != doc.Generation {
 		t.Errorf("the same again: %+v", again)
+	}
+}
+
+// TestRemovedFeed: a feed that left the settings stays, is told, and goes when
+// somebody says so; what it found on stored images goes with it.
+func TestRemovedFeed(t *testing.T) {
+	p, dir := newPublisher(t, "127.0.0.1"), t.TempDir()
+	p.publish("/npm/all.zip", osvExport(t, 3, "2026-01-01"))
+	p.publish("/PyPI/all.zip", osvExport(t, 200, "2026-01-01"))
+	r := start(t, dir, p.feeds("osv/npm", "osv/PyPI"))
+	r.settled()
+	if code, answer := r.call("POST", "/api/v1/feeds/remove", `{"feeds": ["osv/PyPI"]}`); code != http.StatusConflict {
+		t.Errorf("a feed in the settings: %d %s", code, answer)
+	}
+	r.stop()
+
+	r = start(t, dir, p.feeds("osv/npm"))
+	kept := func() string {
+		var doc struct{ Kept []struct{ Feed string } }
+		if err := json.Unmarshal([]byte(r.must("GET", "/api/v1/feeds", "")), &doc); err != nil || doc.Kept == nil {
+			t.Fatalf("%+v, %v", doc, err)
+		}
+		names := []string{}
+		for _, f := range doc.Kept {
+			names = append(names, f.Feed)
+		}
+		return strings.Join(names, " ")
+	}
+	if got := kept(); got != "osv/PyPI" {
+		t.Errorf("kept without being looked after: %q", got)
+	}
+	for body, want := range map[string]int{`{"feeds": []}`: 400, ``: 400, `{"feeds": ["osv/none"]}`: 404, `{"feeds": ["osv/PyPI", "osv/none"]}`: 404} {
+		if code, answer := r.call("POST", "/api/v1/feeds/remove", body); code != want {
+			t.Errorf("%s: %d %s", body, code, answer)
+		}
+	}
+	var gen struct{ Records, Generation int }
+	if err := json.Unmarshal([]byte(r.must("POST", "/api/v1/feeds/remove", `{"feeds": ["osv/PyPI"]}`)), &gen); err != nil || gen.Records != 3 || gen.Generation != 2 {
+		t.Errorf("%+v, %v", gen, err)
+	}
+	if got := kept(); got != "" {
+		t.Errorf("still kept: %q", got)
 	}
 }
