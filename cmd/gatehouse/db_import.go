@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -101,7 +102,7 @@ func (a *app) importToFile(ctx context.Context, o importOptions, names []string)
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s replaces the whole database, so that nothing else can be imported with it", name).
 				WithHint("import it alone, then the others")
 		}
-		if err := d.replace(ctx, s.whole, o.force); err != nil {
+		if err := d.replace(ctx, s.whole.File, o.force); err != nil {
 			return gatehouse.Errorf(gatehouse.CodeOf(err), "%s: %w", name, err)
 		}
 		a.done("%d advisories, newest of %s, in %s (%.1f s)", d.meta.Records, day(d.meta.UpdatedAt), d.path, time.Since(start).Seconds())
@@ -194,9 +195,26 @@ func fileSource(ctx context.Context, o importOptions, name, dir string, f *os.Fi
 	return s, nil
 }
 
+// holds tells whether a digest is that of the file that is there.
+func (d *database) holds(_ context.Context, want gatehouse.Digest) (bool, error) {
+	h := want.Hash()
+	if !d.exists || h == nil {
+		return false, nil
+	}
+	f, err := os.Open(d.path)
+	if err != nil {
+		return false, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't read the advisory database: %w", err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(h, f); err != nil {
+		return false, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't read the advisory database: %w", err)
+	}
+	return gatehouse.NewDigest(want.Algorithm(), h.Sum(nil)) == want, nil
+}
+
 // replace puts a whole database in the place of this one.
-func (d *database) replace(ctx context.Context, found *update.Found, force bool) error {
-	f, err := advisory.Open(found.File.Name())
+func (d *database) replace(ctx context.Context, file *os.File, force bool) error {
+	f, err := advisory.Open(file.Name())
 	if err != nil {
 		return err
 	}
@@ -212,7 +230,7 @@ func (d *database) replace(ctx context.Context, found *update.Found, force bool)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := errors.Join(found.File.Chmod(0o644), found.File.Sync(), os.Rename(found.File.Name(), d.path)); err != nil {
+	if err := errors.Join(file.Chmod(0o644), file.Sync(), os.Rename(file.Name(), d.path)); err != nil {
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write the advisory database: %w", err)
 	}
 	d.meta = meta

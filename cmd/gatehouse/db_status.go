@@ -210,6 +210,9 @@ func (a *app) printFeeds(s status) error {
 	if len(names) == 0 {
 		return nil
 	}
+	if names[update.NameGatehouse] { // all of them together
+		held[update.NameGatehouse] = advisory.Feed{Records: s.Records, UpdatedAt: s.UpdatedAt, ImportedAt: s.InForceAt}
+	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nFEED\tRECORDS\tNEWEST\tCHANGED\tLAST LOOK")
 	for _, name := range slices.Sorted(maps.Keys(names)) {

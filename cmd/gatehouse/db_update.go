@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +46,8 @@ Feeds, several of them with commas between:
   nvd, nvd/YEAR    NVD's yearly files, for severities
   kev              CISA's list of what is exploited
   epss             FIRST's estimates of what will be
+  gatehouse=REF    the whole database of another Gatehouse, which db export has
+                   pushed to this reference; no other feed stands beside it
 
 Without --feed they are ` + strings.Join(update.Default(), ", ") + `. Behind each may stand =URL, the https, http
 or file address of a mirror; docs/advisories.md says what it must hold.
@@ -108,7 +111,11 @@ func (a *app) updateFile(ctx context.Context, o updateOptions) error {
 		states[feed.Name] = states[feed.Name].Ask(o.force)
 	}
 	fetcher := a.fetcher(d.temp, o.insecure)
+	fetcher.Held = d.holds
 	results := fetcher.Fetch(ctx, list, states, func(name string) (string, int) {
+		if name == update.NameGatehouse {
+			return "", d.meta.Records
+		}
 		held, _ := d.meta.Feed(name)
 		return held.Version, held.Records
 	})
@@ -121,7 +128,7 @@ func (a *app) updateFile(ctx context.Context, o updateOptions) error {
 		a.say("building the database of %s", counted(int64(len(pubs)), "feed"))
 		d.meta, err = advisory.BuildAll(ctx, d.path, d.prev(), advisory.Info{BuiltAt: time.Now().UTC()}, pubs)
 		return err
-	})
+	}, func(file *os.File, forced bool) error { return d.replace(ctx, file, forced) })
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -159,6 +166,9 @@ func (a *app) toldResults(results []*update.Result, d *database, took time.Durat
 	hint := ""
 	for _, r := range results {
 		held, _ := d.meta.Feed(r.Feed.Name)
+		if r.Feed.Name == update.NameGatehouse {
+			held.Records = d.meta.Records
+		}
 		switch {
 		case r.Skipped:
 			failed = append(failed, fmt.Sprintf("%s: its source does not want to be asked before %s", r.Feed.Name, r.State.NotBefore.Format(time.RFC3339)))

@@ -95,8 +95,10 @@ type Config struct {
 	AllowRegistries []string `yaml:"allow-registries" help:"other registries that may be contacted, for example ghcr.io; empty is all"`
 
 	// Feeds of advisories that the server looks at by itself: trivy-db, osv,
-	// osv/ECOSYSTEM, nvd, nvd/YEAR, kev, epss, each with =URL behind it for a mirror
-	// (docs/advisories.md). Empty: it asks nobody, and has what is imported.
+	// osv/ECOSYSTEM, nvd, nvd/YEAR, kev, epss, each with =URL behind it for a mirror;
+	// or gatehouse=HOST/NAME:TAG alone, the whole database that another Gatehouse
+	// pushes there (docs/advisories.md). Empty: it asks nobody, and has what is
+	// imported.
 	Feeds []string `yaml:"feeds" help:"feeds of advisories to keep fresh, for example trivy-db,kev,epss; empty asks nobody"`
 	// How often the feeds are looked at. What has not changed is not fetched
 	// again; a feed that fails is asked sooner, with growing pauses.

@@ -78,6 +78,12 @@ func (t *Tx) NewestGeneration(ctx context.Context) (g Generation, ok bool, err e
 	return t.generation(ctx, `ORDER BY id DESC LIMIT 1`)
 }
 
+// HasGeneration tells whether a generation of this digest was ever added.
+func (t *Tx) HasGeneration(ctx context.Context, digest gatehouse.Digest) (bool, error) {
+	_, ok, err := t.generation(ctx, `WHERE digest = $1`, dbDigest(digest))
+	return ok, err
+}
+
 // LockNewestGeneration returns the last one added and keeps others from adding
 // one until the transaction ends.
 func (t *Tx) LockNewestGeneration(ctx context.Context, id int64) (Generation, error) {

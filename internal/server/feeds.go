@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ func (f *feeds) fetcher() *update.Fetcher {
 			}
 			return fetch.New(fetch.Options{Transport: transport}).Registry(host)
 		},
-		Dir: filepath.Join(f.cfg.Data, "advisories"), Interval: f.cfg.FeedInterval, Now: f.now,
+		Held: f.held, Dir: filepath.Join(f.cfg.Data, "advisories"), Interval: f.cfg.FeedInterval, Now: f.now,
 	}
 }
 
@@ -154,6 +155,9 @@ func (f *feeds) run(ctx context.Context, _ *job.Job) error {
 	applied := fetcher.Apply(ctx, results, func(pubs []gatehouse.Publication) error {
 		_, err := f.advisories.Update(ctx, gatehouse.System("feeds"), pubs)
 		return err
+	}, func(file *os.File, forced bool) error {
+		_, err := f.advisories.Replace(ctx, gatehouse.System("feeds"), file.Name(), list[0].Source(), forced)
+		return err
 	})
 	if ctx.Err() != nil { // the server stops, or the job was cancelled: the feeds are not to blame
 		return ctx.Err()
@@ -193,22 +197,39 @@ func (f *feeds) keep(ctx context.Context, results []*update.Result) error {
 	return nil
 }
 
-// newest describes the generation that an update is built upon; id is 0 where
-// there is none.
-func (f *feeds) newest(ctx context.Context) (id int64, meta advisory.Meta, err error) {
-	var gen db.Generation
+// newest is the generation that an update is built upon, with what it says of
+// itself; its ID is 0 where there is none.
+func (f *feeds) newest(ctx context.Context) (gen db.Generation, meta advisory.Meta, err error) {
 	err = f.db.Get(ctx, func(tx *db.Tx) (err error) {
 		gen, _, err = tx.NewestGeneration(ctx)
 		return err
 	})
 	if err != nil || gen.ID == 0 {
-		return 0, meta, err
+		return gen, meta, err
 	}
-	return gen.ID, meta, json.Unmarshal(gen.Meta, &meta)
+	return gen, meta, json.Unmarshal(gen.Meta, &meta)
+}
+
+// held tells whether a database is or was a generation of this server.
+func (f *feeds) held(ctx context.Context, d gatehouse.Digest) (held bool, err error) {
+	err = f.db.Get(ctx, func(tx *db.Tx) (err error) {
+		held, err = tx.HasGeneration(ctx, d)
+		return err
+	})
+	return held, err
+}
+
+// follows reports whether this server has another one's whole database, rather
+// than feeds.
+func (f *feeds) follows() bool {
+	return slices.ContainsFunc(update.Feeds(f.specs, f.now()), func(feed update.Feed) bool { return feed.Name == update.NameGatehouse })
 }
 
 func haveOf(meta advisory.Meta) update.Have {
 	return func(name string) (string, int) {
+		if name == update.NameGatehouse {
+			return "", meta.Records
+		}
 		feed, _ := meta.Feed(name)
 		return feed.Version, feed.Records
 	}
@@ -242,7 +263,7 @@ func (f *feeds) status(ctx context.Context) (feedsDoc, error) {
 	if err != nil {
 		return out, err
 	}
-	newest, meta, err := f.newest(ctx)
+	gen, meta, err := f.newest(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -250,10 +271,13 @@ func (f *feeds) status(ctx context.Context) (feedsDoc, error) {
 		s := states[feed.Name]
 		s.Feed, s.Source = feed.Name, feed.Source()
 		held, _ := meta.Feed(feed.Name)
+		if feed.Name == update.NameGatehouse {
+			held.Records, held.UpdatedAt, held.ImportedAt = meta.Records, meta.UpdatedAt, gen.CreatedAt
+		}
 		out.Feeds = append(out.Feeds, feedDoc{s, held.Records, held.UpdatedAt, held.ImportedAt})
 	}
 	for _, held := range meta.Feeds {
-		if !slices.ContainsFunc(list, func(feed update.Feed) bool { return feed.Name == held.Name }) {
+		if !f.follows() && !slices.ContainsFunc(list, func(feed update.Feed) bool { return feed.Name == held.Name }) {
 			s := update.State{Feed: held.Name, Source: held.Source}
 			out.Kept = append(out.Kept, feedDoc{s, held.Records, held.UpdatedAt, held.ImportedAt})
 		}
@@ -266,7 +290,7 @@ func (f *feeds) status(ctx context.Context) (feedsDoc, error) {
 	if out.Generation, err = f.generation(ctx); err != nil {
 		return out, err
 	}
-	out.Matching = newest != out.Generation.ID
+	out.Matching = gen.ID != out.Generation.ID
 	return out, nil
 }
 
@@ -311,6 +335,10 @@ func (f *feeds) Update(ctx context.Context, actor gatehouse.Actor, names []strin
 
 // Remove implements api.Feeds.
 func (f *feeds) Remove(ctx context.Context, actor gatehouse.Actor, names []string) (any, error) {
+	if f.follows() {
+		return nil, gatehouse.Errorf(gatehouse.CodeConflict, "this server has the whole database of another one, with all its feeds").
+			WithHint("remove the feed there; or take gatehouse=… out of the setting feeds first, on every replica")
+	}
 	_, meta, err := f.newest(ctx)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"os"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/feed"
@@ -33,7 +34,23 @@ var formats = map[string]string{
 // It is not called where nothing is new, and once more where it was overtaken
 // (CodeConflict). Where build itself fails, all feeds do, and Apply returns its
 // error.
-func (f *Fetcher) Apply(ctx context.Context, results []*Result, build func([]gatehouse.Publication) error) error {
+//
+// A whole database is handed to replace instead, which may take the file away;
+// forced says that it is wanted also if it is older than what is there.
+func (f *Fetcher) Apply(ctx context.Context, results []*Result, build func([]gatehouse.Publication) error, replace func(file *os.File, forced bool) error) error {
+	for _, r := range results {
+		if r.File == nil || r.Feed.kind != NameGatehouse {
+			continue
+		}
+		err := shrunk(r, r.holds)
+		if err == nil {
+			err = replace(r.File, r.before.Forced)
+		}
+		if err != nil {
+			f.Failed(r, err)
+		}
+		return ctx.Err() // it is the only feed
+	}
 	for overtaken := 0; ; {
 		var fresh []*Result
 		for _, r := range results {

@@ -59,7 +59,7 @@ func TestBrokenFeedLeavesTheOthers(t *testing.T) {
 	}
 	f, got := newFetcher(t, nil), map[string]int{}
 	results := f.Fetch(t.Context(), feeds, nil, nothing)
-	if err := f.Apply(t.Context(), results, read(got)); err != nil {
+	if err := f.Apply(t.Context(), results, read(got), nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(got) != 2 || got["osv/a"] != 3 || got["osv/z"] != 2 {
@@ -94,7 +94,7 @@ func TestRefusedRecord(t *testing.T) {
 			}
 		}
 		return read(got)(pubs)
-	})
+	}, nil)
 	if err != nil || len(got) != 1 || got["osv/b"] != 3 {
 		t.Errorf("%v, built of %v", err, got)
 	}
@@ -124,7 +124,7 @@ func TestFeedThatShrank(t *testing.T) {
 		feeds := []Feed{{Name: "osv/a", kind: NameOSV, url: u, sizeMax: 1 << 20}}
 		states := map[string]State{"osv/a": {Source: u.String(), Forced: c.forced}}
 		results := f.Fetch(t.Context(), feeds, states, func(string) (string, int) { return "", c.had })
-		err := f.Apply(t.Context(), results, read(got))
+		err := f.Apply(t.Context(), results, read(got), nil)
 		r := results[0]
 		r.Discard()
 		if err != nil || (r.Err == nil) != c.ok || !c.ok && !strings.Contains(r.State.Error, "looks cut off") {
@@ -155,13 +155,13 @@ func TestOvertaken(t *testing.T) {
 				return c.err
 			}
 			return read(got)(pubs)
-		})
+		}, nil)
 		if !errors.Is(err, c.want) || builds != c.builds || (results[0].State.Failures == 0) != (c.want == nil) {
 			t.Errorf("%+v: %d builds, %v, %+v", c, builds, err, results[0].State)
 		}
 		results[0].Discard()
 	}
-	if err := f.Apply(t.Context(), nil, nil); err != nil {
+	if err := f.Apply(t.Context(), nil, nil, nil); err != nil {
 		t.Errorf("nothing new: %v", err)
 	}
 }

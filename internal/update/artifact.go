@@ -3,6 +3,7 @@ package update
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -271,6 +272,12 @@ func NotOlder(have, next time.Time) error {
 // it is an advisory file is its reader's to find out.
 // Errors: CodeNotFound, CodeInvalid (something else, or damaged), CodeTooLarge.
 func Unpack(ctx context.Context, reg Registry, ref gatehouse.Ref, dir string) (path string, about About, err error) {
+	return unpackUnless(ctx, reg, ref, dir, func(About) (bool, error) { return false, nil })
+}
+
+// unpackUnless is [Unpack], but fetches no more than the configuration where that
+// is of a database that is known: errUnchanged.
+func unpackUnless(ctx context.Context, reg Registry, ref gatehouse.Ref, dir string, known func(About) (bool, error)) (path string, about About, err error) {
 	m, err := manifestOf(ctx, reg, ref)
 	if err != nil {
 		return "", about, err
@@ -281,6 +288,9 @@ func Unpack(ctx context.Context, reg Registry, ref gatehouse.Ref, dir string) (p
 	}
 	if about, err = readAbout(ctx, reg, ref.Repo, doc.Config); err != nil {
 		return "", about, err
+	}
+	if have, err := known(about); err != nil || have {
+		return "", about, cmp.Or(err, errUnchanged)
 	}
 	blob, err := reg.OpenBlob(ctx, ref.Repo, doc.Layers[0].Digest)
 	if err != nil {
@@ -348,7 +358,8 @@ func unpack(ctx context.Context, from io.Reader, layer gatehouse.Descriptor, abo
 	if packed == nil || plain == nil {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the artifact has digests of an unknown kind")
 	}
-	came := io.TeeReader(io.LimitReader(reader{ctx, from}, layer.Size+1), packed)
+	source := &broken{r: from}
+	came := io.TeeReader(io.LimitReader(reader{ctx, source}, layer.Size+1), packed)
 	z, err := zstd.NewReader(came, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(64<<20))
 	if err != nil {
 		return err
@@ -362,6 +373,8 @@ func unpack(ctx context.Context, from io.Reader, layer gatehouse.Descriptor, abo
 		return diskFailed(disk.err)
 	case errors.As(err, &own), ctx.Err() != nil:
 		return err
+	case source.err != nil:
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the database broke off after %d bytes: %w", n, bare(source.err))
 	case err != nil:
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the database in the artifact is damaged: %w", err)
 	case n != about.Size || gatehouse.NewDigest(about.Digest.Algorithm(), plain.Sum(nil)) != about.Digest:
@@ -374,6 +387,20 @@ func unpack(ctx context.Context, from io.Reader, layer gatehouse.Descriptor, abo
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the artifact's layer has other bytes than %s", layer.Digest)
 	}
 	return nil
+}
+
+// broken notes the error that a source ends with before its end.
+type broken struct {
+	r   io.Reader
+	err error
+}
+
+func (b *broken) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err
 }
 
 // Found is what a layout was found to hold.

@@ -33,6 +33,7 @@ type Result struct {
 
 	before State
 	had    int // records before
+	holds  int // records of a whole database, by its own word
 	temp   bool
 }
 
@@ -130,6 +131,9 @@ func (f *Fetcher) bring(ctx context.Context, r *Result, known string) (validator
 	}
 	if u := r.Feed.url; u != nil && u.Scheme == "file" {
 		return r.local(u.Path, known)
+	}
+	if r.Feed.kind == NameGatehouse {
+		return f.database(ctx, r)
 	}
 	if r.File, err = os.CreateTemp(f.Dir, "feed-*.tmp"); err != nil {
 		return "", diskFailed(err)

@@ -78,6 +78,40 @@ func (f *Fetcher) fromRepository(ctx context.Context, repo, known, mediaType str
 	return validator, err
 }
 
+// database fetches the whole database that another Gatehouse has exported. Its
+// tag is asked for the manifest; nothing more is fetched if that is of a database
+// that we have, or had.
+func (f *Fetcher) database(ctx context.Context, r *Result) (version string, err error) {
+	ref, err := gatehouse.ParseRef(r.Feed.repos[0])
+	if err != nil {
+		return "", err
+	}
+	asked := &patience{inner: f.Transport, now: f.time}
+	reg := f.Registry(ref.Registry, asked)
+	var path string
+	var about About
+	err = f.retry(ctx, func(ctx context.Context) error {
+		asked.reset()
+		var err error
+		path, about, err = unpackUnless(ctx, reg, ref, f.Dir, func(a About) (bool, error) {
+			if r.before.Forced {
+				return false, nil
+			}
+			return f.Held(ctx, a.Digest)
+		})
+		return asked.explain(err)
+	})
+	if err != nil {
+		return "", err
+	}
+	if r.File, err = os.Open(path); err != nil {
+		_ = os.Remove(path) // in a directory for passing files
+		return "", diskFailed(err)
+	}
+	r.temp, r.Size, r.holds = true, about.Size, about.Records
+	return string(about.Digest), nil
+}
+
 // fetchLayer reads the manifest that ref names and its one layer of a media type.
 func fetchLayer(ctx context.Context, reg Registry, ref gatehouse.Ref, known, mediaType string, sizeMax int64, out *os.File) (validator string, err error) {
 	m, err := manifestOf(ctx, reg, ref)

@@ -39,6 +39,8 @@ const (
 	NameNVD   = "nvd"
 	NameKEV   = "kev"
 	NameEPSS  = "epss"
+	// NameGatehouse is a whole database, as `gatehouse db export` pushes it.
+	NameGatehouse = "gatehouse"
 )
 
 // Ecosystems are the directories of OSV.dev that "osv" stands for: those whose
@@ -68,6 +70,7 @@ const entriesMax = 1000
 //	trivy-db        Trivy's database, from the first of repositories that answers
 //	nvd, nvd/YEAR   NVD's yearly files, for severities
 //	kev, epss       CISA's list and FIRST's scores
+//	gatehouse=REF   another Gatehouse's whole database, alone
 //
 // Behind each may stand =URL, an https, http or file address of a mirror: for osv
 // and nvd the directory, else the file; trivy-db takes a repository or a file.
@@ -90,13 +93,18 @@ func Parse(entries, repositories []string) ([]Spec, error) {
 		}
 		out = append(out, s)
 	}
+	for _, s := range out {
+		if s.name == NameGatehouse && len(out) > 1 {
+			return nil, invalid(NameGatehouse, "it is a whole database, so that no other feed can stand beside it")
+		}
+	}
 	return out, nil
 }
 
 func invalid(entry, why string) *gatehouse.Error {
 	name, _, _ := strings.Cut(entry, "=") // an address may hold a password
 	return gatehouse.Errorf(gatehouse.CodeInvalid, "feed %q: %s", name, why).
-		WithHint("write osv, osv/ECOSYSTEM, trivy-db, nvd, kev or epss, with =URL behind it for a mirror")
+		WithHint("write osv, osv/ECOSYSTEM, trivy-db, nvd, kev or epss, with =URL behind it for a mirror; or gatehouse=HOST/NAME[:TAG] alone")
 }
 
 func parse(entry string, repositories []string) (Spec, error) {
@@ -112,7 +120,7 @@ func parse(entry string, repositories []string) (Spec, error) {
 		if year, err := strconv.Atoi(s.part); s.part != "" && (err != nil || year < nvdFirst || year > 9999) {
 			return s, invalid(entry, "what follows nvd/ is no year from "+strconv.Itoa(nvdFirst)+" on")
 		}
-	case NameTrivy, NameKEV, NameEPSS:
+	case NameTrivy, NameKEV, NameEPSS, NameGatehouse:
 		if strings.Contains(head, "/") {
 			return s, invalid(entry, "it has no parts")
 		}
@@ -123,6 +131,14 @@ func parse(entry string, repositories []string) (Spec, error) {
 		return s, invalid(entry, "nothing follows the slash")
 	}
 	where, artifact := strings.CutPrefix(where, "oci://")
+	if s.name == NameGatehouse {
+		if where == "" || strings.Contains(where, "://") {
+			return s, invalid(entry, "what follows = is no reference in a registry")
+		}
+		ref, err := ParseRepository(where, "latest")
+		s.repos = []string{ref.String()}
+		return s, err
+	}
 	if s.name == NameTrivy && (!mirrored || artifact || !strings.Contains(where, "://")) {
 		if mirrored {
 			repositories = []string{where}
@@ -185,7 +201,7 @@ func ParseRepository(s, tag string) (gatehouse.Ref, error) {
 
 // Feed is one publication: what it holds is replaced as a whole.
 type Feed struct {
-	Name string // "osv/Debian", "trivy-db", "nvd/2024", "kev", "epss"
+	Name string // "osv/Debian", "trivy-db", "nvd/2024", "kev", "epss", "gatehouse"
 	kind string // the first part of the name
 	url  *url.URL
 	// repos are tried in turn, instead of url.
@@ -255,6 +271,8 @@ func (s Spec) feeds(now time.Time) []Feed {
 		return out
 	case NameTrivy:
 		return []Feed{{Name: s.name, kind: s.name, url: s.url, repos: s.repos, sizeMax: trivySizeMax}}
+	case NameGatehouse:
+		return []Feed{{Name: s.name, kind: s.name, repos: s.repos, sizeMax: DatabaseSizeMax}}
 	}
 	return []Feed{{Name: s.name, kind: s.name, url: s.url, sizeMax: overlaySizeMax}}
 }

@@ -40,6 +40,8 @@ func TestParse(t *testing.T) {
 		{[]string{"osv/Rocky Linux"}, nil, []string{"osv/Rocky Linux " + osvBase + "/Rocky%20Linux/all.zip"}},
 		{[]string{"osv/Debian=http://mirror.example/osv/"}, nil, []string{"osv/Debian http://mirror.example/osv/Debian/all.zip"}},
 		{[]string{"osv/Debian=https://mirror.example/d.zip"}, nil, []string{"osv/Debian https://mirror.example/d.zip"}},
+		{[]string{"gatehouse=registry.example/security/advisories"}, nil, []string{"gatehouse registry.example/security/advisories:latest"}},
+		{[]string{"gatehouse=oci://localhost:5000/a:weekly"}, []string{"a.example/b:7"}, []string{"gatehouse localhost:5000/a:weekly"}},
 		{[]string{" nvd/2024 "}, nil, []string{"nvd/2024 " + nvdBase + "/nvdcve-2.0-2024.json.gz"}},
 	} {
 		if got := lines(t, c.entries, c.repos); !slices.Equal(got, c.want) {
@@ -115,6 +117,11 @@ func TestParseRefuses(t *testing.T) {
 		"osv=https://a.example/x.zip":    "name of its ecosystem",
 		"trivy-db=https://u:p@a.example": "credentials",
 		"trivy-db=a b":                   "repository",
+		"gatehouse":                      "no reference",
+		"gatehouse=":                     "no reference",
+		"gatehouse=a b":                  "repository",
+		"gatehouse=https://a.example/b":  "no reference",
+		"gatehouse/x=a.example/b":        "no parts",
 	} {
 		_, err := Parse([]string{entry}, nil)
 		if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), why) || gatehouse.HintOf(err) == "" {
@@ -126,6 +133,9 @@ func TestParseRefuses(t *testing.T) {
 	}
 	if _, err := Parse([]string{"kev", "kev=https://a.example/x"}, nil); err == nil {
 		t.Error("a feed that is named twice is taken")
+	}
+	if _, err := Parse([]string{"gatehouse=a.example/b", "kev"}, nil); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+		t.Errorf("a feed beside a whole database: %v", err)
 	}
 	if _, err := Parse(make([]string, entriesMax+1), nil); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge {
 		t.Errorf("too many feeds: %v", err)

@@ -44,6 +44,9 @@ type Fetcher struct {
 	// Registry returns the registry at a host, which is asked through transport
 	// unless it is this server itself. Required for feeds that are OCI artifacts.
 	Registry func(host string, transport http.RoundTripper) Registry
+	// Held tells whether a whole database of this digest is in force, or was and
+	// has been followed by others. Required for such a feed.
+	Held func(ctx context.Context, d gatehouse.Digest) (bool, error)
 	// Dir is where fetched files lie until [Result.Discard]. Required.
 	Dir string
 	// Interval is the time between two looks at a feed; default [IntervalDefault].
