@@ -37,4 +37,6 @@ type Publication struct {
 	// KEV and EPSS by CVE. Not nil: the table replaces the one before.
 	KEV  map[string]KEV
 	EPSS map[string]EPSS
+	// Unread names what the file holds and nobody here reads, for people.
+	Unread []string
 }

@@ -188,6 +188,11 @@ func (a *app) printStatus(s status) error {
 		}
 		a.say("note: nobody keeps %s fresh: what they said when they were imported stays; `gatehouse db remove%s FEED` takes one out", strings.Join(s.Kept, ", "), where)
 	}
+	for _, f := range s.Feeds {
+		if len(f.Unread) > 0 {
+			a.say("note: %s also has advisories that are not read here: %s; docs/advisories.md says of which packages", f.Name, strings.Join(f.Unread, ", "))
+		}
+	}
 	if s.Records == 0 {
 		a.say("note: there are no advisories yet; fetch some with `gatehouse db update`")
 	}

@@ -219,7 +219,7 @@ func trivyFile(ctx context.Context, db *trivydb.DB, err error) (*File, error) {
 	}
 	return &File{
 		Publication: gatehouse.Publication{
-			Feed: "trivy-db", Format: gatehouse.FormatTrivyDB, Whole: true, UpdatedAt: db.UpdatedAt, Records: db.Records(ctx),
+			Feed: "trivy-db", Format: gatehouse.FormatTrivyDB, Whole: true, UpdatedAt: db.UpdatedAt, Records: db.Records(ctx), Unread: db.Unread,
 		},
 		NextUpdate: db.NextUpdate, close: db.Close,
 	}, nil

@@ -100,6 +100,8 @@ type Feed struct {
 	// UpdatedAt is the feed's own time, or its newest record's.
 	UpdatedAt  time.Time `json:"updatedAt,omitzero"`
 	ImportedAt time.Time `json:"importedAt,omitzero"`
+	// Unread names parts of the publication that nobody here reads, for people.
+	Unread []string `json:"unread,omitempty"`
 }
 
 // Feed returns the state of a feed by its name.

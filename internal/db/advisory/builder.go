@@ -180,7 +180,7 @@ func (b *builder) begin(p gatehouse.Publication) error {
 // end takes down what the feed is now.
 func (b *builder) end(p gatehouse.Publication) error {
 	f := &b.feed.state
-	f.Format, f.Source, f.Version, f.Whole = p.Format, p.Source, p.Version, p.Whole
+	f.Format, f.Source, f.Version, f.Whole, f.Unread = p.Format, p.Source, p.Version, p.Whole, p.Unread
 	f.ImportedAt = b.meta.BuiltAt
 	if p.UpdatedAt.After(f.UpdatedAt) || p.Whole && !p.UpdatedAt.IsZero() {
 		f.UpdatedAt = b.past(p.UpdatedAt)

@@ -46,6 +46,7 @@ type bolt struct {
 	pages    uint64 // high-water mark: no page has this number or a higher one
 	root     uint64
 	visits   uint64 // pages that may still be walked, so that no loop is followed for ever
+	lookups  uint64 // pages that may still be read to look keys up
 }
 
 // bucket is a tree of pages, or one page that lies in its parent's leaf.
@@ -86,7 +87,12 @@ func openBolt(r io.ReaderAt, size int64) (*bolt, error) {
 
 // renew allows one more pass. Each page is in one tree only, and only the
 // uppermost, which is small, is walked several times.
-func (b *bolt) renew() { b.visits = 2*b.pages + depthMax }
+func (b *bolt) renew() { b.visits, b.lookups = 2*b.pages+depthMax, 8*b.pages }
+
+// lookupPages is what one look-up adds to what look-ups may read. A real one takes
+// six pages, and some more where its leaf holds a long text. Without a bound, every
+// record of a forged file could have the same huge page read again.
+const lookupPages = 16
 
 type meta struct {
 	pageSize  uint32
@@ -247,6 +253,7 @@ func eachOf(p page, f func(key, value []byte, isBucket bool) error) error {
 // get looks one key up. A value that is a bucket is none.
 func (b bucket) get(key []byte) (value []byte, found bool, err error) {
 	p := page(b.inline)
+	b.db.lookups += lookupPages
 	for id, depth := b.root, 0; b.inline == nil; depth++ {
 		if depth > depthMax {
 			return nil, false, damaged("its pages lie too deep")
@@ -254,6 +261,11 @@ func (b bucket) get(key []byte) (value []byte, found bool, err error) {
 		if p, err = b.db.page(id); err != nil {
 			return nil, false, err
 		}
+		pages := uint64(len(p)) / uint64(b.db.pageSize)
+		if b.db.lookups < pages {
+			return nil, false, damaged("its pages are too large to look anything up")
+		}
+		b.db.lookups -= pages
 		if p.flags()&flagBranch == 0 {
 			break
 		}

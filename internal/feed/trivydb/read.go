@@ -220,6 +220,9 @@ func (r *reading) publish(platforms []opened) error {
 		for end < len(c.entries) && c.entries[end].record == c.entries[i].record {
 			end++
 		}
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
 		a, err := r.record(c, c.entries[i:end])
 		if err != nil {
 			return err
@@ -336,11 +339,14 @@ func (r *reading) record(c *collected, entries []entry) (gatehouse.Advisory, err
 		}
 		seen[this] = true
 		for i, one := range s.affected {
-			if s.spaces == nil {
-				a.Affected = append(a.Affected, at(one, space, name))
-				continue
+			spaces := []string{space}
+			if s.spaces != nil {
+				spaces = s.spaces[i]
 			}
-			for _, space := range s.spaces[i] {
+			if len(a.Affected)+len(spaces) > r.db.limits.Affected {
+				return a, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s affects more than %d packages in products", field.Clip(a.ID), r.db.limits.Affected)
+			}
+			for _, space := range spaces {
 				a.Affected = append(a.Affected, at(one, space, name))
 			}
 		}

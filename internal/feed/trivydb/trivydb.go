@@ -19,6 +19,8 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -36,13 +38,14 @@ const schemaVersion = 2
 type Limits struct {
 	FileBytes int64 // of trivy.db, unpacked
 	Entries   int   // of one publisher: a package in a release with a flaw
+	Affected  int   // of one record: an entry can be for many products
 	TextBytes int64 // of all different texts of one publisher's entries
 	Flaws     int   // in the bucket "vulnerability"
 }
 
 // DefaultLimits are some six times what the public database holds.
 func DefaultLimits() Limits {
-	return Limits{FileBytes: 8 << 30, Entries: 16_000_000, TextBytes: 1 << 30, Flaws: 2_000_000}
+	return Limits{FileBytes: 8 << 30, Entries: 16_000_000, Affected: 250_000, TextBytes: 1 << 30, Flaws: 2_000_000}
 }
 
 // metadataBytesMax bounds metadata.json, which has a hundred bytes.
@@ -54,6 +57,9 @@ type DB struct {
 	UpdatedAt time.Time
 	// NextUpdate is when its maker wants it to be fetched again.
 	NextUpdate time.Time
+	// Unread names buckets of advisories that nobody here reads, without their
+	// releases: "root.io debian". Some are left out where there are very many.
+	Unread []string
 
 	bolt   *bolt
 	limits Limits
@@ -83,9 +89,11 @@ func (db *DB) check() error {
 	err := db.bolt.top().each(func(key, _ []byte, isBucket bool) error {
 		if isBucket && len(key) <= field.NameMax {
 			has[string(key)] = true
+			db.pass(string(key))
 		}
 		return nil
 	})
+	slices.Sort(db.Unread)
 	switch {
 	case err != nil:
 		return err
@@ -95,6 +103,28 @@ func (db *DB) check() error {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "this is a bbolt file, but not Trivy's database: it has no bucket %q", bucketFlaws)
 	}
 	return nil
+}
+
+// unreadMax is how many buckets are named that are not read.
+const unreadMax = 50
+
+// pass notes a bucket that is not read.
+func (db *DB) pass(name string) {
+	switch name {
+	case bucketFlaws, bucketSources, bucketProducts, "vulnerability-id", "vulnerability-detail", "advisory-detail":
+		return // of no advisories
+	}
+	// Who stands behind it decides nothing about whether it is read.
+	if _, ok := platformOf(name, ""); ok {
+		return
+	}
+	if at := strings.LastIndexByte(name, ' '); at > 0 && !strings.Contains(name, "::") && strings.ContainsAny(name[at:], "0123456789") {
+		name = name[:at]
+	}
+	name = field.Text(name, field.IDMax, false)
+	if len(db.Unread) < unreadMax && !slices.Contains(db.Unread, name) {
+		db.Unread = append(db.Unread, name)
+	}
 }
 
 func wrongSchema(version int) error {

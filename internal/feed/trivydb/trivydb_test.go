@@ -349,3 +349,11 @@ func TestWriterLarge(t *testing.T) {
 		t.Errorf("%d records with %d entries and %d bytes of text, want %d and %d", len(list), entries, texts, 2*flaws+1, packages*flaws)
 	}
 }
+
+// TestUnread: buckets of advisories that nobody reads are named.
+func TestUnread(t *testing.T) {
+	db := open(t, files(t, archive(t))["trivy.db"])
+	if d := cmp.Diff([]string{"k8s::Official Kubernetes CVE Feed", "root.io debian"}, db.Unread); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
