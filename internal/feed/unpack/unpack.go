@@ -77,13 +77,16 @@ func damaged(err error) error {
 		WithHint("the file was probably cut short; fetch it again")
 }
 
+// Of a zip's end record, of the comment behind it, and of the zip64 locator and
+// record before it.
+const endLength, commentMax, locatorLength, longLength = 22, 1 << 16, 20, 56
+
 // checkDirectory bounds a zip's directory before archive/zip builds it in
 // memory: it counts the bytes, because the number of entries in the end record
 // is a claim that archive/zip checks only afterwards and modulo 65536
 // (APPNOTE.TXT 4.3.16, 4.3.14).
 func checkDirectory(r io.ReaderAt, size int64, directoryMax int64) error {
-	const endLength, commentMax = 22, 1 << 16
-	tail := make([]byte, min(size, endLength+commentMax))
+	tail := make([]byte, min(size, locatorLength+endLength+commentMax))
 	if _, err := r.ReadAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "the zip cannot be read: %w", err)
 	}
@@ -94,21 +97,36 @@ func checkDirectory(r io.ReaderAt, size int64, directoryMax int64) error {
 	}
 	length := int64(binary.LittleEndian.Uint32(tail[i+12:]))
 	offset := int64(binary.LittleEndian.Uint32(tail[i+16:]))
-	if offset == 1<<32-1 || length == 1<<32-1 {
-		at := i - 20 // the zip64 locator
-		if at < 0 || string(tail[at:at+4]) != "PK\x06\x07" {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: its zip64 directory is missing")
-		}
-		end := make([]byte, 56)
-		if _, err := r.ReadAt(end, int64(binary.LittleEndian.Uint64(tail[at+8:])&(1<<62-1))); err != nil {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: %w", err)
-		}
-		length = int64(binary.LittleEndian.Uint64(end[40:]) & (1<<62 - 1))
-		offset = int64(binary.LittleEndian.Uint64(end[48:]) & (1<<62 - 1))
+	const unknown = 1<<32 - 1
+	// archive/zip believes the zip64 record in several cases, also where the short
+	// one has both numbers: where there is one, both must be in order.
+	at := i - locatorLength
+	long := at >= 0 && string(tail[at:at+4]) == "PK\x06\x07"
+	if !long && (offset == unknown || length == unknown) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: its zip64 directory is missing")
 	}
-	// archive/zip reads entries from the offset on for as long as they look
-	// like entries, so the room up to the end of the file counts.
-	if length > directoryMax || size-offset > directoryMax+endLength+commentMax {
+	if offset != unknown && length != unknown {
+		if err := directoryFits(length, size-offset, directoryMax); err != nil {
+			return err
+		}
+	}
+	if !long {
+		return nil
+	}
+	end := make([]byte, longLength)
+	if _, err := r.ReadAt(end, int64(binary.LittleEndian.Uint64(tail[at+8:])&(1<<62-1))); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "this is no whole zip: %w", err)
+	}
+	length = int64(binary.LittleEndian.Uint64(end[40:]) & (1<<62 - 1))
+	offset = int64(binary.LittleEndian.Uint64(end[48:]) & (1<<62 - 1))
+	return directoryFits(length, size-offset, directoryMax)
+}
+
+// directoryFits compares the length of a directory, and the room from its begin to
+// the end of the file: archive/zip reads entries for as long as they look like
+// entries.
+func directoryFits(length, room, directoryMax int64) error {
+	if length > directoryMax || room > directoryMax+longLength+locatorLength+endLength+commentMax {
 		return gatehouse.Errorf(gatehouse.CodeTooLarge, "the zip's directory is larger than %d bytes", directoryMax)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"io"
 	"strings"
 	"testing"
@@ -80,6 +81,55 @@ func TestZip(t *testing.T) {
 	}
 	if !unpack.IsZip(whole) || unpack.IsZip([]byte("PK")) || unpack.IsGzip(whole) {
 		t.Error("zips are not told")
+	}
+}
+
+// TestForgedZip64: the short end record names a small directory and the long one,
+// which archive/zip believes where the number of entries is 65535, a large one.
+func TestForgedZip64(t *testing.T) {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for range 3 {
+		if _, err := z.Create(strings.Repeat("c", 60000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	whole := b.Bytes()
+	short := whole[len(whole)-22:]
+	length, offset := binary.LittleEndian.Uint32(short[12:]), binary.LittleEndian.Uint32(short[16:])
+	le := binary.LittleEndian
+	long := append([]byte("PK\x06\x06"), make([]byte, 52)...)
+	le.PutUint64(long[4:], 44)
+	le.PutUint64(long[24:], 3)
+	le.PutUint64(long[32:], 3)
+	le.PutUint64(long[40:], uint64(length))
+	le.PutUint64(long[48:], uint64(offset))
+	locator := append([]byte("PK\x06\x07"), make([]byte, 16)...)
+	le.PutUint64(locator[8:], uint64(len(whole)-22))
+	le.PutUint32(locator[16:], 1)
+	end := bytes.Clone(short)
+	le.PutUint16(end[8:], 0xffff)
+	le.PutUint16(end[10:], 0xffff)
+	le.PutUint32(end[12:], 0)
+	le.PutUint32(end[16:], uint32(len(whole)-22))
+	forged := bytes.Join([][]byte{whole[:len(whole)-22], long, locator, end}, nil)
+	if z, err := zip.NewReader(bytes.NewReader(forged), int64(len(forged))); err != nil || len(z.File) != 3 {
+		t.Fatalf("archive/zip does not believe it: %v", err)
+	}
+	const commentMax = 1<<16 - 1
+	le.PutUint16(forged[len(forged)-2:], commentMax)
+	withComment := append(bytes.Clone(forged), make([]byte, commentMax)...)
+	le.PutUint16(forged[len(forged)-2:], 0)
+	for name, b := range map[string][]byte{"forged": forged, "with the longest comment": withComment} {
+		if _, err := unpack.Zip(bytes.NewReader(b), int64(len(b)), 50_000); gatehouse.CodeOf(err) != gatehouse.CodeTooLarge {
+			t.Errorf("%s: a directory of %d bytes, of which 50000 are allowed: %v", name, length, err)
+		}
+	}
+	if _, err := unpack.Zip(bytes.NewReader(forged), int64(len(forged)), 500_000); err != nil {
+		t.Errorf("within the limit: %v", err)
 	}
 }
 
