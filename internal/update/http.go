@@ -45,7 +45,10 @@ var errUnchanged = errors.New("unchanged")
 // CodeUnavailable, CodeInvalid; a *waitError inside says when to come back.
 func (f *Fetcher) get(ctx context.Context, u *url.URL, known string, sizeMax int64, out *os.File) (validator string, err error) {
 	d := &download{Fetcher: f, url: u.String(), known: known, sizeMax: sizeMax, out: out}
-	d.client = &http.Client{Transport: f.Transport, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+	d.client = &http.Client{Transport: f.Transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if last := via[len(via)-1].URL; last.Scheme == "https" && req.URL.Scheme != "https" {
+			return gatehouse.Errorf(gatehouse.CodeDenied, "%s leads from https to %s, where anybody on the way could change the feed", last.Host, req.URL.Scheme)
+		}
 		if len(via) > redirectMax {
 			return gatehouse.Errorf(gatehouse.CodeTooMany, "more than %d redirects", redirectMax)
 		}

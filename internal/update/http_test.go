@@ -398,3 +398,35 @@ func TestRedirects(t *testing.T) {
 		t.Error("a redirect to a file was followed")
 	}
 }
+
+// TestRedirectOutOfTLS is not followed: what comes that way nobody vouches for.
+func TestRedirectOutOfTLS(t *testing.T) {
+	plain := &source{body: content}
+	to := serve(t, plain)
+	secure := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/inside" {
+			http.Redirect(w, r, "/there", http.StatusFound)
+			return
+		}
+		if r.URL.Path == "/there" {
+			_, _ = w.Write(content)
+			return
+		}
+		http.Redirect(w, r, to.String(), http.StatusFound)
+	}))
+	t.Cleanup(secure.Close)
+	f := newFetcher(t, nil)
+	f.Transport = secure.Client().Transport
+	for path, want := range map[string]gatehouse.Code{"/inside": "", "/out": gatehouse.CodeDenied} {
+		u, err := url.Parse(secure.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := f.download(t, u, "", 1<<20); gatehouse.CodeOf(err) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if len(plain.asked) != 0 {
+		t.Errorf("the feed was asked for without TLS")
+	}
+}
