@@ -206,12 +206,13 @@ func build(ctx context.Context, tmp, prev string, info Info, pubs []gatehouse.Pu
 	if err := tx.Commit(); err != nil {
 		return Meta{}, err
 	}
-	return m, compact(ctx, db, prev == "")
+	return m, compact(ctx, db, tmp, prev == "")
 }
 
 // compact rewrites the file where that pays: the pages of a first generation,
-// filled in random order, are a third empty, and much churn leaves free ones.
-func compact(ctx context.Context, db *sql.DB, first bool) error {
+// filled in random order, are a third empty, and much churn leaves free ones. The
+// new file lies beside the old one; a plain VACUUM would hold it in memory.
+func compact(ctx context.Context, db *sql.DB, tmp string, first bool) error {
 	var pages, free int
 	if err := db.QueryRowContext(ctx, "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count").Scan(&pages, &free); err != nil {
 		return err
@@ -219,9 +220,16 @@ func compact(ctx context.Context, db *sql.DB, first bool) error {
 	if !first && free < pages/4 {
 		return nil
 	}
-	_, err := db.ExecContext(ctx, "VACUUM")
-	return err
+	packed := tmp + packedSuffix
+	defer os.Remove(packed) // after the rename there is nothing left to remove
+	if _, err := db.ExecContext(ctx, "VACUUM INTO $1", packed); err != nil {
+		return err
+	}
+	return os.Rename(packed, tmp)
 }
+
+// packedSuffix is behind the name of a file that is being compacted.
+const packedSuffix = ".packed"
 
 func create(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d; %s", applicationID, formatVersion, schema))
