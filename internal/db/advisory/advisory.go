@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -153,6 +155,38 @@ func (m Meta) Oldest(seen func(feed string) time.Time) (name string, at time.Tim
 		older(group, groups[group])
 	}
 	return name, at, ok
+}
+
+// printable refuses what could steer a terminal, and excess: a file may come from
+// elsewhere, and all of this is shown.
+func (m Meta) printable() error {
+	const countMax, lengthMax = 100_000, 8 << 10
+	list := slices.Clone(m.Sources)
+	for _, f := range m.Feeds {
+		list = append(append(list, f.Name, f.Format, f.Source, f.Version), f.Unread...)
+	}
+	for _, s := range m.Spaces {
+		list = append(list, s.Name)
+	}
+	if len(list) > countMax {
+		return gatehouse.Errorf(gatehouse.CodeTooLarge, "it names %d feeds and ecosystems", len(list))
+	}
+	for _, s := range list {
+		if len(s) > lengthMax || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "it holds a name that cannot be shown: %.40q", s)
+		}
+	}
+	return nil
+}
+
+// shown is text without what [Meta.printable] refuses.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 // Overlays lists what is known of CVEs beside records, as

@@ -74,3 +74,23 @@ func TestAdvisoryOfTomorrow(t *testing.T) {
 		t.Errorf("the next database is of %s", m.UpdatedAt)
 	}
 }
+
+// TestForeignNames: what a file says of itself cannot steer a terminal, whoever
+// made it.
+func TestForeignNames(t *testing.T) {
+	for name, feed := range map[string]string{"escape": "osv/\x1b]0;x\x07", "line": "osv\nosv", "no text": "osv/\xff"} {
+		if _, err := tryPublish(t, "", whole(feed, adv("X-1", nil, "npm a"))); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+			t.Errorf("%s: built, %v", name, err)
+		}
+	}
+	odd := whole("osv/npm", adv("X-1", nil, "npm a"))
+	odd.Source, odd.Version = "a\nb\xff.zip", "etag:\"\xe9\""
+	f, path := publish(t, "", odd)
+	if got, _ := f.Meta().Feed("osv/npm"); got.Source != "a?b?.zip" || got.Version != `etag:"?"` {
+		t.Errorf("%+v", got)
+	}
+	execute(t, path, `UPDATE meta SET json = replace(json, 'osv/npm', 'osv/\u001b[2J')`)
+	if f, err := advisory.Open(path); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+		t.Errorf("%v, %v", f, err)
+	}
+}

@@ -265,6 +265,9 @@ func check(ctx context.Context, db *sql.DB, name string) (m Meta, format int, er
 	if err := json.Unmarshal([]byte(text), &m); err != nil {
 		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", name, err)
 	}
+	if err := m.printable(); err != nil {
+		return Meta{}, 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is damaged: %w", name, err)
+	}
 	if format == formatNoFeeds {
 		m.Feeds = []Feed{{Name: handFeed, Format: gatehouse.FormatOSV, Records: m.Records, UpdatedAt: m.UpdatedAt, ImportedAt: m.BuiltAt}}
 	}

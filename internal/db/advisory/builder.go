@@ -180,6 +180,7 @@ func (b *builder) begin(p gatehouse.Publication) error {
 // end takes down what the feed is now.
 func (b *builder) end(p gatehouse.Publication) error {
 	f := &b.feed.state
+	p.Source, p.Version = shown(p.Source), shown(p.Version) // a file's name and an ETag can hold anything
 	f.Format, f.Source, f.Version, f.Whole, f.Unread = p.Format, p.Source, p.Version, p.Whole, p.Unread
 	f.ImportedAt = b.meta.BuiltAt
 	if p.UpdatedAt.After(f.UpdatedAt) || p.Whole && !p.UpdatedAt.IsZero() {
@@ -191,7 +192,7 @@ func (b *builder) end(p gatehouse.Publication) error {
 	} else {
 		b.meta.Feeds = slices.Insert(b.meta.Feeds, at, *f)
 	}
-	source := cmp.Or(p.Source, b.info.Source)
+	source := cmp.Or(p.Source, shown(b.info.Source))
 	if source != "" {
 		b.meta.Sources = append(slices.DeleteFunc(b.meta.Sources, func(s string) bool { return s == source }), source)
 		b.meta.Sources = b.meta.Sources[max(0, len(b.meta.Sources)-sourcesMax):]
@@ -432,6 +433,9 @@ func (b *builder) finish() (Meta, error) {
 		}
 	}
 	if err := b.count(&m); err != nil {
+		return Meta{}, err
+	}
+	if err := m.printable(); err != nil { // which no reader would take
 		return Meta{}, err
 	}
 	text, err := json.Marshal(m)
