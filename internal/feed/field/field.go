@@ -24,14 +24,14 @@ const (
 	vectorMax     = 512      // bytes of a CVSS vector
 )
 
-// Check keeps control characters and excess out of what is printed and
-// compared. Errors: CodeInvalid.
+// Check keeps control characters, what turns text around, and excess out of what is
+// printed and compared. Errors: CodeInvalid.
 func Check(what, s string, lengthMax int) error {
 	if len(s) > lengthMax {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s %q is longer than %d bytes", what, Clip(s), lengthMax)
 	}
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f {
+	for _, c := range s {
+		if c < ' ' || c >= 0x7f && c < 0xa0 || isBidi(c) {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s %q holds a control character", what, Clip(s))
 		}
 	}

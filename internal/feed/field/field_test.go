@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/feed/field"
 )
 
@@ -72,6 +73,22 @@ func TestCVE(t *testing.T) {
 	} {
 		if got := field.CVE(id) == nil; got != want {
 			t.Errorf("CVE(%q) is right: %v, want %v", id, got, want)
+		}
+	}
+}
+
+// TestCheck: what steers a terminal is in no name, in whichever form.
+func TestCheck(t *testing.T) {
+	for _, good := range []string{"", "GHSA-1", "a/b", "../c", "größe", "@scope/名前", "1.0\u00a0"} {
+		if err := field.Check("id", good, 100); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"a\x1b[2J", "a\nb", "a\x00", "a\x7f", "a\u009b2J", "a\u0085b", "evil\u202egnp.exe", "a\u2066b", strings.Repeat("x", 101)} {
+		if err := field.Check("id", bad, 100); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+			t.Errorf("%q: %v", bad, err)
+		} else if strings.ContainsAny(err.Error(), "\x1b\n\x00\x7f\u009b\u0085\u202e\u2066") {
+			t.Errorf("the error says it: %q", err)
 		}
 	}
 }
