@@ -1,6 +1,7 @@
 package advisory
 
 import (
+	"database/sql"
 	"slices"
 	"strings"
 
@@ -15,10 +16,10 @@ func (b *builder) removeFeed(name string) error {
 		return gatehouse.Errorf(gatehouse.CodeNotFound, "the database has no feed %q", name).
 			WithHint("`gatehouse db status` lists its feeds")
 	}
-	if err := b.begin(gatehouse.Publication{Feed: name, Whole: true}); err != nil {
+	if err := b.begin(gatehouse.Publication{Feed: name}); err != nil {
 		return err
 	}
-	if err := b.removeVanished(); err != nil {
+	if err := b.removeRecords(); err != nil {
 		return err
 	}
 	b.meta.Feeds = slices.DeleteFunc(b.meta.Feeds, func(f Feed) bool { return f.Name == name })
@@ -31,6 +32,102 @@ func (b *builder) removeFeed(name string) error {
 		}
 	}
 	return b.exec("DELETE FROM feed WHERE n = $1", b.feed.n)
+}
+
+// removeRecords takes out all records of the current feed, table by table: one
+// after the other as [builder.remove] does would take several times as long.
+func (b *builder) removeRecords() error {
+	if err := b.flush(); err != nil {
+		return err
+	}
+	hashes, err := b.entryHashes()
+	if err != nil {
+		return err
+	}
+	for number, hash := range hashes {
+		name, err := b.nameOfNumber(number)
+		if err != nil {
+			return err
+		}
+		name.now ^= hash
+	}
+	if err := b.uncount(); err != nil {
+		return err
+	}
+	for _, query := range []string{
+		"DELETE FROM affects WHERE record IN (SELECT n FROM record WHERE feed = $1)",
+		"DELETE FROM alias WHERE record IN (SELECT n FROM record WHERE feed = $1)",
+		"DELETE FROM doc WHERE n IN (SELECT n FROM record WHERE feed = $1)",
+		"DELETE FROM record WHERE feed = $1",
+	} {
+		if err := b.exec(query, b.feed.n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entryHashes is by how much the hash of each name changes, by its number, when the
+// current feed goes.
+func (b *builder) entryHashes() (map[int64]int64, error) {
+	rows, err := b.tx.QueryContext(b.ctx, `SELECT a.name, a.entry, r.id, r.core, r.rating FROM affects a JOIN record r ON r.n = a.record
+		WHERE r.feed = $1`, b.feed.n)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[int64]int64{}
+	var entry, core sql.RawBytes
+	for rows.Next() {
+		var name, rating int64
+		var id string
+		if err := rows.Scan(&name, &entry, &id, &core, &rating); err != nil {
+			return nil, err
+		}
+		out[name] ^= entryHash(b.feed.state.Name, id, core, entry, rating)
+	}
+	return out, rows.Err()
+}
+
+// uncount takes the records of the current feed out of what is counted of
+// ecosystems, and notes what they rated. Their names are known by now.
+func (b *builder) uncount() error {
+	rows, err := b.tx.QueryContext(b.ctx, "SELECT id, rating, home, core, names FROM record WHERE feed = $1", b.feed.n)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var core, packed sql.RawBytes
+	for rows.Next() {
+		var id string
+		var home int
+		var old removed
+		if err := rows.Scan(&id, &old.rating, &home, &core, &packed); err != nil {
+			return err
+		}
+		numbers, err := decodeNumbers(packed)
+		if err != nil {
+			return err
+		}
+		touched := map[*space]bool{}
+		for _, number := range numbers {
+			name, ok := b.byNumber[number]
+			if !ok {
+				return (&reader{bad: true}).err("record " + id)
+			}
+			touched[name.space] = true
+		}
+		for s := range touched {
+			s.records, s.home = s.records-1, s.home-home
+		}
+		a, err := decodeCore(id, core)
+		if err != nil {
+			return err
+		}
+		old.flaws = flawNames(a)
+		b.rerate(nil, 0, old)
+	}
+	return rows.Err()
 }
 
 // Named lists the feeds that names stand for: each its own, or with a slash
