@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"maps"
 	"slices"
 	"time"
@@ -109,4 +110,16 @@ func (t *Tx) NextReindex(ctx context.Context, n int) ([]Place, error) {
 func (t *Tx) ReindexLeft(ctx context.Context) (n int64, err error) {
 	err = t.tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM reindex`).Scan(&n)
 	return n, unavailable(err)
+}
+
+// SpoilImage notes that an image could not be indexed again by this indexer and
+// will not be: what is known of it stays, and is not complete any more.
+func (t *Tx) SpoilImage(ctx context.Context, image int64, indexer string, reasons []string) error {
+	doc, err := json.Marshal(reasons)
+	if err != nil {
+		return err
+	}
+	_, err = t.tx.ExecContext(ctx, `UPDATE image SET indexer = $2, complete = 0, reasons = $3, indexed_at = $4 WHERE id = $1`,
+		image, indexer, string(doc), micros(t.now))
+	return unavailable(err)
 }

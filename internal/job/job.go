@@ -32,7 +32,14 @@ type Options struct {
 	StopGrace   time.Duration // for jobs that run when the server stops; 5 s by default
 	KeepDone    time.Duration // how long done jobs stay visible; 24 h by default
 	KeepFailed  time.Duration // and failed ones; 30 days by default
+	// GaveUp, by kind, is told of jobs that end as failed.
+	GaveUp map[string]GaveUp
 }
+
+// GaveUp is told that a job has failed for good, in the transaction that says so:
+// whoever waits for its result learns of it there. It may add the same work anew.
+// An error leaves the job as it is; it is asked again when the lease has run out.
+type GaveUp func(ctx context.Context, tx *db.Tx, j db.Job, reason error) error
 
 // Queue runs jobs. It is safe for concurrent use.
 type Queue struct {
@@ -96,6 +103,12 @@ func Enqueue(ctx context.Context, tx *db.Tx, kind, key string, payload []byte, r
 // Permanent marks an error that trying again cannot mend.
 func Permanent(err error) error { return permanent{err} }
 
+// IsPermanent reports whether err is one.
+func IsPermanent(err error) bool {
+	var p permanent
+	return errors.As(err, &p)
+}
+
 type permanent struct{ err error }
 
 func (p permanent) Error() string { return p.err.Error() }
@@ -140,6 +153,27 @@ func (q *Queue) backoff(attempts int) time.Duration {
 	return d*3/4 + rand.N(d/2+1)
 }
 
+// ErrDied is why a job failed whose worker died in every attempt, perhaps because
+// of it.
+var ErrDied = errors.New("its worker died in every attempt")
+
+// Poisonous reports whether a job failed in a way that it very likely would again
+// and that harms the process: its worker died, or the handler panicked.
+func Poisonous(reason error) bool {
+	var p panicked
+	return errors.Is(reason, ErrDied) || errors.As(reason, &p)
+}
+
+// panicked is what a handler panicked with, and where.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p panicked) Error() string {
+	return fmt.Sprintf("the handler panicked: %v\n%s", p.value, p.stack)
+}
+
 // errLost is why a handler's context ends when its lease is lost.
 var errLost = errors.New("the job was taken over or cancelled")
 
@@ -152,7 +186,7 @@ func safely(ctx context.Context, h Handler, j *Job) (err error) {
 		if p := recover(); p != nil {
 			stack := make([]byte, 8<<10)
 			stack = stack[:runtime.Stack(stack, false)]
-			err = fmt.Errorf("the handler panicked: %v\n%s", p, stack)
+			err = panicked{p, stack}
 		}
 	}()
 	return h(ctx, j)

@@ -147,7 +147,7 @@ func (r *runner) run(work context.Context, j *Job) {
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	if j.Attempts > r.opts.AttemptsMax { // its worker died each time, and perhaps because of it
-		r.end(ctx, log, j, errors.New("its worker died in every attempt"))
+		r.end(ctx, log, j, ErrDied)
 		return
 	}
 	id, lease := j.ID, j.Lease // the handler holds j
@@ -222,7 +222,7 @@ func (r *runner) end(ctx context.Context, log *slog.Logger, j *Job, outcome erro
 			return tx.ReturnJob(ctx, j.ID, j.Lease)
 		case errors.As(outcome, &p) || j.Attempts >= r.opts.AttemptsMax:
 			log.ErrorContext(ctx, "job failed", "err", outcome)
-			return tx.FailJob(ctx, j.ID, j.Lease, clip(outcome.Error()))
+			return r.fail(ctx, tx, j.Job, outcome)
 		}
 		log.WarnContext(ctx, "job failed, will retry", "err", outcome)
 		return tx.RetryJob(ctx, j.ID, j.Lease, tx.Now().Add(r.backoff(j.Attempts)), clip(outcome.Error()))
@@ -233,6 +233,17 @@ func (r *runner) end(ctx context.Context, log *slog.Logger, j *Job, outcome erro
 	if err != nil {
 		log.WarnContext(ctx, "job end failed", "err", err) // the lease will run out
 	}
+}
+
+// fail ends a job for good, and tells who wants to know.
+func (r *runner) fail(ctx context.Context, tx *db.Tx, j db.Job, reason error) error {
+	if err := tx.FailJob(ctx, j.ID, j.Lease, clip(reason.Error())); err != nil {
+		return err
+	}
+	if tell := r.opts.GaveUp[j.Kind]; tell != nil {
+		return tell(ctx, tx, j, reason)
+	}
+	return nil
 }
 
 // clip bounds the error text that is stored.

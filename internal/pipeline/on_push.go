@@ -146,18 +146,20 @@ func (p *Pipeline) layer(ctx context.Context, repo gatehouse.Repo, d gatehouse.D
 }
 
 func (p *Pipeline) saveFailed(ctx context.Context, repo gatehouse.Repo, img db.Image, reason string) error {
+	return p.db.Write(ctx, func(tx *db.Tx) error { return p.saveFailedIn(ctx, tx, repo, img, reason) })
+}
+
+func (p *Pipeline) saveFailedIn(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, img db.Image, reason string) error {
 	img.Failed, img.Complete, img.Reasons = true, false, []string{reason}
 	img.Config = []byte("{}")
-	return p.db.Write(ctx, func(tx *db.Tx) error {
-		id, err := tx.SaveImage(ctx, img, nil, nil)
-		if err != nil {
-			return err
-		}
-		if err := tx.DropImageFindings(ctx, id); err != nil {
-			return err
-		}
-		return p.indexed(ctx, tx, repo, img)
-	})
+	id, err := tx.SaveImage(ctx, img, nil, nil)
+	if err != nil {
+		return err
+	}
+	if err := tx.DropImageFindings(ctx, id); err != nil {
+		return err
+	}
+	return p.indexed(ctx, tx, repo, img)
 }
 
 // saveImage composes the image, matches what is new in it, and stores all of it

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -75,7 +77,10 @@ func (s *Server) openAdapter() error {
 
 // adapterJobs is the queue of scans for others.
 func (s *Server) adapterJobs() *job.Queue {
-	return job.New(s.db, job.Options{Log: s.log, Workers: adapterWorkers, AttemptsMax: adapterAttempts, BackoffMin: adapterBackoff})
+	return job.New(s.db, job.Options{
+		Log: s.log, Workers: adapterWorkers, AttemptsMax: adapterAttempts, BackoffMin: adapterBackoff,
+		GaveUp: map[string]job.GaveUp{jobAdapter: s.adapter.gaveUp},
+	})
 }
 
 // UpdatedAt implements adapter.Scans.
@@ -189,6 +194,24 @@ func (a *adapterScans) run(ctx context.Context, j *job.Job) error {
 		}
 		return j.Finish(ctx, tx)
 	})
+}
+
+// gaveUp ends a scan whose job failed for good without a word of its own: whoever
+// waits for the report is told, and may ask for a new scan.
+func (a *adapterScans) gaveUp(ctx context.Context, tx *db.Tx, j db.Job, reason error) error {
+	var id string
+	if err := json.Unmarshal(j.Payload, &id); err != nil {
+		return nil // no scan of ours
+	}
+	return tx.FinishAdapterScan(ctx, id, givenUp(j, reason), nil)
+}
+
+// givenUp is what those who asked may know of a job that failed for good.
+func givenUp(j db.Job, reason error) string {
+	if errors.Is(reason, job.ErrDied) {
+		return fmt.Sprintf("the process that did it ended in each of %d attempts", j.Attempts-1) // this one did not begin
+	}
+	return reasonOf(reason)
 }
 
 // permanent reports whether trying again soon cannot help.

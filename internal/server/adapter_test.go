@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/adapter/adaptertest"
 	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 )
 
@@ -300,6 +302,53 @@ func TestScansSurviveARestart(t *testing.T) {
 	second := start(t, dir, adapterFor(front.URL))
 	if a := second.harbor().Report(id, adaptertest.Report11, ""); a.Status != 200 || !bytes.Contains(a.Body, []byte("CVE-1")) {
 		t.Errorf("after the restart: %d %s", a.Status, a.Body)
+	}
+}
+
+// TestScanWhoseWorkerDies: a scan that ends the process each time is reported as
+// failed and not as under way, and whoever asks for a new one gets it.
+func TestScanWhoseWorkerDies(t *testing.T) {
+	registry := start(t, t.TempDir(), nil)
+	front := newHarborFront(t, registry.url)
+	release := make(chan struct{})
+	front.hold = release
+	dir := t.TempDir()
+	first := start(t, dir, adapterFor(front.URL))
+	first.must("POST", "/api/v1/advisories?name=x", record)
+	image := adaptertest.Image{Registry: front.URL, Authorization: adminAuthorization, Repository: "library/app", Digest: registry.push("library/app:1")}
+	id := first.harbor().Scan(image.Request())
+	select {
+	case <-front.held:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the scan does not begin")
+	}
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	d := dbtest.At(t, dir, db.Options{})
+	for range 4 {
+		err := d.Write(t.Context(), func(tx *db.Tx) error {
+			_, ok, err := tx.ClaimJob(t.Context(), []string{"adapter"}, "dead", tx.Now().Add(-time.Second))
+			if err == nil && !ok {
+				err = errors.New("there is no scan to claim")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, dir, adapterFor(front.URL))
+	a := second.harbor().Report(id, adaptertest.Report11, "")
+	if a.Status != 500 || !bytes.Contains(a.Body, []byte("ended in each of 4 attempts")) {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if a := second.harbor().Report(second.harbor().Scan(image.Request()), adaptertest.Report11, ""); a.Status != 200 {
+		t.Errorf("a new scan: %d %s", a.Status, a.Body)
 	}
 }
 

@@ -73,7 +73,19 @@ func (o *opinions) reachedAt() string {
 }
 
 func (o *opinions) jobs() *job.Queue {
-	return job.New(o.db, job.Options{Log: o.log, Workers: opinionWorkers})
+	return job.New(o.db, job.Options{Log: o.log, Workers: opinionWorkers, GaveUp: map[string]job.GaveUp{jobOpinion: o.gaveUp}})
+}
+
+// gaveUp tells that there is no answer, and has the scanner asked again later.
+func (o *opinions) gaveUp(ctx context.Context, tx *db.Tx, j db.Job, reason error) error {
+	var digest gatehouse.Digest
+	if err := json.Unmarshal(j.Payload, &digest); err != nil || o.scanner == nil {
+		return nil // no question of ours, or nobody to ask
+	}
+	if err := tx.SaveOpinion(ctx, db.Opinion{Digest: digest, Source: o.scanner.Name(), Error: givenUp(j, reason)}); err != nil {
+		return err
+	}
+	return enqueueOpinion(ctx, tx, digest, tx.Now().Add(opinionAgain))
 }
 
 // indexed has the other scanner asked about a new image, in the transaction that

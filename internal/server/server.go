@@ -155,7 +155,7 @@ func (s *Server) openPipeline(ctx context.Context) error {
 		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licence.Policy{}) },
 		Scanner:  scanner, Registry: s.content, Bills: s.bills(), Indexed: s.opinions.indexed,
 	})
-	s.jobs = job.New(s.db, job.Options{Log: s.log})
+	s.jobs = job.New(s.db, job.Options{Log: s.log, GaveUp: s.pipeline.GaveUp()})
 	return s.importMalwareLists(ctx)
 }
 
