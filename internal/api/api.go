@@ -144,6 +144,8 @@ func New(o Options) http.Handler {
 		"GET /api/v1/images/{digest}/base":     h.imageBase,
 		"GET /api/v1/images/{digest}/opinions": h.imageOpinions,
 		"GET /api/v1/events":                   h.eventList,
+		"GET /api/v1/malware":                  h.malwareStatus,
+		"POST /api/v1/malware/rescan":          h.malwareRescan,
 		"GET /api/v1/malware/lists":            h.malwareList,
 		"PUT /api/v1/malware/lists/{name}":     h.malwarePut,
 		"DELETE /api/v1/malware/lists/{name}":  h.malwareDelete,

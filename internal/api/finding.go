@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -43,17 +42,6 @@ type Affected struct {
 	Event         int64            // the event speaks of a package that they show
 	Layer         gatehouse.Digest // they have a layer with this diffID
 }
-
-// Malware keeps lists of malware. Results are JSON documents.
-type Malware interface {
-	List(ctx context.Context) (any, error)
-	// Put replaces a list and answers when every stored image is judged by it.
-	Put(ctx context.Context, actor gatehouse.Actor, name string, body io.Reader) (any, error)
-	Delete(ctx context.Context, actor gatehouse.Actor, name string) error
-}
-
-// MalwareListMax bounds the body of a list of malware, in bytes.
-const MalwareListMax = 512 << 20
 
 // placesMax is in how many repositories of an image one is looked for that the
 // actor may read.
@@ -241,46 +229,4 @@ func number(r *http.Request, name string) (int64, error) {
 		return 0, gatehouse.Errorf(gatehouse.CodeInvalid, "%s is not a number", name)
 	}
 	return n, nil
-}
-
-func (h handler) malwareList(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
-	if err := known(actor); err != nil {
-		return err
-	}
-	v, err := h.Malware.List(r.Context())
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, v)
-}
-
-func (h handler) malwarePut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
-	if err := admin(actor); err != nil {
-		return err
-	}
-	name := r.PathValue("name")
-	if !policyName.MatchString(name) {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "list name %q is not a file name", name).WithHint("use letters, digits and . _ -")
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Minute))
-	body := &clientBody{Reader: http.MaxBytesReader(w, r.Body, MalwareListMax)}
-	v, err := h.Malware.Put(r.Context(), actor, name, body)
-	if body.err != nil {
-		return brokeOff(tooLarge(body.err))
-	}
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, v)
-}
-
-func (h handler) malwareDelete(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
-	if err := admin(actor); err != nil {
-		return err
-	}
-	if err := h.Malware.Delete(r.Context(), actor, r.PathValue("name")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }

@@ -67,6 +67,7 @@ func (p *Pipeline) RunBackground(ctx context.Context) error {
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
+		case <-p.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -104,7 +105,7 @@ func (p *Pipeline) queueRescan(ctx context.Context) error {
 	if p.scanner == nil {
 		return nil
 	}
-	version, err := p.scanner.Version(ctx)
+	version, err := p.signatures(ctx)
 	if err != nil {
 		return err
 	}

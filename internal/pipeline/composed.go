@@ -40,7 +40,7 @@ func (p *Pipeline) compose(img db.Image, cfg gatehouse.ImageConfig, results []la
 		}
 	}
 	c.inventory = index.Compose(all, cfg, img.Digest)
-	for _, f := range append(p.licensed(c.inventory), c.inventory.Findings...) {
+	for _, f := range c.inventory.Findings { // licences are judged by settings, when they are asked for
 		c.counts.Add(f)
 	}
 	// Sets that the distribution reports with its own packages do not count

@@ -53,6 +53,7 @@ type Pipeline struct {
 	bills      []Bill
 	onIndexed  func(context.Context, *db.Tx, gatehouse.Digest) error
 	pace       Pace
+	wake       chan struct{} // there is work for the background
 	log        *slog.Logger
 }
 
@@ -88,6 +89,7 @@ func New(o Options) *Pipeline {
 		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
 		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
 		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, pace: o.Pace.orDefault(),
+		wake: make(chan struct{}, 1),
 	}
 }
 
