@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
+	"github.com/gatehouse-dev/gatehouse/internal/index/licence"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
@@ -30,7 +31,8 @@ type scanOptions struct {
 	maxDBAge           time.Duration
 	offline            bool
 	// what is listed
-	severity, ignoreStatus, ignoreLicenses []string
+	severity, ignoreStatus                 []string
+	licenses                               licence.Settings
 	ignoreUnfixed, listAll, showSuppressed bool
 	ignorefile                             string
 	vex                                    []string
@@ -46,7 +48,7 @@ type scanOptions struct {
 	cacheDir            string
 	clearCache          bool
 	local               fetch.LocalOptions
-	hints               []string // of Trivy's flags that were typed
+	hints               []string // about flags, printed first
 
 	// filled in by check
 	platformOf  fetch.Platform
@@ -55,6 +57,8 @@ type scanOptions struct {
 	filter      report.Filter
 	analysis    index.Analysis
 	templateOf  string
+
+	licensePolicy licence.Policy
 }
 
 // scannerNames are the values of --scanners, with the names that Trivy had or
@@ -80,7 +84,16 @@ func (o *scanOptions) bind(cmd *cobra.Command) {
 	f.StringSliceVarP(&o.severity, "severity", "s", nil, "list only these severities, for example CRITICAL,HIGH")
 	f.BoolVar(&o.ignoreUnfixed, "ignore-unfixed", false, "list only vulnerabilities that a newer version repairs")
 	f.StringSliceVar(&o.ignoreStatus, "ignore-status", nil, "leave out vulnerabilities of these states, for example will_not_fix,fix_deferred")
-	f.StringSliceVar(&o.ignoreLicenses, "ignored-licenses", nil, "leave out these licences (SPDX ids)")
+	f.StringSliceVar(&o.licenses.Ignored, "ignored-licenses", nil, "leave out these licences (SPDX ids)")
+	for _, l := range []struct {
+		class licence.Class
+		names *[]string
+	}{
+		{licence.Forbidden, &o.licenses.Forbidden}, {licence.Restricted, &o.licenses.Restricted}, {licence.Reciprocal, &o.licenses.Reciprocal},
+		{licence.Notice, &o.licenses.Notice}, {licence.Permissive, &o.licenses.Permissive}, {licence.Unencumbered, &o.licenses.Unencumbered},
+	} {
+		f.StringSliceVar(l.names, "license-"+string(l.class), nil, "these licences are of the class "+string(l.class)+" (SPDX ids)")
+	}
 	f.StringSliceVar(&o.pkgTypes, "pkg-types", []string{"os", "library"}, "which packages: os, library")
 	f.StringVar(&o.ignorefile, "ignorefile", "", "file that says which findings do not count (default: .gatehouseignore, .trivyignore.yaml, .trivyignore if they are here)")
 	f.StringSliceVar(&o.vex, "vex", nil, "VEX document (OpenVEX, CSAF, CycloneDX) that says what an image is not affected by")
@@ -242,9 +255,14 @@ var statusNames = []string{
 }
 
 func (o *scanOptions) checkFilter() error {
-	o.filter = report.Filter{
-		Kinds: o.wants, IgnoreUnfixed: o.ignoreUnfixed, IgnoreStatus: o.ignoreStatus, IgnoreLicenses: o.ignoreLicenses,
-		ShowSuppressed: o.showSuppressed,
+	o.filter = report.Filter{Kinds: o.wants, IgnoreUnfixed: o.ignoreUnfixed, IgnoreStatus: o.ignoreStatus, ShowSuppressed: o.showSuppressed}
+	policy, strange, err := o.licenses.Policy()
+	if err != nil {
+		return err
+	}
+	o.licensePolicy = policy
+	if hint := licence.Strange(strange); hint != "" {
+		o.hints = append(o.hints, hint)
 	}
 	for _, s := range o.severity {
 		sev, err := gatehouse.ParseSeverity(strings.TrimSpace(s))

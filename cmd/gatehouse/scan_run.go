@@ -51,7 +51,7 @@ func (r *scanRun) look(ctx context.Context, source func(context.Context, *scanRu
 	r.database = database
 	r.findings = append(append(found, r.inventory.Findings...), r.malware...)
 	if slices.Contains(r.opts.wants, gatehouse.KindLicense) {
-		r.findings = append(r.findings, licence.Findings(r.inventory, licence.Policy{})...)
+		r.findings = append(r.findings, licence.Findings(r.inventory, r.opts.licensePolicy)...)
 	}
 	gatehouse.SortFindings(r.findings)
 	return r.suppress()

@@ -94,6 +94,12 @@ type Config struct {
 	// every name below). Empty: every one that a policy needs to ask.
 	AllowRegistries []string `yaml:"allow-registries" help:"other registries that may be contacted, for example ghcr.io; empty is all"`
 
+	// File with the logins for other registries, as docker login and podman login
+	// write it, or a mounted Kubernetes secret of type kubernetes.io/dockerconfigjson.
+	// It is read again whenever a login is needed; credential helpers are programs and
+	// are not run. Empty: other registries are asked without a name.
+	RegistryLoginFile string `yaml:"registry-login-file" help:"file with logins for other registries, as docker login writes it"`
+
 	// Feeds of advisories that the server looks at by itself: trivy-db, osv,
 	// osv/ECOSYSTEM, nvd, nvd/YEAR, kev, epss, each with =URL behind it for a mirror;
 	// or gatehouse=HOST/NAME:TAG alone, the whole database that another Gatehouse
@@ -117,6 +123,24 @@ type Config struct {
 	// Files that list malware, a sha256 and a name per line, which are read at
 	// start. Lists that were put by the API stay besides.
 	MalwareLists []string `yaml:"malware-lists" help:"files that list malware, a sha256 and a name per line"`
+
+	// Licences (SPDX ids, or the text that packages have) that are of another class
+	// here than by default: forbidden (CRITICAL), restricted (HIGH), reciprocal
+	// (MEDIUM), notice, permissive or unencumbered (LOW). An id without -only or
+	// -or-later means both.
+	LicenseForbidden []string `yaml:"license-forbidden" help:"licences of the class forbidden, for example SSPL-1.0"`
+	// Licences of the class restricted.
+	LicenseRestricted []string `yaml:"license-restricted" help:"licences of the class restricted"`
+	// Licences of the class reciprocal.
+	LicenseReciprocal []string `yaml:"license-reciprocal" help:"licences of the class reciprocal"`
+	// Licences of the class notice.
+	LicenseNotice []string `yaml:"license-notice" help:"licences of the class notice"`
+	// Licences of the class permissive.
+	LicensePermissive []string `yaml:"license-permissive" help:"licences of the class permissive"`
+	// Licences of the class unencumbered.
+	LicenseUnencumbered []string `yaml:"license-unencumbered" help:"licences of the class unencumbered"`
+	// Licences that are no findings.
+	IgnoredLicenses []string `yaml:"ignored-licenses" help:"licences that are no findings"`
 
 	// Serve the scanner API of Harbor under /scanner/api/v1, so that a Harbor can use
 	// this server as its scanner. Needs scanner-adapter-token and

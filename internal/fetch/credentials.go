@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 // Credentials answer who we are at a registry.
@@ -73,8 +76,20 @@ func LoginFiles(getenv func(string) string) Credentials {
 	return &loginFiles{paths: paths}
 }
 
+// LoginFile reads one such file, each time that a login is asked for, so that one
+// that is mounted may be exchanged. Credential helpers that it names are not run:
+// it is for servers. A file that is gone or broken fails whoever asks.
+// Errors: CodeInvalid if it cannot be read now.
+func LoginFile(path string) (Credentials, error) {
+	if _, err := load(path); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read the logins: %w", err)
+	}
+	return &loginFiles{paths: []string{path}, bare: true}, nil
+}
+
 type loginFiles struct {
 	paths []string
+	bare  bool       // the files must be there, and their helpers are not run
 	mu    sync.Mutex // credential helpers are not meant to run side by side
 }
 
@@ -83,11 +98,14 @@ func (l *loginFiles) Resolve(target authn.Resource) (authn.Authenticator, error)
 	defer l.mu.Unlock()
 	for _, path := range l.paths {
 		file, err := load(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && !l.bare {
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if l.bare {
+			file.CredentialsStore, file.CredentialHelpers = "", nil
 		}
 		found, err := lookUp(file, target)
 		if err != nil {
@@ -103,13 +121,16 @@ func (l *loginFiles) Resolve(target authn.Resource) (authn.Authenticator, error)
 	return authn.Anonymous, nil
 }
 
+// loginFileMax bounds a login file, in bytes.
+const loginFileMax = 4 << 20
+
 func load(path string) (*configfile.ConfigFile, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	file, err := config.LoadFromReader(f)
+	file, err := config.LoadFromReader(io.LimitReader(f, loginFileMax))
 	if err != nil {
 		// The library's message can quote the file, secrets included.
 		return nil, errors.New(path + " is not a login file")

@@ -584,3 +584,56 @@ func TestLoginFiles(t *testing.T) {
 	_, err = r.StatBlob(t.Context(), "any", gatehouse.DigestOf([]byte("y")))
 	wantCode(t, err, gatehouse.CodeDenied)
 }
+
+// TestLoginFile: what a server reads is one file, exchanged at any time, and it
+// runs no program that the file names.
+func TestLoginFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := fetch.LoginFile(path)
+	wantCode(t, err, gatehouse.CodeInvalid)
+	write(`{"auths":{"one.example":{"auth":"YW5uOnMzY3JldA=="}},"credsStore":"gatehouse-has-none","credHelpers":{"two.example":"gatehouse-has-none"}}`)
+	logins, err := fetch.LoginFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user, password := fetch.Login(logins, "one.example"); user != "ann" || password != "s3cret" {
+		t.Errorf("%q %q", user, password)
+	}
+	for _, host := range []string{"two.example", "three.example"} {
+		if user, _ := fetch.Login(logins, host); user != "" {
+			t.Errorf("%s: %q", host, user)
+		}
+		r, err := name.NewRegistry(host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logins.Resolve(r); err != nil {
+			t.Errorf("%s: a program was asked: %v", host, err)
+		}
+	}
+	write(`{"auths":{"one.example":{"auth":"Ym9iOm90aGVy"}}}`)
+	if user, password := fetch.Login(logins, "one.example"); user != "bob" || password != "other" {
+		t.Errorf("after the exchange: %q %q", user, password)
+	}
+	// Gone or broken, it fails: others must not be asked as nobody.
+	r, err := name.NewRegistry("one.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(`{"auths": s3cret`)
+	if _, err := logins.Resolve(r); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("broken: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := logins.Resolve(r); err == nil {
+		t.Error("gone: no error")
+	}
+}

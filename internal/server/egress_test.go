@@ -8,9 +8,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +21,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/server"
 )
 
 // host serves on an address of its own and remembers what it was asked.
@@ -247,4 +251,33 @@ func TestRegistriesAreAllowedBeforeContact(t *testing.T) {
 		t.Errorf("allowed %v: %s", allowed, message)
 	}
 	other.untouched(t)
+}
+
+// TestLoginsForOtherRegistries: a registry that wants a name gets the one of the
+// settings, and no other does.
+func TestLoginsForOtherRegistries(t *testing.T) {
+	other := start(t, t.TempDir(), nil)
+	other.push("team/app:1")
+	front := newHarborFront(t, other.url)
+	host := strings.TrimPrefix(front.URL, "http://")
+	logins := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(logins, []byte(`{"auths":{"`+host+`":{"auth":"`+basicOf("admin", password)+`"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string]string{"without": "", "with": logins} {
+		r := start(t, t.TempDir(), func(c *config.Config) {
+			c.AllowPrivate, c.RegistryLoginFile = []string{"127.0.0.0/8"}, file
+		})
+		r.must("PUT", "/api/v1/policies/rule.yaml", signedRule(t, "**"))
+		_, message := r.review(host + "/team/app:1")
+		// Whoever gets in learns that it is not signed.
+		if read := strings.Contains(message, "signature-missing"); read != (file != "") {
+			t.Errorf("%s a login: %s", name, message)
+		}
+	}
+	cfg := config.Default()
+	cfg.Data, cfg.Listen, cfg.AdmissionListen, cfg.RegistryLoginFile = t.TempDir(), "127.0.0.1:0", "", filepath.Join(t.TempDir(), "missing")
+	if _, err := server.New(t.Context(), cfg, os.Getenv, slog.New(slog.DiscardHandler)); gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), "registry-login-file") {
+		t.Errorf("a file that is not there: %v", err)
+	}
 }

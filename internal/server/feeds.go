@@ -57,7 +57,7 @@ func (f *feeds) fetcher() *update.Fetcher {
 			if f.facts.isOwn(host) {
 				return f.content
 			}
-			return fetch.New(fetch.Options{Transport: transport}).Registry(host)
+			return fetch.New(fetch.Options{Transport: transport, Credentials: f.logins}).Registry(host)
 		},
 		Held: f.held, Dir: filepath.Join(f.cfg.Data, "advisories"), Interval: f.cfg.FeedInterval, Now: f.now,
 	}

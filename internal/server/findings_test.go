@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +25,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/malware/clamdtest"
+	"github.com/gatehouse-dev/gatehouse/internal/server"
 )
 
 // tarLayer is a layer of files, by name.
@@ -382,6 +386,71 @@ func TestEveryImageHasItsSBOM(t *testing.T) {
 			if b := bill(mediaType); !strings.Contains(b, want) || !strings.Contains(b, "pkg:npm/a@1.0.0") || !strings.Contains(b, digest) && !strings.Contains(b, strings.TrimPrefix(digest, "sha256:")) {
 				t.Errorf("%s: %s", mediaType, b)
 			}
+		}
+	}
+}
+
+// TestLicencesOfTheSettings: classes of the settings are those of findings and of
+// what policies limit, for images that were there before as well.
+func TestLicencesOfTheSettings(t *testing.T) {
+	dir := t.TempDir()
+	licensed := func(r *running, digest string) (out []string) {
+		var answer struct {
+			Findings []struct{ ID, Severity string }
+			Kinds    map[string]struct{ Critical, High int }
+		}
+		r.eventually("the findings", func() bool {
+			code, body := r.call("GET", "/api/v1/images/"+digest+"/findings?kind=license", "")
+			return code == 200 && strings.Contains(body, `"indexed": true`)
+		})
+		r.get("/api/v1/images/"+digest+"/findings?kind=license", &answer)
+		for _, f := range answer.Findings {
+			out = append(out, f.ID+" "+f.Severity)
+		}
+		return append(out, fmt.Sprintf("%d critical", answer.Kinds["license"].Critical))
+	}
+	r := start(t, dir, nil)
+	digest := r.pushImage("team/app:1", imageOf(t, tarLayer(t, "app/node_modules/a/package.json", `{"name":"a","version":"1.0.0","license":"GPL-3.0-only"}`,
+		"app/node_modules/b/package.json", `{"name":"b","version":"1.0.0","license":"MIT"}`)))
+	if got := licensed(r, digest); !slices.Equal(got, []string{"GPL-3.0-only HIGH", "MIT LOW", "0 critical"}) {
+		t.Errorf("by default: %v", got)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, dir, func(c *config.Config) { c.LicenseForbidden, c.IgnoredLicenses = []string{"GPL-3.0"}, []string{"MIT"} })
+	if got := licensed(r, digest); !slices.Equal(got, []string{"GPL-3.0-only CRITICAL", "1 critical"}) {
+		t.Errorf("with settings: %v", got)
+	}
+}
+
+// TestScannerSettingsThatCannotBe are told before anything serves.
+func TestScannerSettingsThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	for _, sub := range []string{"a", "b"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, sub, "bad.txt"), []byte(strings.Repeat("ab", 32)+" Bad\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, change := range map[string]func(*config.Config){
+		"is both forbidden and notice": func(c *config.Config) { c.LicenseForbidden, c.LicenseNotice = []string{"MIT"}, []string{"mit"} },
+		"have the same file name": func(c *config.Config) {
+			c.MalwareLists = []string{filepath.Join(dir, "a", "bad.txt"), filepath.Join(dir, "b", "bad.txt")}
+		},
+		"malware-lists: " + dir: func(c *config.Config) { c.MalwareLists = []string{filepath.Join(dir, "missing")} },
+		"registry-login-file":   func(c *config.Config) { c.RegistryLoginFile = filepath.Join(dir, "missing") },
+	} {
+		cfg := config.Default()
+		cfg.Data, cfg.Listen, cfg.AdmissionListen = t.TempDir(), "127.0.0.1:0", ""
+		change(&cfg)
+		if err := server.CheckScanner(cfg); gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("check: %v, want %q", err, want)
+		}
+		if _, err := server.New(t.Context(), cfg, func(string) string { return "" }, slog.New(slog.DiscardHandler)); gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), want) {
+			t.Errorf("start: %v, want %q", err, want)
 		}
 	}
 }

@@ -65,6 +65,7 @@ type Server struct {
 	feeds      *feeds
 	adapter    *adapterScans // nil: off
 	opinions   *opinions
+	logins     fetch.Credentials // for other registries; nil: none
 	admission  admissionCert
 	certs      []*certificate
 
@@ -150,9 +151,16 @@ func (s *Server) openPipeline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	licences, strange, err := licencesOf(s.cfg)
+	if err != nil {
+		return err
+	}
+	if strange != "" {
+		s.log.WarnContext(ctx, "licence settings", "problem", strange)
+	}
 	s.pipeline = pipeline.New(pipeline.Options{
 		DB: s.db, Content: s.content, Advisories: s.advisories, Analysis: index.All(), Log: s.log,
-		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licence.Policy{}) },
+		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licences) },
 		Scanner:  scanner, Registry: s.content, Bills: s.bills(), Indexed: s.opinions.indexed,
 	})
 	s.jobs = job.New(s.db, job.Options{Log: s.log, GaveUp: s.pipeline.GaveUp()})
@@ -183,7 +191,10 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	if err := s.openAdapter(); err != nil {
 		return err
 	}
-	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport())})
+	if s.logins, err = loginsOf(s.cfg); err != nil {
+		return err
+	}
+	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport()), Credentials: s.logins})
 	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
 	s.decider = newDecider(s.db, s.policies, s.facts, s.log, s.metrics)
 	return s.openFeeds()

@@ -4,6 +4,7 @@
 // themselves, in SPDX expressions and in the many words that came before them.
 //
 //	licence.go     classes, policy, findings
+//	settings.go    policies as people write them
 //	expression.go  SPDX expressions and what resembles them
 //	name.go        names as people write them → SPDX ids
 //	table.go       the ids with their classes
@@ -134,12 +135,14 @@ type judge struct {
 func newJudge(p Policy) judge {
 	j := judge{classes: map[string]Class{}, severities: p.Severities, ignored: map[string]bool{}}
 	for name, c := range p.Classes {
-		j.classes[strings.ToLower(strings.TrimSpace(name))] = c
-		j.classes[strings.ToLower(Normal(name))] = c
+		for _, key := range keys(name) {
+			j.classes[key] = c
+		}
 	}
 	for _, name := range p.Ignored {
-		j.ignored[strings.ToLower(strings.TrimSpace(name))] = true
-		j.ignored[strings.ToLower(Normal(name))] = true
+		for _, key := range keys(name) {
+			j.ignored[key] = true
+		}
 	}
 	return j
 }

@@ -103,6 +103,63 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestSettings: lists by class as people write them, and what is refused of them.
+func TestSettings(t *testing.T) {
+	inv := inventory(map[string][]string{
+		"deb:only": {"GPL-3.0-only"}, "deb:later": {"GPL-3.0+"}, "deb:lesser": {"LGPL-3.0-or-later"}, "npm:choice": {"MIT OR GPL-3.0-only"},
+		"deb:own": {"ACME Licence"}, "deb:mit": {"MIT"}, "deb:except": {"GPL-2.0-only WITH Classpath-exception-2.0"}, "deb:gpl2": {"GPL-2.0-only"},
+	})
+	for _, test := range []struct {
+		name     string
+		settings licence.Settings
+		want     []string // how each package's licence is judged, where it differs from the default
+		strange  string
+		err      string
+	}{
+		{"an id without a version means both", licence.Settings{Forbidden: []string{"GPL-3.0"}}, []string{"later GPL-3.0-or-later CRITICAL", "only GPL-3.0-only CRITICAL"}, "", ""},
+		{"one of them", licence.Settings{Forbidden: []string{"gpl-3.0-ONLY"}}, []string{"only GPL-3.0-only CRITICAL"}, "", ""},
+		{"a text of packages", licence.Settings{Notice: []string{"acme  licence"}}, []string{"own ACME Licence LOW"}, "acme  licence", ""},
+		{"an exception", licence.Settings{Notice: []string{"GPL-2.0-only WITH Classpath-exception-2.0"}}, []string{"except GPL-2.0-only WITH Classpath-exception-2.0 LOW"}, "", ""},
+		{"a choice moves", licence.Settings{Forbidden: []string{"MIT"}}, []string{"choice GPL-3.0-only HIGH", "mit MIT CRITICAL"}, "", ""},
+		{"two classes", licence.Settings{Forbidden: []string{"GPL-3.0"}, Notice: []string{"GPL-3.0-or-later"}}, nil, "", "is both"},
+		{"an expression", licence.Settings{Forbidden: []string{"MIT OR GPL-3.0"}}, nil, "", "more than one licence"},
+		{"nothing", licence.Settings{Ignored: []string{" "}}, nil, "", "no name"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			policy, strange, err := test.settings.Policy()
+			if test.err != "" {
+				if gatehouse.CodeOf(err) != gatehouse.CodeInvalid || !strings.Contains(err.Error(), test.err) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil || strings.Join(strange, "|") != test.strange {
+				t.Errorf("strange %v, %v", strange, err)
+			}
+			was := rows(licence.Findings(inv, licence.Policy{}))
+			var differs []string
+			for _, row := range rows(licence.Findings(inv, policy)) {
+				if !slices.Contains(was, row) {
+					differs = append(differs, row)
+				}
+			}
+			slices.Sort(differs)
+			if d := cmp.Diff(test.want, differs); d != "" {
+				t.Errorf("-want +got:\n%s", d)
+			}
+		})
+	}
+	policy, _, err := licence.Settings{Ignored: []string{"GPL-3.0", "mit"}}.Policy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows(licence.Findings(inv, policy)) {
+		if strings.Contains(row, " GPL-3.0") || strings.Contains(row, " MIT ") {
+			t.Errorf("not ignored: %s", row)
+		}
+	}
+}
+
 // TestFindingShape: a finding about a licence names the whole package.
 func TestFindingShape(t *testing.T) {
 	p := gatehouse.Package{Type: "npm", Name: "a", Version: "1", Path: "node_modules/a/package.json", Layer: "sha256:x", Licenses: []string{"GPL-3.0"}}
