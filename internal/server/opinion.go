@@ -16,7 +16,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
 	"github.com/gatehouse-dev/gatehouse/internal/opinion"
-	"github.com/gatehouse-dev/gatehouse/internal/report"
 )
 
 // jobOpinion asks the other scanner about one image.
@@ -225,57 +224,4 @@ func (s *Server) runScanners(work context.Context, back *errgroup.Group) {
 	handlers := s.jobHandlers(map[string]job.Handler{jobOpinion: s.opinions.run})
 	back.Go(func() error { return stopped(work, s.opinions.jobs().Run(work, handlers)) })
 	back.Go(func() error { return stopped(work, s.opinions.catchUp(work)) })
-}
-
-// secondOpinion is what another scanner says of an image, beside what we say.
-type secondOpinion struct {
-	report.SecondOpinion
-	GeneratedAt time.Time           `json:"generatedAt,omitzero"`
-	Comparison  *opinion.Comparison `json:"comparison,omitempty"` // in the answer about opinions only
-}
-
-// of compares the opinions on an image with our findings: none, if nobody was
-// asked. lists adds which findings they are.
-func (o *opinions) of(ctx context.Context, digest gatehouse.Digest, ours []gatehouse.Finding, lists bool) ([]secondOpinion, error) {
-	out := []secondOpinion{}
-	var rows []db.Opinion
-	err := o.db.Get(ctx, func(tx *db.Tx) (err error) {
-		rows, err = tx.Opinions(ctx, digest)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, row := range rows {
-		s := secondOpinion{SecondOpinion: report.SecondOpinion{
-			Source: row.Source, Available: row.Error == "", Error: row.Error, AskedAt: row.AskedAt, AnsweredAt: row.AnsweredAt,
-		}}
-		if len(row.Doc) > 0 {
-			var said opinion.Opinion
-			if err := json.Unmarshal(row.Doc, &said); err != nil {
-				return nil, err
-			}
-			s.Scanner, s.Version, s.GeneratedAt, s.Incomplete = said.Scanner, said.Version, said.GeneratedAt, said.Incomplete
-			c := opinion.Compare(ours, said.Findings)
-			s.Both, s.OnlyOurs, s.OnlyTheirs = len(c.Both), len(c.OnlyOurs), len(c.OnlyTheirs)
-			if lists {
-				s.Comparison = &c
-			}
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
-
-// Opinions implements api.Findings.
-func (i images) Opinions(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (any, error) {
-	scan, err := i.scan(ctx, repo, digest)
-	if err != nil {
-		return nil, err
-	}
-	list, err := i.opinions.of(ctx, digest, scan.Findings, true)
-	return struct {
-		Digest   gatehouse.Digest `json:"digest"`
-		Opinions []secondOpinion  `json:"opinions"`
-	}{digest, list}, err
 }

@@ -10,6 +10,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 )
 
@@ -251,5 +258,82 @@ func TestSecondOpinionOfClair(t *testing.T) {
 	mu.Lock()
 	if got.Available || !strings.Contains(got.Error, "503") || got.Both != 0 {
 		t.Errorf("away: %+v", got)
+	}
+}
+
+// TestSecondOpinionOnAnIndex: what is said of its images together, each flaw once;
+// while one was not answered, the index is not.
+func TestSecondOpinionOnAnIndex(t *testing.T) {
+	var mu sync.Mutex
+	refused := map[string]bool{}
+	clair := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Method == http.MethodPost {
+			var m struct{ Hash string }
+			json.NewDecoder(r.Body).Decode(&m)
+			if refused[m.Hash] {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			w.WriteHeader(http.StatusCreated)
+			fmt.Fprintf(w, `{"manifest_hash":%q,"state":"IndexFinished","success":true}`, m.Hash)
+			return
+		}
+		digest := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+		fmt.Fprintf(w, `{"manifest_hash":%q,"packages":{"1":{"name":"a","version":"1.0.0"}},"distributions":{},"environments":{},
+			"vulnerabilities":{"7":{"id":"7","name":"CVE-1","normalized_severity":"High"},"8":{"id":"8","name":"CVE-8","normalized_severity":"Low"}},
+			"package_vulnerabilities":{"1":["7","8"]}}`, digest)
+	}))
+	t.Cleanup(clair.Close)
+	r := start(t, t.TempDir(), func(c *config.Config) {
+		c.SecondOpinion, c.AllowPrivate, c.SecondOpinionRegistry = "clair+"+clair.URL, []string{"127.0.0.0/8"}, "http://127.0.0.1:1"
+	})
+	r.must("POST", "/api/v1/advisories?name=x", record)
+	imageWith := func(file string) v1.Image {
+		return imageOf(t, tarLayer(t, "app/node_modules/a/package.json", `{"name":"a","version":"1.0.0"}`, file, "x"))
+	}
+	one, two, three := imageWith("one"), imageWith("two"), imageWith("three")
+	bad, err := three.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused[bad.String()] = true
+	index := func(tag string, images ...v1.Image) string {
+		var adds []mutate.IndexAddendum
+		for i, img := range images {
+			adds = append(adds, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: []string{"amd64", "arm64"}[i]}}})
+		}
+		idx := mutate.AppendManifests(empty.Index, adds...)
+		ref, err := name.ParseReference(strings.TrimPrefix(r.url, "http://")+"/"+tag, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.WriteIndex(ref, idx, remote.WithAuth(&authn.Basic{Username: "admin", Password: password})); err != nil {
+			t.Fatal(err)
+		}
+		d, err := idx.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.String()
+	}
+	good, half := index("team/good:1", one, two), index("team/half:1", one, three)
+	var got opinionsAnswer
+	r.eventually("an answer for both images", func() bool { got = r.opinionsOn(good); return got.Opinions[0].Available })
+	o := got.Opinions[0]
+	if len(got.Opinions) != 1 || o.Both != 1 || o.OnlyOurs != 0 || o.OnlyTheirs != 1 || o.Comparison.OnlyTheirs[0].ID != "CVE-8" {
+		t.Errorf("%+v", got)
+	}
+	r.eventually("the image that was not answered", func() bool {
+		o := r.opinionsOn(half).Opinions[0]
+		return !o.Available && strings.Contains(o.Error, "503") && o.OnlyTheirs == 1
+	})
+	var v struct {
+		SecondOpinions []struct{ Both, OnlyTheirs int }
+	}
+	r.get("/api/v1/verdicts?reference=registry.example/team/good:1", &v)
+	if len(v.SecondOpinions) != 1 || v.SecondOpinions[0].OnlyTheirs != 1 || v.SecondOpinions[0].Both != 1 {
+		t.Errorf("verdict %+v", v)
 	}
 }

@@ -96,7 +96,7 @@ func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	if v.Findings, err = i.findings(ctx, ref, scan); err != nil {
 		return nil, err
 	}
-	if v.SecondOpinions, err = i.opinions.of(ctx, digest, scan.Findings, false); err != nil {
+	if v.SecondOpinions, err = i.opinions.of(ctx, ref.Repo, digest, scan.Findings, false); err != nil {
 		return nil, err
 	}
 	v.Database, err = i.generation(ctx)
@@ -215,7 +215,7 @@ func (i images) Report(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	target := report.Target{Reference: ref.String(), Digest: digest}
 	database := report.Database{Source: gen.source(), UpdatedAt: gen.UpdatedAt, Digest: gen.Digest}
 	r := report.New(target, database, *scan.Inventory, scan.Findings, report.Filter{ShowSuppressed: true})
-	opinions, err := i.opinions.of(ctx, digest, scan.Findings, false)
+	opinions, err := i.opinions.of(ctx, ref.Repo, digest, scan.Findings, false)
 	if err != nil {
 		return nil, err
 	}
