@@ -51,6 +51,12 @@ func (t *Tx) ImagesWithLayer(ctx context.Context, diffID gatehouse.Digest, after
 		WHERE l.diff_id = $3 AND il.layer_id = l.id AND il.image_id > $1 AND i.id = il.image_id ORDER BY i.id LIMIT $2`, after, n, dbDigest(diffID))
 }
 
+// ImagesWithLayerRow is [Tx.ImagesWithLayer] by the layer's row.
+func (t *Tx) ImagesWithLayerRow(ctx context.Context, layer, after int64, n int) ([]Affected, error) {
+	return t.affected(ctx, `SELECT DISTINCT i.id, i.digest FROM image_layer il CROSS JOIN image i
+		WHERE il.layer_id = $3 AND il.image_id > $1 AND i.id = il.image_id ORDER BY i.id LIMIT $2`, after, n, layer)
+}
+
 func (t *Tx) affected(ctx context.Context, query string, after int64, n int, args ...any) ([]Affected, error) {
 	if n <= 0 {
 		return nil, nil

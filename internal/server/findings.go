@@ -78,7 +78,7 @@ func (i images) Findings(ctx context.Context, repo gatehouse.Repo, digest gateho
 	if from+n < len(listed) {
 		out.Next = from + n
 	}
-	out.Findings = report.New(report.Target{Digest: digest}, report.Database{}, *scan.Inventory, page, report.Filter{}).Findings
+	out.Findings = report.New(report.Target{Digest: digest}, report.Database{}, *scan.Inventory, page, report.Filter{ShowSuppressed: true}).Findings
 	return out, nil
 }
 
@@ -279,21 +279,28 @@ func namedIn(ctx context.Context, file *advisory.File, id string) ([]gatehouse.A
 	return list, nil
 }
 
-// eventImages lists the images that show the package of an event.
+// eventImages lists the images that show the package of an event, or have its
+// layer.
 func eventImages(ctx context.Context, tx *db.Tx, seq, after int64, n int) ([]db.Affected, error) {
 	e, err := tx.Event(ctx, seq)
 	if err != nil {
 		return nil, err
 	}
-	if e.Type != gatehouse.EventVulnNew && e.Type != gatehouse.EventVulnFixed {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "event %d is %s, which speaks of no package", seq, e.Type)
-	}
 	var about struct {
 		PackageID    int64
 		Distribution string
+		LayerID      int64
+	}
+	switch e.Type {
+	case gatehouse.EventVulnNew, gatehouse.EventVulnFixed, gatehouse.EventMalwareFound:
+	default:
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "event %d is %s, which speaks of no package and no layer", seq, e.Type)
 	}
 	if err := json.Unmarshal(e.Payload, &about); err != nil {
 		return nil, fmt.Errorf("couldn't read event %d: %w", seq, err)
+	}
+	if e.Type == gatehouse.EventMalwareFound {
+		return tx.ImagesWithLayerRow(ctx, about.LayerID, after, n)
 	}
 	return tx.ImagesWithPackage(ctx, about.PackageID, about.Distribution, after, n)
 }
@@ -333,7 +340,8 @@ func (i images) Events(ctx context.Context, after int64, n int, may func(gatehou
 		if !json.Valid(d.Payload) {
 			d.Payload = nil
 		}
-		if e.Type == gatehouse.EventVulnNew || e.Type == gatehouse.EventVulnFixed {
+		switch e.Type {
+		case gatehouse.EventVulnNew, gatehouse.EventVulnFixed, gatehouse.EventMalwareFound:
 			d.Images = fmt.Sprintf("/api/v1/images?event=%d", e.Seq)
 		}
 		out.Events = append(out.Events, d)

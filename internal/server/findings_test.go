@@ -287,9 +287,49 @@ func (r *running) lists(t *testing.T, path string) {
 	if code, answer := r.call("PUT", "/api/v1/malware/lists/broken", "nonsense"); code != 400 || !strings.Contains(answer, "line 1") {
 		t.Errorf("a broken list: %d %s", code, answer)
 	}
+	r.acceptedStaysVisible(t, path)
 	r.must("DELETE", "/api/v1/malware/lists/mine", "")
 	if code, _ := r.call("DELETE", "/api/v1/malware/lists/mine", ""); code != 404 {
 		t.Errorf("deleted twice: %d", code)
+	}
+}
+
+// acceptedStaysVisible: the event of malware leads to its images, and what an
+// exception accepts is listed with the cause and counts no more.
+func (r *running) acceptedStaysVisible(t *testing.T, path string) {
+	t.Helper()
+	digest := strings.TrimPrefix(path, "/api/v1/images/")
+	var events struct {
+		Events []struct {
+			Type, Images string
+			Payload      struct{ Malware string }
+		}
+	}
+	r.get("/api/v1/events?n=1000", &events)
+	found := 0
+	for _, e := range events.Events {
+		if e.Type != "malware.found" {
+			continue
+		}
+		found++
+		if answer := r.must("GET", e.Images, ""); !strings.Contains(answer, digest) {
+			t.Errorf("images of %s: %s", e.Payload.Malware, answer)
+		}
+	}
+	if found == 0 {
+		t.Error("no event of malware")
+	}
+	r.must("POST", "/api/v1/exceptions", `{"finding":"Tool.Bad","digest":"`+digest+`","reason":"our own tool"}`)
+	var f struct {
+		Findings []struct {
+			ID         string
+			Suppressed *struct{ By, Reason string }
+		}
+		Kinds map[string]struct{ Critical int }
+	}
+	r.get(path+"/findings?kind=malware", &f)
+	if len(f.Findings) != 2 || f.Findings[1].ID != "Tool.Bad" || f.Findings[1].Suppressed == nil || !strings.Contains(f.Findings[1].Suppressed.Reason, "our own tool") || f.Kinds["malware"].Critical != 1 {
+		t.Errorf("with an exception: %+v", f)
 	}
 }
 
@@ -300,7 +340,7 @@ func TestFindingsAreForThoseWhoMayPull(t *testing.T) {
 		digest := r.push("a/b:1")
 		want := map[string]int{
 			"/api/v1/images/" + digest + "/findings": 200, "/api/v1/images/" + digest + "/base": 0,
-			"/api/v1/images?vulnerability=CVE-1": 401, "/api/v1/events": 401, "/api/v1/malware/lists": 401,
+			"/api/v1/images?vulnerability=CVE-1": 401, "/api/v1/events": 401, "/api/v1/malware/lists": 401, "/api/v1/malware": 401,
 			"/api/v1/images/sha256:" + strings.Repeat("0", 64) + "/findings": 401, "/api/v1/images/latest/findings": 400,
 		}
 		for path, code := range want {

@@ -146,10 +146,16 @@ func (r *result) history(cfg gatehouse.ImageConfig) {
 	}
 }
 
+// imageID is the short or whole id of an image on the machine that built it.
+var imageID = regexp.MustCompile(`^[0-9a-f]{12}([0-9a-f]{52})?$`)
+
 // floating reports whether a reference of a base image names no version.
 func floating(reference string) bool {
 	reference = strings.TrimSpace(reference)
 	if reference == "" || reference == "scratch" || strings.Contains(reference, "@") || strings.ContainsAny(reference, " \t") {
+		return false
+	}
+	if imageID.MatchString(reference) { // of a build: the step before, as buildah writes it
 		return false
 	}
 	_, tag, ok := strings.Cut(path.Base(reference), ":")
