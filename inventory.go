@@ -180,6 +180,10 @@ type LayerInventory struct {
 	Whiteouts []string `json:"whiteouts,omitempty"`
 	Opaques   []string `json:"opaques,omitempty"`
 	Replaced  []string `json:"replaced,omitempty"`
+	// Links are those of Replaced that are symbolic links above or at a package
+	// database of an operating system, with the unknown places that they lead its
+	// package manager to: files, and directories with a slash at the end.
+	Links map[string][]string `json:"links,omitempty"`
 	// Findings of the layer's files that need neither an advisory nor another
 	// layer: secrets, modes. Package.Layer is empty here.
 	Findings []Finding `json:"findings,omitempty"`

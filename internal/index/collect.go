@@ -32,6 +32,12 @@ type collector struct {
 	owners  *owners
 	// licenses of Debian packages, by name.
 	licenses map[string][]string
+	// links are symbolic links to package databases elsewhere; above holds hashes
+	// of the directories above sets and opaque directories, changed those of them
+	// that became something else. See strange.go.
+	links   map[string][]string
+	above   map[uint64]bool
+	changed map[string]bool
 
 	pathBytes    int64
 	packages     int             // kept now
@@ -52,6 +58,7 @@ func newCollector(limits Limits) *collector {
 		limits: limits, seed: seed, owners: newOwners(seed),
 		sets: map[string]located{}, replaced: map[string]int{}, whiteouts: map[string]bool{},
 		licenses: map[string][]string{}, opaques: map[string]bool{}, nothing: map[uint64]bool{}, full: map[string]bool{},
+		links: map[string][]string{}, above: map[uint64]bool{}, changed: map[string]bool{},
 	}
 }
 
@@ -93,6 +100,7 @@ func (c *collector) put(name string, set gatehouse.PackageSet) {
 	set.Packages = c.bound(name, set.Packages)
 	c.seq++
 	c.sets[name] = located{c.seq, set}
+	c.remember(name)
 }
 
 // bound keeps the packages within the limits of a set and of the layer, and
@@ -221,6 +229,7 @@ func (c *collector) whiteout(name string) {
 func (c *collector) opaque(dir string) {
 	if c.room(dir) {
 		c.opaques[dir] = true
+		c.remember(dir + "/x")
 	}
 }
 
@@ -245,6 +254,7 @@ func (c *collector) once(bound, format string, args ...any) {
 func (c *collector) inventory() gatehouse.LayerInventory {
 	paths := c.noted.paths.close()
 	c.checkLinks(paths)
+	c.checkKinds(paths)
 	inv := gatehouse.LayerInventory{
 		Sets:       make([]gatehouse.PackageSet, 0, len(c.sets)),
 		Whiteouts:  slices.Sorted(maps.Keys(c.whiteouts)),
@@ -266,6 +276,7 @@ func (c *collector) inventory() gatehouse.LayerInventory {
 	inv.Complete = len(inv.Incomplete) == 0
 	inv.Paths = paths
 	c.noted.into(&inv, c)
+	c.linksInto(&inv)
 	if len(c.licenses) > 0 {
 		inv.Licenses = c.licenses
 	}

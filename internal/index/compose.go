@@ -24,7 +24,8 @@ import (
 // The inventory is not Complete when a layer is not, when the layers were not
 // all indexed by the same version, when the configuration declares other
 // diffIDs than were computed (see [CheckDiffIDs]), when there are packages of
-// an operating system that nothing names, or a named one without any package.
+// an operating system that nothing names, a named one without any package, or
+// a package database that is found through a symbolic link only.
 func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subject gatehouse.Digest) gatehouse.Inventory {
 	inv := gatehouse.Inventory{Subject: subject, Packages: []gatehouse.Package{}}
 	hidden := hiddenMap(layers)
@@ -64,6 +65,7 @@ func Compose(layers []gatehouse.LayerInventory, cfg gatehouse.ImageConfig, subje
 	}
 	inv.Layers = Origins(layers, cfg)
 	inv.Indexer, inv.Incomplete = composeReasons(layers, cfg)
+	inv.Incomplete = append(inv.Incomplete, movedDatabases(layers)...)
 	switch hasOS := slices.ContainsFunc(inv.Packages, gatehouse.Package.OS); {
 	case inv.Distro.ID == "" && hasOS:
 		inv.Incomplete = append(inv.Incomplete, "the image has packages of an operating system, but no os-release says of which")

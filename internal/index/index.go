@@ -20,6 +20,7 @@
 //	extractors.go which file is whose
 //	inspectors.go secrets, modes, accounts, digests
 //	skip.go       what is not looked at
+//	strange.go    what specification and runtimes do not agree on
 //	hidden.go     what upper layers hide
 //	owned.go      which packages came with one of the operating system
 //	origin.go     which step a layer comes from, and whether that was of a base
@@ -36,8 +37,10 @@
 // BUG(index): a symbolic link of a lower layer is not resolved when an upper
 // layer writes through it: the upper file keeps the path as written, so that
 // it does not hide the lower file that it replaces. Such an image is
-// over-reported, never under-reported. The same holds for a directory, or a
-// regular file without execute permission, in place of a lower executable.
+// over-reported, never under-reported: where the link leads package managers to
+// a database that is not read, the image is not complete. The same holds for a
+// directory, or a regular file without execute permission, in place of a lower
+// executable.
 package index
 
 import (

@@ -3,6 +3,7 @@ package index
 import (
 	"bufio"
 	"bytes"
+	"hash/maphash"
 	"io"
 	"maps"
 	"slices"
@@ -51,8 +52,11 @@ func (c *collector) taken(name string, dir bool) {
 	if len(n.files) > 0 {
 		delete(n.files, name)
 	}
-	if name != "" {
-		n.paths.add(name, dir)
+	if !dir && len(c.above) > 0 && c.above[maphash.String(c.seed, name)] && c.room(name) {
+		c.changed[name] = true
+	}
+	if name != "" && !n.paths.add(name, dir) {
+		c.once("all paths", "the layer has more paths than %d bytes hold", pathsMax)
 	}
 }
 
@@ -184,9 +188,10 @@ const (
 	pathsPlainMax = 256 << 20
 )
 
-func (w *pathWriter) add(name string, dir bool) {
+// add reports false when there is no room for the paths of the layer.
+func (w *pathWriter) add(name string, dir bool) bool {
 	if w.failed {
-		return
+		return false
 	}
 	if w.z == nil {
 		z, err := zstd.NewWriter(&w.out, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
@@ -205,6 +210,7 @@ func (w *pathWriter) add(name string, dir bool) {
 		w.failed, w.out = true, bytes.Buffer{}
 		_ = w.z.Close()
 	}
+	return !w.failed
 }
 
 // close returns what [gatehouse.LayerInventory].Paths is.

@@ -123,6 +123,7 @@ func (w *walker) tarEntry(h *tar.Header, content io.Reader) error {
 		w.whiteout(name, base)
 		return nil
 	}
+	w.strange(h, name)
 	_, capable := h.PAXRecords["SCHILY.xattr.security.capability"]
 	e := Entry{Path: name, Mode: h.FileInfo().Mode(), Size: h.Size, UID: h.Uid, Capabilities: capable}
 	switch h.Typeflag {
@@ -155,6 +156,11 @@ func (w *walker) whiteout(name, base string) {
 	dir := strings.TrimPrefix(strings.TrimSuffix(name, base), "/")
 	dir = strings.TrimSuffix(dir, "/")
 	if base == whiteoutOpaque {
+		if dir == "" {
+			// Overlayfs does not look whether the root of a layer is opaque.
+			w.found.incomplete("%s: the layer hides all lower layers; runtimes show them", quote(name))
+			return
+		}
 		w.found.opaque(dir)
 		return
 	}
@@ -344,8 +350,9 @@ func (w *walker) hardlink(e Entry, link string) {
 }
 
 // cleanPath returns name relative to the root, lexically clean, "" for the
-// root itself. Bytes that are not UTF-8 are escaped, so that two names stay
-// two names wherever they are stored.
+// root itself. Bytes that are not UTF-8 are escaped, and so is the backslash of
+// what looks like such an escape: two names stay two names wherever they are
+// stored.
 func cleanPath(name string, limits Limits) (string, error) {
 	if len(name) > limits.PathMax {
 		return "", fmt.Errorf("path is longer than %d bytes", limits.PathMax)
@@ -360,11 +367,15 @@ func cleanPath(name string, limits Limits) (string, error) {
 	if strings.Count(clean, "/") >= limits.DepthMax {
 		return "", fmt.Errorf("path has more than %d parts", limits.DepthMax)
 	}
-	if utf8.ValidString(clean) {
+	if utf8.ValidString(clean) && !strings.Contains(clean, `\x`) {
 		return clean, nil
 	}
 	var b strings.Builder
 	for i, r := range clean {
+		if strings.HasPrefix(clean[i:], `\x`) {
+			b.WriteString(`\x5c`)
+			continue
+		}
 		if _, n := utf8.DecodeRuneInString(clean[i:]); r == utf8.RuneError && n == 1 {
 			fmt.Fprintf(&b, `\x%02x`, clean[i])
 			continue
