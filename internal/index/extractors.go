@@ -1,8 +1,10 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -23,13 +25,13 @@ func Extractors() []Extractor {
 	return []Extractor{
 		plain{name: "os-release", version: 2, max: osrelease.SizeMax, wants: wantsRelease, extract: release},
 		plain{name: "content-sets", version: 1, max: contentset.SizeMax, wants: wantsContentSets, extract: contentSets},
-		plain{name: "dpkg", version: 2, max: 64 * mib, wants: wantsDpkg, extract: dpkgFile},
+		plain{name: "dpkg", version: 3, max: 64 * mib, wants: wantsDpkg, extract: dpkgFile},
 		plain{name: copyrightName, version: 1, max: 16 * mib, wants: wantsCopyright, extract: copyright},
-		plain{name: "apk", version: 2, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
-		plain{name: "rpm", version: 2, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
-		plain{name: "npm", version: 1, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
+		plain{name: "apk", version: 3, max: 64 * mib, wants: wantsApk, extract: apkInstalled},
+		plain{name: "rpm", version: 3, max: 512 * mib, wants: wantsRPM, extract: rpmDatabase},
+		plain{name: "npm", version: 2, max: lang.NPMSizeMax, wants: wantsNPM, extract: npm},
 		plain{name: "python", version: 2, max: 64 * mib, wants: wantsPython, extract: python},
-		plain{name: "java", version: 2, max: 512 * mib, wants: wantsJava, extract: java},
+		plain{name: "java", version: 3, max: 512 * mib, wants: wantsJava, extract: java},
 		plain{name: "gem", version: 2, max: lang.GemSizeMax, wants: wantsGem, extract: gem},
 		plain{name: "dotnet", version: 1, max: lang.DotNetSizeMax, wants: wantsDotNet, extract: dotNet},
 		plain{name: "composer", version: 1, max: lang.ComposerSizeMax, wants: wantsComposer, extract: composer},
@@ -37,7 +39,7 @@ func Extractors() []Extractor {
 		plain{name: "cran", version: 1, max: lang.CRANSizeMax, wants: wantsCRAN, extract: cran},
 		plain{name: "bitnami", version: 1, max: lang.BitnamiSizeMax, wants: wantsBitnami, extract: bitnami},
 		sniffed{
-			plain: plain{name: "executable", version: 3, max: gib, wants: wantsExecutable, extract: executable},
+			plain: plain{name: "executable", version: 4, max: gib, wants: wantsExecutable, extract: executable},
 			sniff: lang.IsExecutable,
 		},
 	}
@@ -138,7 +140,15 @@ func wantsDpkg(name string, _ fs.FileMode) bool {
 	if !ok {
 		return false
 	}
-	return rest == "status" || strings.HasPrefix(rest, "status.d/") || strings.HasPrefix(rest, "info/") && strings.HasSuffix(rest, ".list")
+	return rest == "status" || strings.HasPrefix(rest, "status.d/") || strings.HasPrefix(rest, "info/") && strings.HasSuffix(rest, ".list") ||
+		isDpkgUpdate(rest)
+}
+
+// isDpkgUpdate knows the journal, files named by a number: dpkg reads it over the
+// status file, and folds it in when it next writes.
+func isDpkgUpdate(rest string) bool {
+	number, ok := strings.CutPrefix(rest, "updates/")
+	return ok && number != "" && strings.Trim(number, "0123456789") == ""
 }
 
 func wantsCopyright(name string, _ fs.FileMode) bool {
@@ -153,7 +163,7 @@ func wantsRPM(name string, _ fs.FileMode) bool {
 	dir, base := path.Split(name)
 	switch dir {
 	case "var/lib/rpm/", "usr/lib/sysimage/rpm/", "usr/share/rpm/":
-		return base == "Packages" || base == "Packages.db" || base == "rpmdb.sqlite" || base == rpmLog
+		return base == "Packages" || base == "Packages.db" || base == "rpmdb.sqlite" || base == rpmLog || base == rpmJournal
 	case "var/lib/rpmmanifest/":
 		return base == rpmManifest
 	}
@@ -165,6 +175,7 @@ const copyrightName = "copyright"
 
 const (
 	rpmLog      = "rpmdb.sqlite-wal"
+	rpmJournal  = "rpmdb.sqlite-journal"
 	rpmManifest = "container-manifest-2"
 )
 
@@ -297,6 +308,14 @@ func rpmDatabase(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Dis
 		// empty; one with content was copied from under a running rpm.
 		if f.Size > 0 {
 			return nil, nil, errors.New("write-ahead log holds changes to the database, which are not read")
+		}
+		return nil, nil, nil
+	case rpmJournal:
+		// A journal that begins with zeros is over (SQLite file format, "The
+		// Rollback Journal").
+		head := make([]byte, 8)
+		if _, err := io.ReadFull(f.Body, head); err == nil && !bytes.Equal(head, make([]byte, 8)) {
+			return nil, nil, errors.New("rollback journal holds pages that go back into the database, which are not read")
 		}
 		return nil, nil, nil
 	case rpmManifest:

@@ -166,3 +166,22 @@ func TestStrangeLinksAreBounded(t *testing.T) {
 		t.Errorf("%d links", len(inv.Links))
 	}
 }
+
+// TestJournals: dpkg reads the files of its journal over the status file; a
+// journal of SQLite takes changes back when rpm opens the database.
+func TestJournals(t *testing.T) {
+	inv := layerOf(t, index.Limits{}, tarOf(t,
+		entry{name: "var/lib/dpkg/status"}, entry{name: "var/lib/dpkg/updates/0001", body: "Package: openssl\nStatus: install ok installed\nVersion: 1.0\n"},
+		entry{name: "var/lib/dpkg/updates/tmp.i", body: "x"}, entry{name: "var/lib/rpm/rpmdb.sqlite-journal", body: strings.Repeat("\x00", 512)}))
+	found := 0
+	for _, s := range inv.Sets {
+		found += len(s.Packages)
+	}
+	if !inv.Complete || found != 1 {
+		t.Errorf("%q %+v", inv.Incomplete, inv.Sets)
+	}
+	hot := layerOf(t, index.Limits{}, tarOf(t, entry{name: "var/lib/rpm/rpmdb.sqlite-journal", body: "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + strings.Repeat("\x00", 504)}))
+	if !hasReason(hot.Incomplete, "rollback journal") {
+		t.Errorf("%q", hot.Incomplete)
+	}
+}

@@ -52,7 +52,7 @@ func Parse(r io.Reader, max int, owns func(file, pkg string)) ([]gatehouse.Packa
 		}
 		if p.bad || p.name == "" || p.version == "" {
 			// One bad entry does not hide the others.
-			firstErr = cmp.Or(firstErr, fmt.Errorf("package %.80q %.80q has a field that is missing or longer than %d bytes", p.name, p.version, lineMax))
+			firstErr = cmp.Or(firstErr, fmt.Errorf("package %.80q %.80q has a field that is missing, longer than %d bytes or there twice", p.name, p.version, lineMax))
 			return nil
 		}
 		packages = append(packages, p.pkg())
@@ -70,7 +70,8 @@ func Parse(r io.Reader, max int, owns func(file, pkg string)) ([]gatehouse.Packa
 		if err != nil && err != io.EOF {
 			return packages, err
 		}
-		if line := bytes.TrimRight(line, "\r\n"); len(line) == 0 {
+		// apk takes any line that is too short for a field for the end of a package.
+		if line := bytes.TrimRight(line, "\r\n"); len(line) < 2 {
 			if err := flush(); err != nil {
 				return packages, err
 			}
@@ -134,7 +135,12 @@ func (e *entry) field(line []byte, long bool) {
 		e.bad = e.bad || line[0] != 'L'
 		return
 	}
-	*to = string(bytes.TrimSpace(line[2:]))
+	value := bytes.TrimSpace(line[2:])
+	if (line[0] == 'P' || line[0] == 'V') && *to != "" {
+		e.bad = true // two packages in one would be one less
+		return
+	}
+	*to = string(value)
 }
 
 func (e *entry) pkg() gatehouse.Package {

@@ -124,3 +124,17 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestParseHides: apk-tools takes a line of one character for the end of a
+// package, and what it would find in two packages is not folded into one.
+func TestParseHides(t *testing.T) {
+	got, err := apk.Parse(strings.NewReader("P:openssl\nV:1.0\nx\nP:good\nV:2\n"), 100, nil)
+	if err != nil || len(got) != 2 || got[0].Name != "openssl" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, in := range []string{"P:openssl\nV:1.0\nP:good\n", "P:openssl\nV:1.0\nV:2.0\n"} {
+		if got, err := apk.Parse(strings.NewReader(in), 100, nil); err == nil {
+			t.Errorf("%q: %+v", in, got)
+		}
+	}
+}

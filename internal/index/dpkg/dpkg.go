@@ -138,7 +138,7 @@ func readLine(r *bufio.Reader) (line []byte, long bool, err error) {
 // paragraph is what is needed of one.
 type paragraph struct {
 	name, status, version, source, arch string
-	bad                                 string // field that was too long
+	bad                                 error // what is wrong with it
 }
 
 func (p *paragraph) empty() bool { return p.name == "" && p.status == "" && p.version == "" }
@@ -152,6 +152,7 @@ func (p *paragraph) field(line []byte, long bool) {
 	if !ok {
 		return
 	}
+	key = bytes.TrimRight(key, " \t") // dpkg's parser allows it
 	var to *string
 	switch {
 	case bytes.EqualFold(key, []byte("Package")):
@@ -167,35 +168,48 @@ func (p *paragraph) field(line []byte, long bool) {
 	default:
 		return
 	}
-	if long {
-		p.bad = string(key)
-		return
+	switch {
+	case long:
+		p.bad = fmt.Errorf("field %s is longer than %d bytes", key, lineMax)
+	case *to != "":
+		p.bad = fmt.Errorf("field %s stands there twice", key)
+	default:
+		*to = string(bytes.TrimSpace(value))
 	}
-	*to = string(bytes.TrimSpace(value))
 }
 
+// installed reports whether the package counts: also one of which that cannot be
+// told, which pkg then refuses. dpkg compares the words of a status without case.
 func (p *paragraph) installed(split bool) bool {
-	words := strings.Fields(p.status)
-	if len(words) == 0 && p.bad == "" {
+	words := strings.Fields(strings.ToLower(p.status))
+	if p.bad != nil {
+		return true
+	}
+	if len(words) == 0 {
 		return split
 	}
 	if len(words) != 3 {
-		return p.bad != ""
+		p.bad = fmt.Errorf("status %.80q is none", p.status)
+		return true
 	}
 	switch words[2] {
 	case "installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending":
 		return true
+	case "not-installed", "config-files", "half-installed":
+		return false
 	}
-	return false
+	p.bad = fmt.Errorf("status %.80q is unknown", p.status)
+	return true
 }
 
 func (p *paragraph) pkg() (gatehouse.Package, error) {
-	if p.bad != "" {
-		return gatehouse.Package{}, fmt.Errorf("package %.80q: field %s is longer than %d bytes", p.name, p.bad, lineMax)
+	if p.bad != nil {
+		return gatehouse.Package{}, fmt.Errorf("package %.80q: %w", p.name, p.bad)
 	}
 	if p.name == "" || p.version == "" {
 		return gatehouse.Package{}, fmt.Errorf("package %.80q %.80q has no name or no version", p.name, p.version)
 	}
+	p.name = strings.ToLower(p.name) // as dpkg does
 	pkg := gatehouse.Package{Type: "deb", Name: p.name, Version: p.version, Arch: p.arch}
 	source, version := splitSource(p.source)
 	if source != p.name {

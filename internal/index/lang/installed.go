@@ -27,19 +27,15 @@ func Conda(r *io.SectionReader) ([]gatehouse.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	var p struct {
-		Name    json.RawMessage `json:"name"`
-		Version json.RawMessage `json:"version"`
-		License json.RawMessage `json:"license"`
-	}
+	var p map[string]json.RawMessage
 	if err := json.Unmarshal(content, &p); err != nil {
 		return nil, fmt.Errorf("conda-meta: %w", err)
 	}
-	name, version := text(p.Name), text(p.Version)
+	name, version := text(p["name"]), text(p["version"])
 	if name == "" || version == "" {
 		return nil, ErrOther
 	}
-	return []gatehouse.Package{{Type: "conda", Name: name, Version: version, Licenses: npmLicenses(p.License)}}, nil
+	return []gatehouse.Package{{Type: "conda", Name: name, Version: version, Licenses: npmLicenses(p["license"])}}, nil
 }
 
 // CRAN reads the DESCRIPTION of an installed R package (R packages manual, "The

@@ -26,22 +26,18 @@ func NPM(r *io.SectionReader) ([]gatehouse.Package, error) {
 		return nil, err
 	}
 	content = bytes.TrimPrefix(content, []byte("\xef\xbb\xbf"))
-	var fields struct {
-		Name     json.RawMessage `json:"name"`
-		Version  json.RawMessage `json:"version"`
-		License  json.RawMessage `json:"license"`
-		Licenses json.RawMessage `json:"licenses"`
-	}
+	// By name: a struct would take "Version" for "version", which no npm does.
+	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(content, &fields); err != nil {
 		return nil, fmt.Errorf("package.json: %w", err)
 	}
-	name, version := text(fields.Name), strings.TrimLeft(text(fields.Version), "=v ")
+	name, version := text(fields["name"]), strings.TrimLeft(text(fields["version"]), "=v ")
 	if name == "" || version == "" {
 		return nil, nil // not a package: a marker like {"type": "module"}
 	}
 	return []gatehouse.Package{{
 		Type: "npm", Name: name, Version: version,
-		Licenses: append(npmLicenses(fields.License), npmLicenses(fields.Licenses)...),
+		Licenses: append(npmLicenses(fields["license"]), npmLicenses(fields["licenses"])...),
 	}}, nil
 }
 

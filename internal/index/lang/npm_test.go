@@ -29,6 +29,8 @@ func TestNPM(t *testing.T) {
 		{"licence object", `{"name": "a", "version": "1.0.0", "license": {"type": "MIT"}}`, pkg("a", "1.0.0", "MIT")},
 		{"fields of unexpected types", `{"name": "a", "version": "1.0.0", "contributors": "me", "dependencies": [], "author": 7}`, pkg("a", "1.0.0")},
 		{"fields that hide it from others", `{"name": "a", "version": "1.0.0", "contributes": {}, "unity": "1", "engines": {"vscode": "*"}}`, pkg("a", "1.0.0")},
+		{"names in capitals", `{"name": "a", "version": "1.0.0", "Version": "9.9.9", "NAME": "b"}`, pkg("a", "1.0.0")},
+		{"twice", `{"name": "a", "version": "1.0.0", "version": "2.0.0"}`, pkg("a", "2.0.0")},
 		{"marker", `{"type": "module"}`, nil},
 		{"no version", `{"name": "a"}`, nil},
 		{"version is a number", `{"name": "a", "version": 1}`, nil},

@@ -115,22 +115,26 @@ func Composer(r *io.SectionReader, max int) ([]gatehouse.Package, error) {
 	}
 	var packages []gatehouse.Package
 	for in.More() {
-		var p struct {
-			Name    string          `json:"name"`
-			Version string          `json:"version"`
-			License json.RawMessage `json:"license"`
-		}
+		var p map[string]json.RawMessage
 		if err := in.Decode(&p); err != nil {
 			return packages, fmt.Errorf("installed.json: %w", err)
 		}
-		if p.Name == "" || p.Version == "" {
+		var name, version string
+		for key, to := range map[string]*string{"name": &name, "version": &version} {
+			if raw, ok := p[key]; ok {
+				if err := json.Unmarshal(raw, to); err != nil {
+					return packages, fmt.Errorf("installed.json: %w", err)
+				}
+			}
+		}
+		if name == "" || version == "" {
 			continue
 		}
 		if len(packages) >= max {
 			return packages, fmt.Errorf("installed.json has more than %d packages", max)
 		}
 		packages = append(packages, gatehouse.Package{
-			Type: "composer", Name: p.Name, Version: p.Version, Licenses: npmLicenses(p.License),
+			Type: "composer", Name: name, Version: version, Licenses: npmLicenses(p["license"]),
 		})
 	}
 	return packages, nil

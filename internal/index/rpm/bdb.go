@@ -9,8 +9,9 @@ import (
 
 // Berkeley DB, hash access method, versions 8 and 9 (libdb src/dbinc/db_page.h),
 // in either byte order: a metadata page, then pages with a header of 26 bytes.
-// A package header is too large for its page, so that its value is an
-// off-page entry that names a chain of overflow pages.
+// A package header is mostly too large for its page, so that its value is an
+// off-page entry that names a chain of overflow pages; a value of up to a quarter
+// of a page stands in the page itself.
 const (
 	bdbHashMagic    = 0x00061561
 	bdbPageHeader   = 26
@@ -18,7 +19,8 @@ const (
 	bdbTypeOverflow = 7  // part of an off-page value
 	bdbTypeMeta     = 8  // hash metadata
 	bdbTypeHash     = 13 // hash page
-	bdbOffPage      = 3  // type of an entry
+	bdbKeyData      = 1  // type of an entry: the value itself
+	bdbOffPage      = 3  // the place of a value in overflow pages
 	bdbOffPageSize  = 12
 )
 
@@ -80,7 +82,13 @@ func openBDB(r io.ReaderAt, size int64) (*bdb, error) {
 	if last >= pagesMax || (last+1)*db.pageSize > size {
 		return nil, fmt.Errorf("BDB of %d pages does not fit into %d bytes", last+1, size)
 	}
-	db.pages = uint32(last + 1)
+	// Berkeley DB goes by the buckets of its table and not by that number, so
+	// that whoever writes it could leave pages out.
+	pages := size / db.pageSize
+	if pages > pagesMax {
+		return nil, fmt.Errorf("BDB of %d pages", pages)
+	}
+	db.pages = uint32(pages)
 	db.used = make([]bool, db.pages)
 	db.page, db.over = make([]byte, db.pageSize), make([]byte, db.pageSize)
 	return db, nil
@@ -104,8 +112,15 @@ func (db *bdb) values(no uint32, each func([]byte) error) error {
 		if at >= len(db.page) {
 			return fmt.Errorf("BDB page %d points behind its end", no)
 		}
-		if db.page[at] != bdbOffPage {
-			continue // small values are the database's own numbers
+		switch db.page[at] {
+		case bdbOffPage:
+		case bdbKeyData:
+			if err := db.inline(i, at, each); err != nil {
+				return err
+			}
+			continue
+		default:
+			return fmt.Errorf("BDB page %d has an entry of type %d", no, db.page[at])
 		}
 		if at+bdbOffPageSize > len(db.page) {
 			return fmt.Errorf("BDB page %d points behind its end", no)
@@ -118,6 +133,23 @@ func (db *bdb) values(no uint32, each func([]byte) error) error {
 		if err := each(value); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// inline takes the entry i at a place of the page. Entries are packed from the end
+// of the page, so that each ends where the one before it begins.
+func (db *bdb) inline(i, at int, each func([]byte) error) error {
+	end := len(db.page)
+	if i > 0 {
+		end = int(db.order.Uint16(db.page[bdbPageHeader+2*(i-1):]))
+	}
+	const numberMax = 8 // the database's own number, under the key 0
+	if end > len(db.page) || end <= at {
+		return errors.New("BDB entries overlap")
+	}
+	if value := db.page[at+1 : end]; len(value) > numberMax {
+		return each(value)
 	}
 	return nil
 }

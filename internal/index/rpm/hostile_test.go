@@ -184,6 +184,50 @@ func TestManifest(t *testing.T) {
 	}
 }
 
+// TestBDBHides: what Berkeley DB finds is found, also where a header is small
+// enough to stand in its page, and behind the page that the file calls its last.
+func TestBDBHides(t *testing.T) {
+	le := binary.LittleEndian
+	small := packageOf("small", "1")
+	inPage := bdbOf()
+	page := inPage[512:1024]
+	le.PutUint16(page[20:], 2) // a key of four bytes, then the value
+	key := 512 - 5
+	value := key - 1 - len(small)
+	page[key], page[value] = 1, 1
+	le.PutUint16(page[26:], uint16(key))
+	le.PutUint16(page[28:], uint16(value))
+	copy(page[value+1:], small)
+
+	cut := bdbOf(packageOf("behind", "1", tag{tag: 99, text: strings.Repeat("x", 600)}))
+	le.PutUint32(cut[32:], 0)
+	for name, file := range map[string][]byte{"small": inPage, "behind": cut} {
+		got, err := parse(file, 10)
+		if err != nil || len(got) != 1 || got[0].Name != name {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	other := bytes.Clone(inPage)
+	other[512+value] = 4 // duplicates of a key
+	if _, err := parse(other, 10); err == nil {
+		t.Error("an entry of another type was passed over")
+	}
+}
+
+// TestSQLiteOtherTable: RPM asks for a column by its name.
+func TestSQLiteOtherTable(t *testing.T) {
+	good := sqliteOf(t, 4096, packageOf("a", "1"))
+	for _, change := range [][2]string{{"blob BLOB NOT NULL", "xlob BLOB NOT NULL"}, {"hnum INTEGER PRIMARY KEY", "hnum INTEGER PRIMARY_KEY"}} {
+		bad := bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1]))
+		if bytes.Equal(bad, good) {
+			t.Fatalf("%q is not in the file", change[0])
+		}
+		if p, err := parse(bad, 10); err == nil || !strings.Contains(err.Error(), "not as RPM makes it") {
+			t.Errorf("%s: %+v %v", change[1], p, err)
+		}
+	}
+}
+
 // FuzzDatabase: no input panics, hangs or yields a package without a name.
 func FuzzDatabase(f *testing.F) {
 	blobs := [][]byte{packageOf("a", "1", tag{tag: 99, text: strings.Repeat("x", 700)}), packageOf("b", "1")}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 )
 
 // The part of the SQLite file format (sqlite.org/fileformat2.html) that
@@ -23,8 +25,22 @@ const (
 	sqliteBlobColumn  = 1 // Packages(hnum INTEGER PRIMARY KEY, blob BLOB)
 	sqliteNameColumn  = 1 // sqlite_schema(type, name, tbl_name, rootpage, sql)
 	sqliteRootColumn  = 3
+	sqliteSQLColumn   = 4
 	sqliteUsableLeast = 480 // file format, "Reserved bytes per page"
 )
+
+// packagesTable is the statement that makes the table, without blanks and quotes:
+// RPM asks for the column named blob, and here it is the second.
+var packagesTable = regexp.MustCompile(`^createtablepackages\(hnumintegerprimarykey(autoincrement)?,blobblob(notnull)?\)$`)
+
+func plainSQL(sql []byte) string {
+	return strings.ToLower(strings.Map(func(r rune) rune {
+		if strings.ContainsRune(" \t\r\n'\"`[]", r) {
+			return -1
+		}
+		return r
+	}, string(sql)))
+}
 
 type sqlite struct {
 	r        io.ReaderAt
@@ -44,10 +60,16 @@ func readSQLite(r io.ReaderAt, size int64, each func([]byte) error) error {
 	root := uint32(0)
 	err = db.walk(1, 0, sqliteSchemaMax, func(record []byte) error {
 		columns, err := parseRecord(record)
-		if err != nil || len(columns) <= sqliteRootColumn {
+		if err != nil || len(columns) <= sqliteSQLColumn {
 			return errors.Join(err, errors.New("SQLite schema is corrupt"))
 		}
 		if string(columns[0].data) == "table" && string(columns[sqliteNameColumn].data) == sqliteTable {
+			if !packagesTable.MatchString(plainSQL(columns[sqliteSQLColumn].data)) {
+				return fmt.Errorf("SQLite table %s is not as RPM makes it: %.200q", sqliteTable, columns[sqliteSQLColumn].data)
+			}
+			if root != 0 {
+				return fmt.Errorf("SQLite database has two tables %s", sqliteTable)
+			}
 			root = uint32(columns[sqliteRootColumn].integer())
 		}
 		return nil
