@@ -39,8 +39,9 @@ func Extractors() []Extractor {
 		plain{name: "cran", version: 1, max: lang.CRANSizeMax, wants: wantsCRAN, extract: cran},
 		plain{name: "bitnami", version: 1, max: lang.BitnamiSizeMax, wants: wantsBitnami, extract: bitnami},
 		sniffed{
-			plain: plain{name: "executable", version: 4, max: gib, wants: wantsExecutable, extract: executable},
-			sniff: lang.IsExecutable,
+			plain:   plain{name: "executable", version: 4, max: gib, wants: func(string, fs.FileMode) bool { return true }, extract: executable},
+			sniff:   sniffExecutable,
+			expects: expectsExecutable,
 		},
 	}
 }
@@ -86,10 +87,12 @@ func (e plain) Extract(ctx context.Context, f File) (gatehouse.PackageSet, error
 // sniffed is plain with a look at the first bytes.
 type sniffed struct {
 	plain
-	sniff func(head []byte) bool
+	sniff   func(name string, size int64, head []byte) bool
+	expects func(name string, mode fs.FileMode) bool
 }
 
-func (e sniffed) Sniff(head []byte) bool { return e.sniff(head) }
+func (e sniffed) Sniff(name string, size int64, head []byte) bool { return e.sniff(name, size, head) }
+func (e sniffed) Expects(name string, mode fs.FileMode) bool      { return e.expects(name, mode) }
 
 // distroPaths are the files that name the distribution, the one that counts
 // most first.
@@ -249,9 +252,21 @@ func wantsBitnami(name string, _ fs.FileMode) bool {
 
 func wantsLock(name string, _ fs.FileMode) bool { return lang.IsLock(name) }
 
-func wantsExecutable(name string, mode fs.FileMode) bool {
+// expectsExecutable goes by the mode. A program needs none to be run: it can be
+// copied first, or handed to the loader.
+func expectsExecutable(name string, mode fs.FileMode) bool {
 	return mode&0o111 != 0 || strings.HasSuffix(name, ".exe") || strings.HasSuffix(name, ".dll")
 }
+
+// sniffExecutable takes programs, and archives that may be of Java although their
+// names do not say so, also behind a script that starts them. Larger archives are
+// data and models; smaller scripts are just that.
+func sniffExecutable(_ string, size int64, head []byte) bool {
+	const archiveMax, scriptMax = 512 * mib, 64 << 10
+	return lang.IsExecutable(head) || size <= archiveMax && (lang.IsZip(head) || size > scriptMax && isScript(head))
+}
+
+func isScript(head []byte) bool { return bytes.HasPrefix(head, []byte("#!")) }
 
 func release(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
 	if strings.HasPrefix(path.Base(f.Path), "os-release") { // not centos-release
@@ -329,10 +344,11 @@ func rpmDatabase(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Dis
 	return p, nil, err
 }
 
-func archiveLimits(l Limits) lang.ArchiveLimits {
+func archiveLimits(f File) lang.ArchiveLimits {
+	l := f.Limits
 	return lang.ArchiveLimits{
 		Depth: l.ArchiveDepth, BytesMax: l.ArchiveBytesMax, EntriesMax: l.ArchiveEntriesMax, Packages: l.SetPackagesMax,
-		MemoryMax: l.MemoryMax, SizeMax: l.FileMax, TempDir: l.TempDir,
+		MemoryMax: l.MemoryMax, SizeMax: l.FileMax, TempDir: l.TempDir, Spend: f.Inflates,
 	}
 }
 
@@ -342,12 +358,12 @@ func npm(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, err
 }
 
 func python(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
-	p, err := lang.Python(ctx, f.Path, f.Body, archiveLimits(f.Limits))
+	p, err := lang.Python(ctx, f.Path, f.Body, archiveLimits(f))
 	return p, nil, err
 }
 
 func java(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
-	p, err := lang.Java(ctx, f.Path, f.Body, archiveLimits(f.Limits))
+	p, err := lang.Java(ctx, f.Path, f.Body, archiveLimits(f))
 	return p, nil, err
 }
 
@@ -386,7 +402,12 @@ func lock(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, 
 	return p, nil, err
 }
 
-func executable(_ context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+func executable(ctx context.Context, f File) ([]gatehouse.Package, *gatehouse.Distro, error) {
+	head := make([]byte, headSize)
+	if n, _ := f.Body.ReadAt(head, 0); lang.IsZip(head[:n]) || isScript(head[:n]) {
+		p, err := lang.JavaOfAnyName(ctx, f.Path, f.Body, archiveLimits(f))
+		return p, nil, err
+	}
 	p, err := lang.Executable(f.Body)
 	return p, nil, err
 }

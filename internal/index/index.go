@@ -77,7 +77,10 @@ type Extractor interface {
 type Sniffer interface {
 	Extractor
 	// Sniff is given up to 16 bytes.
-	Sniff(head []byte) bool
+	Sniff(path string, size int64, head []byte) bool
+	// Expects tells from the name whether most such files are of the kind. Of
+	// others only what is of the kind is remembered: not that it took a place.
+	Expects(path string, mode fs.FileMode) bool
 }
 
 // ErrNotMine is what Extract returns for a file that its name, but not its
@@ -106,6 +109,9 @@ type File struct {
 	// Licensed takes which licences a file says that a Debian package is under.
 	// It may be nil.
 	Licensed func(pkg string, licenses []string)
+	// Inflates is asked before bytes of an archive are inflated, and refuses what
+	// would be too much for one layer. It may be nil.
+	Inflates func(bytes int64) bool
 }
 
 func (f File) owns(file, pkg string) {

@@ -54,9 +54,9 @@ type Limits struct {
 	// TempDir is where; empty means the system's.
 	TempDir string
 	// ArchiveDepth is how deep archives in archives are opened, 1 being the
-	// file itself; ArchiveBytesMax how many bytes all inner archives of one
-	// file may have; ArchiveEntriesMax how many entries one archive may have.
-	// Defaults 4, 2 GiB and 200,000.
+	// file itself; ArchiveBytesMax how many bytes are inflated of the archives of
+	// one file, eight times as much of a layer; ArchiveEntriesMax how many entries
+	// one archive may have. Defaults 4, 2 GiB and 200,000.
 	ArchiveDepth      int
 	ArchiveBytesMax   int64
 	ArchiveEntriesMax int
@@ -73,6 +73,8 @@ const (
 	fieldMax = 1024
 	// licensesMax is the most licences of one package.
 	licensesMax = 32
+	// archivesShare is how many times ArchiveBytesMax a layer may cost.
+	archivesShare = 8
 	// headSize is how many bytes a Sniffer sees.
 	headSize = 16
 )

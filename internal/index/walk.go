@@ -31,6 +31,12 @@ type kind struct {
 	sniffer Sniffer // nil: it wants the whole file
 }
 
+// expects reports whether files of this name are to be remembered also where they
+// are of another kind.
+func (k *kind) expects(name string, mode fs.FileMode) bool {
+	return k.sniffer == nil || k.sniffer.Expects(name, mode)
+}
+
 func kindsOf(extractors []Extractor) []kind {
 	kinds := make([]kind, len(extractors))
 	for i, e := range extractors {
@@ -42,17 +48,19 @@ func kindsOf(extractors []Extractor) []kind {
 
 // walker gives each entry of a layer, or file of a directory, its meaning.
 type walker struct {
-	ctx     context.Context
-	limits  Limits
-	kinds   []kind
-	lookers []looker
-	skip    Skip
-	found   *collector
-	body    *body.Body
-	window  []byte // what inspections are shown of a file
-	entries int
-	bodies  int64 // bytes given to extractors so far
-	sparse  int64 // bytes of sparse files shown to inspections so far
+	ctx      context.Context
+	limits   Limits
+	kinds    []kind
+	lookers  []looker
+	skip     Skip
+	found    *collector
+	body     *body.Body
+	window   []byte // what inspections are shown of a file
+	head     [headSize]byte
+	entries  int
+	bodies   int64 // bytes given to extractors so far
+	inflated int64 // bytes of archives so far
+	sparse   int64 // bytes of sparse files shown to inspections so far
 }
 
 func newWalker(ctx context.Context, limits Limits, what Analysis) *walker {
@@ -206,17 +214,13 @@ func (w *walker) content(e Entry, content io.Reader) error {
 		return w.inspect(e, content)
 	}
 	if k.sniffer != nil {
-		head := make([]byte, min(headSize, size))
+		head := w.head[:min(headSize, size)]
 		if _, err := io.ReadFull(content, head); err != nil {
 			return w.contentError(name, err)
 		}
 		content = io.MultiReader(bytes.NewReader(head), content)
-		if !k.sniffer.Sniff(head) {
-			if isData(name) {
-				w.found.looked(name)
-			} else {
-				w.found.notMine(name)
-			}
+		if !k.sniffer.Sniff(name, size, head) {
+			w.otherKind(e, k)
 			return w.inspect(e, content)
 		}
 	}
@@ -248,6 +252,24 @@ func (w *walker) content(e Entry, content io.Reader) error {
 	return w.inspect(e, section)
 }
 
+// otherKind records a file that turned out to be of another kind than k.
+func (w *walker) otherKind(e Entry, k *kind) {
+	switch {
+	case !k.expects(e.Path, e.Mode):
+		w.found.drop(e.Path)
+	case k.sniffer != nil && isData(e.Path):
+		w.found.looked(e.Path)
+	default:
+		w.found.notMine(e.Path)
+	}
+}
+
+// inflates bounds what archives cost in all.
+func (w *walker) inflates(n int64) bool {
+	w.inflated += n
+	return w.inflated/archivesShare <= w.limits.ArchiveBytesMax
+}
+
 // isSparse reports whether h is of a file with holes, in any of GNU's forms.
 func isSparse(h *tar.Header) bool {
 	_, list := h.PAXRecords["GNU.sparse.map"]
@@ -258,13 +280,13 @@ func isSparse(h *tar.Header) bool {
 // extract runs the extractor k on a file that is wholly there.
 func (w *walker) extract(e Entry, k *kind, section *io.SectionReader) error {
 	name := e.Path
-	file := File{Path: name, Size: e.Size, Mode: e.Mode, Body: section, Limits: w.limits, Owns: w.found.owners.add, Licensed: w.found.license}
+	file := File{Path: name, Size: e.Size, Mode: e.Mode, Body: section, Limits: w.limits, Owns: w.found.owners.add, Licensed: w.found.license, Inflates: w.inflates}
 	set, err := extract(w.ctx, k, file)
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
 	}
 	if errors.Is(err, ErrNotMine) {
-		w.found.notMine(name)
+		w.otherKind(e, k)
 		return nil
 	}
 	if errors.Is(err, ErrNoPackages) {
@@ -341,7 +363,7 @@ func (w *walker) hardlink(e Entry, link string) {
 	if err == nil && w.found.link(name, target, k.name) {
 		return
 	}
-	if k.name == copyrightName { // a licence that is not known is no doubt about the packages
+	if k.name == copyrightName || !k.expects(name, e.Mode) { // a licence that is not known is no doubt about the packages
 		w.found.drop(name)
 		return
 	}

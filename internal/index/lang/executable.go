@@ -36,7 +36,8 @@ func IsExecutable(head []byte) bool {
 }
 
 // Executable reads what a Go or a Rust (cargo-auditable) program was built
-// from. Errors: ErrOther for a program of neither kind.
+// from. Errors: ErrOther for a program of neither kind; one that is packed, so
+// that nobody can tell, is refused.
 func Executable(r *io.SectionReader) ([]gatehouse.Package, error) {
 	marks, err := findMarks(r)
 	if err != nil {
@@ -54,6 +55,9 @@ func Executable(r *io.SectionReader) ([]gatehouse.Package, error) {
 	if marks.rust {
 		return rustPackages(r)
 	}
+	if isPacked(r) {
+		return nil, errors.New("the program is packed or has lost its section table, so that nobody can tell what it was built from")
+	}
 	return nil, ErrOther
 }
 
@@ -61,15 +65,89 @@ type marks struct{ golang, golangAligned, rust bool }
 
 // findMarks tells cheaply what an executable may be, since to parse every
 // executable of a distribution would not be: an ELF file by the names of its
-// sections, which both linkers keep, and any other, or one that lost its
-// section table, by looking for the marks themselves.
+// sections, which both linkers keep, and where one that Go's would have is not
+// there, by the data that a program is loaded with, as Go itself does; any other
+// file, or one that lost its section table, by looking for the marks themselves.
 func findMarks(r *io.SectionReader) (marks, error) {
-	if names := elfSectionNames(r); names != nil {
-		m := marks{golang: bytes.Contains(names, []byte(goSection)), rust: bytes.Contains(names, []byte(rustSection))}
-		m.golangAligned = m.golang
+	names := elfSectionNames(r)
+	if names == nil {
+		return scanMarks(r)
+	}
+	m := marks{golang: bytes.Contains(names, []byte(goSection)), rust: bytes.Contains(names, []byte(rustSection))}
+	m.golangAligned = m.golang
+	if m.golang {
 		return m, nil
 	}
-	return scanMarks(r)
+	for _, part := range elfData(r) {
+		found, err := scanMarks(part)
+		if err != nil {
+			return m, err
+		}
+		m.golang, m.golangAligned = m.golang || found.golang, m.golangAligned || found.golangAligned
+	}
+	return m, nil
+}
+
+// elfData returns the parts of a 64-bit little-endian ELF file that are loaded to be
+// written to (System V ABI, "Program Header"), as far as they do not overlap.
+func elfData(r *io.SectionReader) []*io.SectionReader {
+	const headSize, entrySize, entriesMax, load, write, execute = 64, 56, 64, 1, 2, 1
+	h := make([]byte, headSize)
+	if _, err := r.ReadAt(h, 0); err != nil {
+		return nil
+	}
+	le := binary.LittleEndian
+	table, size, count := le.Uint64(h[32:]), le.Uint16(h[54:]), le.Uint16(h[56:])
+	if table > 1<<40 || size != entrySize {
+		return nil
+	}
+	var parts []*io.SectionReader
+	left := uint64(r.Size())
+	p := make([]byte, entrySize)
+	for i := range min(count, entriesMax) {
+		if _, err := r.ReadAt(p, int64(table)+int64(i)*entrySize); err != nil {
+			return parts
+		}
+		at, length := le.Uint64(p[8:]), le.Uint64(p[32:])
+		if le.Uint32(p) != load || le.Uint32(p[4:])&(write|execute) != write || at >= uint64(r.Size()) {
+			continue
+		}
+		length = min(length, uint64(r.Size())-at, left)
+		left -= length
+		parts = append(parts, io.NewSectionReader(r, int64(at), int64(length)))
+	}
+	return parts
+}
+
+// isPacked knows programs that unpack themselves: by UPX's mark, or an ELF program
+// without a section table, which only packers and people take away.
+func isPacked(r io.ReaderAt) bool {
+	const headSize, execType, libraryType = 1024, 2, 3
+	head := make([]byte, headSize)
+	n, err := r.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return true
+	}
+	head = head[:n]
+	switch {
+	case len(head) < 64:
+		return false
+	case bytes.HasPrefix(head, []byte("MZ")):
+		return bytes.Contains(head, []byte("UPX0")) || bytes.Contains(head, []byte("UPX!"))
+	case !bytes.HasPrefix(head, []byte("\x7fELF")):
+		return false
+	case bytes.Contains(head, []byte("UPX!")):
+		return true
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if head[5] == 2 {
+		order = binary.BigEndian
+	}
+	kind, table := order.Uint16(head[16:]), order.Uint64(head[40:])
+	if head[4] == 1 { // 32 bits
+		table = uint64(order.Uint32(head[32:]))
+	}
+	return table == 0 && (kind == execType || kind == libraryType)
 }
 
 // elfSectionNames returns the table of section names of a 64-bit little-endian

@@ -54,6 +54,48 @@ func TestExecutableGo(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	}
+	// Go finds its information also where the section has another name, or where
+	// there are no sections: so does who runs govulncheck on it.
+	renamed := bytes.Replace(b, []byte("\x00.go.buildinfo\x00"), []byte("\x00.xx.xxxxxxxxx\x00"), 1)
+	stripped := bytes.Clone(b)
+	clear(stripped[40:48]) // the place of the section table
+	clear(stripped[58:64])
+	for name, b := range map[string][]byte{"section renamed": renamed, "no sections": stripped} {
+		again, err := lang.Executable(section(b))
+		if d := cmp.Diff(got, again); d != "" || err != nil {
+			t.Errorf("%s: %v\n%s", name, err, d)
+		}
+	}
+}
+
+// TestExecutablePacked: what a packed program was built from nobody can tell, and
+// that is said.
+func TestExecutablePacked(t *testing.T) {
+	plain := elfOf(".text", make([]byte, 4096))
+	stripped := bytes.Clone(plain)
+	clear(stripped[40:48])
+	upx := bytes.Clone(plain)
+	copy(upx[200:], "UPX!")
+	small := make([]byte, 4096)
+	copy(small, "\x7fELF\x01\x01\x01")
+	small[16], small[18] = 3, 3
+	windows := make([]byte, 4096)
+	copy(windows, "MZ")
+	copy(windows[500:], "UPX0")
+	object := bytes.Clone(stripped)
+	object[16] = 4 // a core dump
+	for name, test := range map[string]struct {
+		file   []byte
+		packed bool
+	}{
+		"plain": {plain, false}, "no section table": {stripped, true}, "UPX": {upx, true}, "32 bits": {small, true}, "Windows": {windows, true},
+		"core dump": {object, false}, "tiny": {[]byte("\x7fELF"), false},
+	} {
+		_, err := lang.Executable(section(test.file))
+		if err == nil || errors.Is(err, lang.ErrOther) == test.packed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // toolsVersion asks go itself.

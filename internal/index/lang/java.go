@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	cpb "github.com/google/osv-scalibr/binary/proto/config_go_proto"
@@ -40,10 +41,36 @@ func Java(ctx context.Context, name string, r *io.SectionReader, limits ArchiveL
 	return j.archive(name, r, 1)
 }
 
+// IsZip reports whether a file with these first bytes is a zip archive.
+func IsZip(head []byte) bool { return bytes.HasPrefix(head, []byte("PK\x03\x04")) }
+
+// JavaOfAnyName is Java for an archive whose name does not say that it is one of
+// Java, which the virtual machine does not ask for. Errors: ErrOther when nothing
+// inside says so, or for a file called .zip that is damaged.
+func JavaOfAnyName(ctx context.Context, name string, r *io.SectionReader, limits ArchiveLimits) ([]gatehouse.Package, error) {
+	z, err := openZip(r, limits)
+	if err != nil {
+		if strings.EqualFold(path.Ext(name), ".zip") {
+			err = ErrOther
+		}
+		return nil, err
+	}
+	if !slices.ContainsFunc(z.File, namesPackage) {
+		return nil, ErrOther
+	}
+	return Java(ctx, "renamed.jar", r, limits)
+}
+
+// namesPackage reports whether an entry says what an archive of Java is.
+func namesPackage(f *zip.File) bool {
+	return strings.EqualFold(f.Name, manifestName) || path.Base(f.Name) == "pom.properties"
+}
+
 type java struct {
 	ctx    context.Context
 	limits ArchiveLimits
-	left   int64 // bytes that inner archives may still have
+	left   int64 // bytes that may still be inflated
+	open   int   // entries of the archives that are open, one in the other
 }
 
 func (j *java) archive(name string, r *io.SectionReader, depth int) ([]gatehouse.Package, error) {
@@ -51,7 +78,11 @@ func (j *java) archive(name string, r *io.SectionReader, depth int) ([]gatehouse
 	if err != nil {
 		return nil, err
 	}
-	distilled, main, err := distil(z)
+	if j.open += len(z.File); j.open > j.limits.EntriesMax {
+		return nil, fmt.Errorf("archives in archives have more than %d entries", j.limits.EntriesMax)
+	}
+	defer func() { j.open -= len(z.File) }()
+	distilled, main, err := j.distil(z)
 	if err != nil {
 		return nil, err
 	}
@@ -87,10 +118,9 @@ func (j *java) inner(f *zip.File, depth int) ([]gatehouse.Package, error) {
 		return nil, fmt.Errorf("archives are nested more than %d deep", j.limits.Depth)
 	}
 	size := f.UncompressedSize64
-	if size > uint64(max(j.left, 0)) || size > uint64(j.limits.SizeMax) {
+	if size > uint64(j.limits.SizeMax) || !j.spend(size) {
 		return nil, fmt.Errorf("inner archive %.200q of %d bytes is more than may be opened", f.Name, size)
 	}
-	j.left -= int64(size)
 	content, err := f.Open()
 	if err != nil {
 		return nil, fmt.Errorf("inner archive %.200q: %w", f.Name, err)
@@ -103,6 +133,15 @@ func (j *java) inner(f *zip.File, depth int) ([]gatehouse.Package, error) {
 		return nil, fmt.Errorf("inner archive %.200q: %w", f.Name, err)
 	}
 	return j.archive(path.Base(f.Name), section, depth)
+}
+
+// spend takes bytes that are to be inflated from what is left.
+func (j *java) spend(size uint64) bool {
+	if size > uint64(max(j.left, 0)) || j.limits.Spend != nil && !j.limits.Spend(int64(size)) {
+		return false
+	}
+	j.left -= int64(size)
+	return true
 }
 
 func javaConfig() *cpb.PluginConfig {
@@ -139,17 +178,23 @@ func renamed(name string, manifest []byte) bool {
 
 // distil makes an archive of what names the packages, and of nothing else, and
 // returns the main section of the manifest beside it.
-func distil(z *zip.Reader) (distilled, main []byte, err error) {
+func (j *java) distil(z *zip.Reader) (distilled, main []byte, err error) {
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)
 	kept := 0
 	for _, f := range z.File {
-		manifest := strings.EqualFold(f.Name, manifestName)
-		if !manifest && path.Base(f.Name) != "pom.properties" {
+		if !namesPackage(f) {
 			continue
 		}
+		manifest := strings.EqualFold(f.Name, manifestName)
 		if kept++; kept > javaEntriesMax || out.Len() > javaDistilMax {
 			return nil, nil, fmt.Errorf("archive names more than %d packages", javaEntriesMax)
+		}
+		if err := j.ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		if !j.spend(min(f.UncompressedSize64, javaEntryMax)) {
+			return nil, nil, errors.New("what names the packages of the archive has more bytes than may be read")
 		}
 		content, err := readEntry(f, javaEntryMax)
 		if err != nil {

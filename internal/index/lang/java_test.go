@@ -63,6 +63,61 @@ func TestJava(t *testing.T) {
 	}
 }
 
+// TestJavaBounds: entries that overlap, as those of a zip bomb do, are paid for
+// each time that they are read, whether or not anything of them is kept.
+func TestJavaBounds(t *testing.T) {
+	empty := text("META-INF/MANIFEST.MF", strings.Repeat("\n", 1<<20))
+	var many []member
+	for range 50 {
+		many = append(many, empty)
+	}
+	limits := archiveLimits()
+	limits.BytesMax = 10 << 20
+	if _, err := lang.Java(t.Context(), "x.jar", section(zipOf(t, many...)), limits); err == nil || !strings.Contains(err.Error(), "more bytes than may be read") {
+		t.Errorf("one file: %v", err)
+	}
+	limits = archiveLimits()
+	left := int64(10 << 20)
+	limits.Spend = func(n int64) bool { left -= n; return left >= 0 }
+	if _, err := lang.Java(t.Context(), "x.jar", section(zipOf(t, many...)), limits); err == nil {
+		t.Error("a layer's bound was not asked")
+	}
+	limits = archiveLimits()
+	limits.EntriesMax = 100
+	inner := make([]member, 0, 60)
+	for i := range 60 {
+		inner = append(inner, text(fmt.Sprint(i), ""))
+	}
+	outer := append(inner[:59:59], member{"x.jar", zipOf(t, inner...)})
+	if _, err := lang.Java(t.Context(), "x.jar", section(zipOf(t, outer...)), limits); err == nil || !strings.Contains(err.Error(), "more than 100 entries") {
+		t.Errorf("entries in entries: %v", err)
+	}
+}
+
+// TestJavaOfAnyName: the virtual machine does not ask for the name.
+func TestJavaOfAnyName(t *testing.T) {
+	log4j := zipOf(t, pom("org.apache.logging.log4j", "log4j-core", "2.14.1"), text("org/x/A.class", "\xca\xfe\xba\xbe"))
+	boot := zipOf(t, text("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n"), member{"BOOT-INF/lib/log4j.jar", log4j})
+	for name, file := range map[string][]byte{"plain": log4j, "nested": boot, "behind a script": append([]byte("#!/bin/sh\n"), log4j...)} {
+		got, err := lang.JavaOfAnyName(t.Context(), "opt/data.bin", section(file), archiveLimits())
+		if d := cmp.Diff([]string{"org.apache.logging.log4j:log4j-core 2.14.1"}, names(got)); d != "" || err != nil {
+			t.Errorf("%s: %v %s", name, err, d)
+		}
+	}
+	document := zipOf(t, text("word/document.xml", "<x/>"), member{"lib/log4j.jar", log4j})
+	if got, err := lang.JavaOfAnyName(t.Context(), "x.docx", section(document), archiveLimits()); !errors.Is(err, lang.ErrOther) {
+		t.Errorf("document: %+v %v", got, err)
+	}
+	broken := append(bytes.Clone(log4j[:40]), log4j[60:]...)
+	broken[len(broken)-12] ^= 0x55 // the size of the directory
+	if got, err := lang.JavaOfAnyName(t.Context(), "a.zip", section(broken), archiveLimits()); !errors.Is(err, lang.ErrOther) {
+		t.Errorf("damaged zip: %+v %v", got, err)
+	}
+	if got, err := lang.JavaOfAnyName(t.Context(), "a.bin", section(broken), archiveLimits()); err == nil || errors.Is(err, lang.ErrOther) {
+		t.Errorf("damaged archive: %+v %v", got, err)
+	}
+}
+
 func TestJavaRefuses(t *testing.T) {
 	nest := zipOf(t, pom("deep", "deep", "1"))
 	for range 4 {

@@ -13,12 +13,15 @@ import (
 // ArchiveLimits bound what an archive may cost.
 type ArchiveLimits struct {
 	Depth      int   // archives in archives, 1 is the file itself
-	BytesMax   int64 // of all inner archives together
-	EntriesMax int   // of one archive
+	BytesMax   int64 // that are inflated of one file
+	EntriesMax int   // of one archive, and of those that it lies in
 	Packages   int   // of the file and all inner archives together
 	MemoryMax  int64 // bytes of an inner archive that are kept in memory
 	SizeMax    int64 // of one inner archive in bytes
 	TempDir    string
+	// Spend, if set, is asked before bytes are inflated: it bounds all files of a
+	// layer together.
+	Spend func(bytes int64) bool
 }
 
 // directoryEntry is the mean size in bytes of a directory's entry up to which
