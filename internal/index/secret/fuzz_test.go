@@ -2,6 +2,8 @@ package secret_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -16,6 +18,9 @@ func FuzzPiece(f *testing.F) {
 		f.Add(s.path, []byte(s.content), 100)
 	}
 	f.Add("etc/shadow", []byte("root::0:::"), 1)
+	for _, s := range samples(f)[:5] {
+		f.Add(s.path, utf16Of(strings.Repeat("x = 1\n", 2000)+s.content, binary.LittleEndian), 20_001)
+	}
 	f.Fuzz(func(t *testing.T, path string, b []byte, cut int) {
 		whole := scan(path, b)
 		for _, f := range whole {

@@ -13,6 +13,7 @@
 //	filter.go    where is a word of a rule
 //	rules.go     what a rule is; rules_*.go are the rules
 //	match.go     from a word to a secret
+//	wide.go      text in UTF-16
 //	elf.go       where a program has its instructions
 //	allow.go     what is not looked at and what is no secret
 //	config.go    variables, labels and history of an image
@@ -28,7 +29,7 @@ import (
 
 // Version changes when the rules or the engine would give another answer for
 // equal bytes.
-const Version = 1
+const Version = 2
 
 const (
 	// Ahead is how far behind its word a secret may end, Back how far before it
@@ -60,6 +61,8 @@ type Scanner struct {
 	// Of the current file.
 	path   string
 	binary bool
+	isWide bool
+	wide   wide
 	offset int64 // of the end of the last piece
 	code   span  // of a program: not looked at
 	lines  int   // ends of lines before the end of the last piece
@@ -94,13 +97,18 @@ func (s *Scanner) Piece(b []byte, seen int, last bool, emit func(gatehouse.Findi
 		if isPacked(head) {
 			return false
 		}
-		s.binary = bytes.IndexByte(head, 0) >= 0
+		low, isWide := wideText(head)
+		s.isWide, s.wide = isWide, wide{low: low, odd: s.wide.odd[:0], text: s.wide.text[:0]}
+		s.binary = !isWide && bytes.IndexByte(head, 0) >= 0
 		if s.binary && !isProgram(head) {
 			return false
 		}
 		s.code = machineCode(head)
 	}
 	s.passed += int64(len(b) - seen)
+	if s.isWide {
+		b, seen = s.wide.narrow(b, seen)
+	}
 	from, to := max(0, seen-Ahead), len(b)
 	if !last {
 		to = max(from, len(b)-Ahead)
