@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -44,20 +43,25 @@ func (p *Pipeline) LookAt(ctx context.Context, f Foreign) (inv gatehouse.Invento
 		return inv, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the image configuration is not valid JSON: %w", err)
 	}
 	results := make([]layerResult, len(f.Layers))
+	var stack index.Stack
 	for i, l := range f.Layers {
 		if !isLayer(l.MediaType) {
 			return inv, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "a layer is of type %.100q: that is no image to run", l.MediaType)
+		}
+		if err := stack.Next(); err != nil {
+			results[i] = unread(l.Digest, err)
+			continue
 		}
 		r, err := p.foreignLayer(ctx, l)
 		if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
 			err = gatehouse.Errorf(gatehouse.CodeInvalid, "its bytes are not in this repository")
 		}
 		if forGood(err) {
-			reason := fmt.Sprintf("layer %s is only partly indexed: %v", l.Digest, err)
-			r = layerResult{inventory: gatehouse.LayerInventory{Blob: l.Digest, Incomplete: []string{reason}}}
+			r = unread(l.Digest, err)
 		} else if err != nil {
 			return inv, nil, err
 		}
+		stack.Add(r.inventory)
 		results[i] = r
 	}
 	c := p.compose(db.Image{Digest: f.Digest, Config: f.Config}, cfg, results)

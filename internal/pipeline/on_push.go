@@ -92,20 +92,31 @@ type layerResult struct {
 
 func (p *Pipeline) layers(ctx context.Context, repo gatehouse.Repo, ds []gatehouse.Descriptor) ([]layerResult, error) {
 	out := make([]layerResult, len(ds))
+	var stack index.Stack
 	for i, d := range ds {
+		if err := stack.Next(); err != nil {
+			out[i] = unread(d.Digest, err)
+			continue
+		}
 		l, err := p.layer(ctx, repo, d)
 		if forGood(err) {
 			p.log.WarnContext(ctx, "index layer failed", "repo", repo, "layer", d.Digest, "error", err)
-			reason := fmt.Sprintf("layer %s is only partly indexed: %v", d.Digest, err)
-			out[i].inventory = gatehouse.LayerInventory{Blob: d.Digest, Incomplete: []string{reason}}
+			out[i] = unread(d.Digest, err)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		stack.Add(l.inventory)
 		out[i] = l
 	}
 	return out, nil
+}
+
+// unread is a layer that is left out, with the reason.
+func unread(layer gatehouse.Digest, why error) layerResult {
+	reason := fmt.Sprintf("layer %s is only partly indexed: %v", layer, why)
+	return layerResult{inventory: gatehouse.LayerInventory{Blob: layer, Incomplete: []string{reason}}}
 }
 
 // layer finds or makes the analysis of one layer. That the repository holds the

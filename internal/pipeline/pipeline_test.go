@@ -104,10 +104,11 @@ func TestWhatCannotBeReadIsSaid(t *testing.T) {
 		config  []byte
 		want    string
 	}{
-		"not gzip":       {[][]byte{good, []byte("this is no layer")}, []gatehouse.Digest{goodID, gatehouse.DigestOf(nil)}, nil, "partly indexed"},
-		"truncated":      {[][]byte{good[:len(good)/2]}, []gatehouse.Digest{goodID}, nil, "partly indexed"},
-		"claimed diffID": {[][]byte{good}, []gatehouse.Digest{gatehouse.DigestOf(nil)}, nil, "diffID"},
-		"broken config":  {[][]byte{good}, nil, []byte("{"), "configuration"},
+		"not gzip":        {[][]byte{good, []byte("this is no layer")}, []gatehouse.Digest{goodID, gatehouse.DigestOf(nil)}, nil, "partly indexed"},
+		"truncated":       {[][]byte{good[:len(good)/2]}, []gatehouse.Digest{goodID}, nil, "partly indexed"},
+		"layer 600 times": {slices.Repeat([][]byte{good}, 600), slices.Repeat([]gatehouse.Digest{goodID}, 600), nil, "more than 512 layers"},
+		"claimed diffID":  {[][]byte{good}, []gatehouse.Digest{gatehouse.DigestOf(nil)}, nil, "diffID"},
+		"broken config":   {[][]byte{good}, nil, []byte("{"), "configuration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h.t = t
