@@ -43,7 +43,7 @@ func (o *owners) add(file, pkg string) {
 		return
 	}
 	file = strings.TrimPrefix(strings.TrimPrefix(file, "."), "/")
-	if pkg == "" || len(o.paths) >= ownedMax || len(pkg) > fieldMax || !tells(file) {
+	if pkg == "" || len(o.paths) >= ownedMax || len(pkg) > fieldMax || !isSystem(file) || !tells(file) {
 		return
 	}
 	at, known := o.last[pkg]
@@ -53,6 +53,20 @@ func (o *owners) add(file, pkg string) {
 		o.last[o.names[at]] = at
 	}
 	o.paths[maphash.String(o.seed, file)] = at
+}
+
+// isSystem reports whether packages of a distribution install to a path (Filesystem
+// Hierarchy Standard 3.0). Who makes the image writes the databases as well: a list
+// that names the application's own folders is not believed.
+func isSystem(file string) bool {
+	top, rest, _ := strings.Cut(file, "/")
+	switch top {
+	case "bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "opt", "sbin", "var":
+		return true
+	case "usr":
+		return !strings.HasPrefix(rest, "local/")
+	}
+	return false
 }
 
 // of returns the package that installed name, "" for none. Databases made

@@ -202,3 +202,16 @@ func TestDebianLicenses(t *testing.T) {
 func hasPackage(packages []gatehouse.Package, path string) bool {
 	return slices.ContainsFunc(packages, func(p gatehouse.Package) bool { return p.Path == path })
 }
+
+// TestOwnedIsNotBelieved: a list of files that claims the application's own
+// packages hides none of them.
+func TestOwnedIsNotBelieved(t *testing.T) {
+	for _, dir := range []string{"app", "home/me", "usr/local/lib", "srv/x"} {
+		name := dir + "/node_modules/lodash/package.json"
+		inv := layerOf(t, index.Limits{}, tarOf(t, entry{name: "var/lib/dpkg/info/bash.list", body: "/" + name + "\n"},
+			entry{name: "var/lib/dpkg/status", body: dpkgBody("bash=5")}, entry{name: name, body: npmBody("lodash", "1.0.0")}))
+		if owned := index.OwnedSets([]gatehouse.LayerInventory{inv}, func(gatehouse.Package) bool { return true }); len(owned) != 0 {
+			t.Errorf("%s: %+v", dir, owned)
+		}
+	}
+}

@@ -63,6 +63,10 @@ func (w *walker) symlink(name, target string) {
 	if err != nil {
 		return // no system follows it
 	}
+	if path.Base(name) == nodeModules && !strings.Contains("/"+target+"/", "/"+nodeModules+"/") {
+		// Packages are known by the name of the folder that they lie in.
+		w.found.once(nodeModules, "%s: symbolic link to %s, where no packages are looked for", quote(name), quote(target))
+	}
 	var places []string
 	for _, db := range databases {
 		rest, below := strings.CutPrefix(strings.TrimSuffix(db, "/")+"/", name+"/")
@@ -82,6 +86,8 @@ func (w *walker) symlink(name, target string) {
 		w.found.links[name] = places
 	}
 }
+
+const nodeModules = "node_modules"
 
 // linksInto keeps the links that are what stands at their path in the end.
 func (c *collector) linksInto(inv *gatehouse.LayerInventory) {

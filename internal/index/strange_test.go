@@ -91,6 +91,9 @@ func TestStrangeLayers(t *testing.T) {
 			"leads package managers",
 		},
 		{"hard link above a database", []entry{{name: "x", kind: tar.TypeSymlink, link: "y"}, {name: "var/lib", kind: tar.TypeLink, link: "x"}}, "hard link in place of a directory"},
+		{"packages of Node behind a link", []entry{{name: "srv/node_modules", kind: tar.TypeSymlink, link: "../opt/mods"}}, "where no packages are looked for"},
+		{"packages of Node behind an honest link", []entry{{name: "srv/node_modules", kind: tar.TypeSymlink, link: "../app/node_modules"}}, ""},
+		{"workspace of Node", []entry{{name: "app/node_modules/mine", kind: tar.TypeSymlink, link: "../packages/mine"}}, ""},
 		{"usr is merged", []entry{{name: "lib", kind: tar.TypeSymlink, link: "usr/lib"}, {name: "usr/lib/apk/db/installed", body: apkBody("a=1")}}, ""},
 		{
 			"rpm as SUSE has it",
