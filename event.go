@@ -12,7 +12,7 @@ const (
 	EventTagMoved         EventType = "tag.moved"    // created or moved
 	EventTagRestored      EventType = "tag.restored" // moved, or created, back to what it had been
 	EventTagDeleted       EventType = "tag.deleted"
-	EventReferrerAdded    EventType = "referrer.added"   // signature, attestation, SBOM …
+	EventReferrerAdded    EventType = "referrer.added"    // signature, attestation, SBOM …
 	EventSignatureAdded   EventType = "signature.added"   // a signature or attestation that holds has arrived
 	EventSignatureInvalid EventType = "signature.invalid" // one that does not
 	EventImagePromoted    EventType = "image.promoted"

@@ -149,7 +149,7 @@ type Evidence struct {
 	// Through is the index that was signed instead, where Subject is one of the
 	// images that it lists.
 	Through Digest `json:"through,omitempty"`
-	Payload   []byte    `json:"-"`                 // verified bytes
+	Payload []byte `json:"-"` // verified bytes
 }
 
 // Rejected is a candidate that did not become Evidence, and why.

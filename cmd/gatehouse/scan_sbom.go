@@ -107,13 +107,14 @@ func (r *scanRun) attachedSBOM(ctx context.Context, ref gatehouse.Ref, typed str
 	return gatehouse.Errorf(gatehouse.CodeNotFound, "no bill of materials is attached to %s", ref).WithHint("look inside: gatehouse scan %s", ref)
 }
 
-// findSBOM opens the bill among the referrers of subject; nil for none.
+// findSBOM opens the newest bill among the referrers of subject; nil for none.
 func findSBOM(ctx context.Context, registry *fetch.Registry, repo gatehouse.Repo, subject gatehouse.Digest) (io.ReadCloser, error) {
 	const referrersMax = 1000
 	list, err := registry.Referrers(ctx, repo, subject, "", "", referrersMax)
 	if err != nil {
 		return nil, err
 	}
+	newestFirst(list)
 	for _, kind := range sbomTypes {
 		for _, d := range list {
 			if d.ArtifactType != kind {
@@ -137,6 +138,19 @@ func findSBOM(ctx context.Context, registry *fetch.Registry, repo gatehouse.Repo
 		}
 	}
 	return nil, nil
+}
+
+// newestFirst orders referrers by the annotation org.opencontainers.image.created;
+// those that do not say when they were made come last, in their order.
+func newestFirst(list []gatehouse.Descriptor) {
+	at := func(d gatehouse.Descriptor) time.Time {
+		t, err := time.Parse(time.RFC3339, d.Annotations["org.opencontainers.image.created"])
+		if err != nil {
+			return time.Time{}
+		}
+		return t
+	}
+	slices.SortStableFunc(list, func(a, b gatehouse.Descriptor) int { return at(b).Compare(at(a)) })
 }
 
 // writeSBOM writes what the target holds as a bill of materials; with
