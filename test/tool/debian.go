@@ -35,6 +35,8 @@ func DebianFor(stage string) []Debian {
 		{"containerd", "containerd", "", "a local store that is scanned", []string{"test"}},
 		{"postgresql", "postgres", "/usr/lib/postgresql/*/bin/postgres", "the second database", []string{"test", "e2e"}},
 		{"clamav-daemon", "clamd", "/usr/sbin/clamd", "to look for malware", []string{"test", "e2e"}},
+		{"ruby", "ruby", "", "orders the versions of gems", []string{"test"}},
+		{"php-cli", "php", "", "orders the versions of Composer", []string{"test"}},
 		{"debootstrap", "debootstrap", "", "to build the image that is indexed", []string{"bench"}},
 	}
 	return slices.DeleteFunc(all, func(p Debian) bool { return !slices.Contains(p.Stages, stage) })
