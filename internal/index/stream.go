@@ -100,6 +100,7 @@ func (s *stream) take(free chan *chunk, made *int, size int) *chunk {
 // fetch reads and hashes the blob.
 func (s *stream) fetch(r io.Reader) {
 	defer close(s.raw)
+	defer caught(&s.fetchErr, gatehouse.CodeInternal, "reading the layer")
 	made := 0
 	for {
 		c := s.take(s.rawFree, &made, rawChunk)
@@ -124,6 +125,14 @@ func (s *stream) fetch(r io.Reader) {
 			s.fetchErr = err
 			return
 		}
+	}
+}
+
+// caught turns a panic of the goroutine into an error, before its channels are
+// closed: a decoder that breaks over one hostile layer must not end the process.
+func caught(err *error, code gatehouse.Code, doing string) {
+	if p := recover(); p != nil {
+		*err = gatehouse.Errorf(code, "%s panicked: %v", doing, p)
 	}
 }
 
@@ -178,6 +187,7 @@ func (r *rawReader) Read(p []byte) (int, error) {
 func (s *stream) inflate() {
 	defer close(s.plain)
 	defer close(s.sums)
+	defer caught(&s.inflateErr, gatehouse.CodeInvalid, "decompressing the layer")
 	raw := &rawReader{s: s}
 	in := bufio.NewReaderSize(raw, 64<<10)
 	out, closeOut, err := s.decompressor(in)
