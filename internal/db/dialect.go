@@ -32,6 +32,10 @@ type dialect struct {
 	// notify is the statement that tells the other replicas $2 on channel $1 when
 	// the transaction commits. Empty: there are none.
 	notify string
+	// brief is the statement that has the database undo this transaction when it
+	// waits for its next statement for long: one whose locks all others wait for.
+	// Empty: nobody waits for a process that stands still.
+	brief string
 	// settled is the condition that everything up to an event has been committed
 	// or undone; see [Tx.Events].
 	settled string
@@ -85,6 +89,7 @@ var postgresDialect = dialect{
 	claim:   " FOR UPDATE SKIP LOCKED",
 	turn:    "SELECT pg_advisory_xact_lock($1)",
 	notify:  "SELECT pg_notify($1, $2)",
+	brief:   "SELECT set_config('idle_in_transaction_session_timeout', '10s', true)",
 	settled: " AND txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 	settle: `UPDATE event SET txid = 0 WHERE txid <> 0
 		AND (SELECT MAX(e.txid) FROM event e) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint`,
