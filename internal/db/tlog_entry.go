@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -46,7 +47,7 @@ func (t *Tx) TakeTlogPending(ctx context.Context, id int64, n int) (bodies [][]b
 	if err := ended(rows); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(all, func(a, b pending) int { return int(a.seq - b.seq) })
+	slices.SortFunc(all, func(a, b pending) int { return cmp.Compare(a.seq, b.seq) })
 	for _, p := range all {
 		bodies = append(bodies, p.body)
 	}
