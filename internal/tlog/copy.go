@@ -12,7 +12,7 @@ import (
 // computed from the entries, and their root must be that of the signed
 // checkpoint. What the directory holds of an earlier copy is not read again from
 // the source, but its entries must be those that the new checkpoint covers. The
-// checkpoint is written last; a copy that broke off is gone on with by the next.
+// checkpoint is written last, so that a copy that broke off is an earlier copy.
 // progress may be nil.
 //
 // CodeDenied: the checkpoint is not signed by the log, the entries do not give
@@ -104,22 +104,17 @@ func walk(ctx context.Context, from Source, e *edge, tree Tree, each func(Tile, 
 		for i, entry := range entries {
 			leaves[i] = LeafHash(entry)
 		}
-		last := e.size+int64(t.Width) == tree.N
 		for _, h := range e.append(leaves) {
-			// Those above are not full; they are handed over in the end.
-			if len(h.hashes) < tileWidth && !last {
-				continue
+			if len(h.hashes) < tileWidth {
+				continue // it may still grow
 			}
-			if err := each(Tile{h.level, h.index, len(h.hashes)}, h.bytes()); err != nil {
+			if err := each(Tile{h.level, h.index, tileWidth}, h.bytes()); err != nil {
 				return err
 			}
 		}
-		if !last {
-			continue
-		}
-		if err := e.rest(each); err != nil {
-			return err
-		}
+	}
+	if err := e.rest(each); err != nil {
+		return err
 	}
 	if got := e.tree(); got.Hash != tree.Hash {
 		return gatehouse.Errorf(gatehouse.CodeDenied, "the %d entries have the root %s, and the checkpoint says %s", tree.N, got.Hash, tree.Hash)
