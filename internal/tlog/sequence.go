@@ -16,7 +16,8 @@ import (
 const (
 	idle      = time.Second            // look for entries without being told
 	glance    = 10 * time.Millisecond  // look no more often than that
-	errPause  = 500 * time.Millisecond // after an error
+	errPause  = 500 * time.Millisecond // after an error that may pass
+	badPause  = 5 * time.Second        // after one that people must look at
 	endedTime = 5 * time.Second        // for giving back the lease
 )
 
@@ -41,7 +42,7 @@ func (l *Log) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			level := l.log.WarnContext
 			if code := gatehouse.CodeOf(err); code == gatehouse.CodeDamaged || code == gatehouse.CodeConflict {
-				level = l.log.ErrorContext
+				level, pause = l.log.ErrorContext, badPause
 			}
 			level(ctx, "log lead failed", "origin", l.origin, "err", err)
 		}
