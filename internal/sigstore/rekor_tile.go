@@ -1,0 +1,63 @@
+package sigstore
+
+import (
+	"compress/gzip"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// checkpoint answers GET …/checkpoint.
+func (r *Rekor) checkpoint(w http.ResponseWriter, req *http.Request) {
+	signed, err := r.log.Checkpoint(req.Context())
+	if err != nil {
+		r.fail(w, req, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Content-Length", strconv.Itoa(len(signed)))
+	_, _ = w.Write(signed)
+}
+
+// tile answers GET …/tile/….
+func (r *Rekor) tile(w http.ResponseWriter, req *http.Request) {
+	path := "tile/" + req.PathValue("path")
+	data, err := r.log.Tile(req.Context(), path)
+	if err != nil {
+		r.fail(w, req, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Cache-Control", "public, max-age=31536000, immutable") // a tile never changes
+	h.Set("X-Content-Type-Options", "nosniff")
+	// Hashes cannot be compressed, entries can (C2SP tlog-tiles, Log entries).
+	if strings.HasPrefix(path, "tile/entries/") {
+		h.Set("Vary", "Accept-Encoding")
+		if acceptsGzip(req) {
+			h.Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = z.Write(data)
+			_ = z.Close()
+			return
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	_, _ = w.Write(data)
+}
+
+// acceptsGzip reads Accept-Encoding (RFC 9110 section 12.5.3) as far as it
+// matters: gzip is named, and not with the weight 0.
+func acceptsGzip(req *http.Request) bool {
+	for part := range strings.SplitSeq(strings.Join(req.Header.Values("Accept-Encoding"), ","), ",") {
+		name, weight, _ := strings.Cut(part, ";")
+		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+			_, q, _ := strings.Cut(weight, "=")
+			n, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+			return err != nil || n > 0
+		}
+	}
+	return false
+}
