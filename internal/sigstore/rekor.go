@@ -23,8 +23,9 @@ type Log interface {
 	// signed; the same bytes again have the place that they have. CodeTooMany and
 	// CodeUnavailable ask for another try.
 	AddAndWait(ctx context.Context, entry []byte) (Included, error)
-	// Checkpoint returns the newest signed checkpoint. CodeNotFound: none yet.
-	Checkpoint(ctx context.Context) ([]byte, error)
+	// CheckpointAt returns the newest signed checkpoint and when it came out.
+	// CodeNotFound: none yet.
+	CheckpointAt(ctx context.Context) ([]byte, time.Time, error)
 	// Tile returns the tile at a path of C2SP tlog-tiles, "tile/0/000".
 	// CodeInvalid: it is no such path. CodeNotFound: there is no such tile.
 	Tile(ctx context.Context, path string) ([]byte, error)

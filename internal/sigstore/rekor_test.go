@@ -526,6 +526,9 @@ func TestRead(t *testing.T) {
 			t.Errorf("%s: %s %v", path, res.Status, res.Header)
 		}
 	}
+	if at, err := http.ParseTime(r.get("/log/checkpoint", "identity").Header.Get("Last-Modified")); err != nil || time.Since(at) > time.Hour {
+		t.Errorf("the checkpoint is of %s %v", at, err)
+	}
 	plain, packed := r.get("/log/tile/entries/000", "identity"), r.get("/log/tile/entries/000", "br, gzip")
 	a, err1 := io.ReadAll(plain.Body)
 	z, err2 := gzip.NewReader(packed.Body)

@@ -9,7 +9,7 @@ import (
 
 // checkpoint answers GET …/checkpoint.
 func (r *Rekor) checkpoint(w http.ResponseWriter, req *http.Request) {
-	signed, err := r.log.Checkpoint(req.Context())
+	signed, at, err := r.log.CheckpointAt(req.Context())
 	if err != nil {
 		r.fail(w, req, err)
 		return
@@ -17,6 +17,7 @@ func (r *Rekor) checkpoint(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("Cache-Control", "no-cache")
+	h.Set("Last-Modified", at.UTC().Format(http.TimeFormat))
 	h.Set("Content-Length", strconv.Itoa(len(signed)))
 	_, _ = w.Write(signed)
 }

@@ -163,9 +163,9 @@ func TestKilled(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	rounds := 60
+	rounds := 30
 	if testing.Short() {
-		rounds = 12
+		rounds = 8
 	}
 	const each = 8
 	stopped := -1

@@ -3,6 +3,7 @@ package tlog
 import (
 	"bytes"
 	"context"
+	"time"
 
 	merkle "golang.org/x/mod/sumdb/tlog"
 
@@ -11,16 +12,22 @@ import (
 )
 
 // Checkpoint implements [Source].
-func (l *Log) Checkpoint(ctx context.Context) (signed []byte, err error) {
+func (l *Log) Checkpoint(ctx context.Context) ([]byte, error) {
+	signed, _, err := l.CheckpointAt(ctx)
+	return signed, err
+}
+
+// CheckpointAt implements [Aged].
+func (l *Log) CheckpointAt(ctx context.Context) (signed []byte, at time.Time, err error) {
 	err = l.db.Get(ctx, func(tx *db.Tx) error {
 		row, err := tx.Tlog(ctx, l.id)
-		signed = row.Checkpoint
+		signed, at = row.Checkpoint, row.PublishedAt
 		return err
 	})
 	if err == nil && len(signed) == 0 {
 		err = gatehouse.Errorf(gatehouse.CodeNotFound, "the log has no checkpoint yet").WithHint("it comes as soon as the server is ready")
 	}
-	return signed, err
+	return signed, at, err
 }
 
 // Tile implements [Source]. Any width up to what the tile has by now is answered:

@@ -3,6 +3,7 @@ package tlog
 import (
 	"context"
 	"errors"
+	"time"
 
 	merkle "golang.org/x/mod/sumdb/tlog"
 
@@ -18,6 +19,12 @@ type Source interface {
 	// Tile returns the content of a tile, which is of the width that was asked
 	// for. CodeNotFound: there is none, or it is not as wide.
 	Tile(ctx context.Context, t Tile) ([]byte, error)
+}
+
+// Aged is a source that tells when its checkpoint came out.
+type Aged interface {
+	// CheckpointAt is Checkpoint with the time, the zero time where it is not known.
+	CheckpointAt(ctx context.Context) (signed []byte, at time.Time, err error)
 }
 
 // Inclusion proves that the tree of a source has the leaf at index. Everything

@@ -44,6 +44,9 @@ type Options struct {
 	// Lease is how long a sequencer that does not answer any more keeps others
 	// from taking over, 5 s by default.
 	Lease time.Duration
+	// Refresh is how often the checkpoint of a tree that does not grow is signed and
+	// cosigned again, 1 min by default: an old one means that the log stands still.
+	Refresh time.Duration
 	// WaitMax bounds the waiting for a place in the tree, 20 s by default.
 	WaitMax time.Duration
 	// WaitersMax bounds the callers that wait in this process, 4096 by default.
@@ -103,6 +106,7 @@ func New(ctx context.Context, d *db.DB, origin string, signer note.Signer, opts 
 	}
 	opts.Interval = cmp.Or(opts.Interval, 100*time.Millisecond)
 	opts.Lease = cmp.Or(opts.Lease, 5*time.Second)
+	opts.Refresh = cmp.Or(opts.Refresh, time.Minute)
 	opts.WaitMax = cmp.Or(opts.WaitMax, 20*time.Second)
 	opts.WaitersMax = cmp.Or(opts.WaitersMax, 4096)
 	l := &Log{

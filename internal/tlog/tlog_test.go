@@ -34,6 +34,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("Damage", TestDamage)
 	t.Run("Copy", TestCopy)
 	t.Run("Bounds", TestBounds)
+	t.Run("Refresh", TestRefresh)
 }
 
 // harness is a log whose sequencer runs.
@@ -517,4 +518,36 @@ func (h told) Handle(_ context.Context, r slog.Record) error {
 		}
 	}
 	return nil
+}
+
+// TestRefresh: the checkpoint of a log that does not grow comes out again, so
+// that an old one means that nobody is in charge.
+func TestRefresh(t *testing.T) {
+	s, v, _ := newKey(t, origin)
+	out := make(chan struct{})
+	l, err := tlog.New(t.Context(), open(t), origin, s, tlog.Options{Refresh: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetHook(func(ctx context.Context, step string) {
+		if step == "published" {
+			select {
+			case out <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+	})
+	h := &harness{Log: l, t: t, key: v}
+	defer h.run()()
+	<-out
+	_, first, err := l.CheckpointAt(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-out
+	<-out
+	_, later, err := l.CheckpointAt(t.Context())
+	if err != nil || !later.After(first) {
+		t.Errorf("from %s, then from %s %v", first, later, err)
+	}
 }
