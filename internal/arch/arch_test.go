@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update", "malware"},
 	// Edges: what they need they ask for in a small interface of their own.
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
-	"mirror": {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"},
+	"mirror": {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
 	// Wiring.
 	"server": {"*"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},
@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 // commands that work without a server.
 var cmdMay = []string{
 	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "vex", "db", "blob",
-	"egress", "feed", "update", "sign", "fetch", "gather", "report", "admit", "malware",
+	"egress", "feed", "update", "sign", "fetch", "gather", "report", "admit", "malware", "tlog",
 }
 
 // owners says which boxes may touch a foreign library. "test" files are free.
@@ -51,7 +51,7 @@ var owners = []struct {
 }{
 	{"k8s.io/", []string{"admit", "operator", "decide"}, "Kubernetes types stay at the cluster's edge"},
 	{"sigs.k8s.io/controller-runtime", []string{"operator"}, "controllers live in operator"},
-	{"github.com/sigstore/", []string{"verify", "sign"}, "signature formats live in verify and sign"},
+	{"github.com/sigstore/", []string{"verify", "sign", "sigstore"}, "signature formats live in verify and sign, Sigstore's protocols in sigstore"},
 	{"github.com/open-policy-agent/", []string{"decide"}, "Rego lives in decide/rego"},
 	{"github.com/google/cel-go", []string{"expr", "decide"}, "CEL lives in expr"},
 	{"database/sql", []string{"db"}, "db owns all SQL"},
