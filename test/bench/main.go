@@ -40,6 +40,7 @@ func figures() []figure {
 		{"push", measurePush},
 		{"tags", measureTags},
 		{"gc", measureCollect},
+		{"log", measureLog},
 	}
 }
 
