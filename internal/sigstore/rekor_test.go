@@ -2,7 +2,6 @@ package sigstore_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -15,25 +14,20 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	pbcommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	pbrekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
-	rekorread "github.com/sigstore/rekor-tiles/v2/pkg/client/read"
 	rekorverify "github.com/sigstore/rekor-tiles/v2/pkg/verify"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/sign"
@@ -46,7 +40,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/sigstore"
 	"github.com/gatehouse-dev/gatehouse/internal/tlog"
-	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
 
 // tlogLog is the real log behind the API.
@@ -183,54 +176,6 @@ func TestSigstoreGo(t *testing.T) {
 				t.Errorf("%s %T: %v", algorithm, content, err)
 			}
 		}
-	}
-}
-
-// TestCosign: the stock cosign signs with a key into our log, and verifies with
-// nothing but the trust root.
-func TestCosign(t *testing.T) {
-	path := tool.Need(t, "cosign")
-	r := newRekor(t, nil)
-	dir := t.TempDir()
-	run := func(args ...string) error {
-		cmd := exec.CommandContext(t.Context(), path, args...)
-		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "COSIGN_PASSWORD=pw", "TUF_ROOT=" + dir + "/tuf"}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("cosign %s: %w\n%s", strings.Join(args, " "), err, out)
-		}
-		return nil
-	}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	der, err := x509.MarshalPKIXPublicKey(r.pub)
-	must(err)
-	must(os.WriteFile(filepath.Join(dir, "rekor.pub"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
-	must(os.WriteFile(filepath.Join(dir, "artifact"), []byte("artifact"), 0o600))
-	must(os.WriteFile(filepath.Join(dir, "predicate"), []byte("{}"), 0o600))
-	must(run("generate-key-pair"))
-	must(run("signing-config", "create", "--rekor", "url="+r.url+",api-version=2,start-time=2024-01-01T00:00:00Z,operator=test", "--rekor-config", "ANY", "--out", "sc.json"))
-	must(run("trusted-root", "create", "--rekor", "url="+r.url+",public-key=rekor.pub,start-time=2024-01-01T00:00:00Z,origin="+r.log.Origin(), "--out", "tr.json"))
-	must(run("sign-blob", "--yes", "--key", "cosign.key", "--signing-config", "sc.json", "--trusted-root", "tr.json", "--bundle", "b.json", "artifact"))
-	must(run("verify-blob", "--key", "cosign.pub", "--trusted-root", "tr.json", "--bundle", "b.json", "artifact"))
-	must(run("attest-blob", "--yes", "--key", "cosign.key", "--signing-config", "sc.json", "--trusted-root", "tr.json", "--predicate", "predicate", "--type", "custom", "--bundle", "a.json", "artifact"))
-	must(run("verify-blob-attestation", "--key", "cosign.pub", "--trusted-root", "tr.json", "--bundle", "a.json", "--type", "custom", "artifact"))
-	if signed, err := r.log.Checkpoint(t.Context()); err != nil || !strings.Contains(string(signed), "\n2\n") {
-		t.Errorf("%s %v", signed, err)
-	}
-	// An entry of another log is no proof.
-	other := newRekor(t, nil)
-	der, err = x509.MarshalPKIXPublicKey(other.pub)
-	must(err)
-	must(os.WriteFile(filepath.Join(dir, "other.pub"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
-	must(run("trusted-root", "create", "--rekor", "url="+r.url+",public-key=other.pub,start-time=2024-01-01T00:00:00Z,origin="+r.log.Origin(), "--out", "other.json"))
-	if run("verify-blob", "--key", "cosign.pub", "--trusted-root", "other.json", "--bundle", "b.json", "artifact") == nil {
-		t.Error("an entry of another log is believed")
 	}
 }
 
@@ -373,199 +318,6 @@ func TestCertificate(t *testing.T) {
 	if entry := r.add(req); !bytes.Contains(entry.GetCanonicalizedBody(), []byte(base64.StdEncoding.EncodeToString(der))) {
 		t.Errorf("%s", entry.GetCanonicalizedBody())
 	}
-}
-
-// TestRefused: what is not a valid signature does not get in, and the answer says
-// why in Rekor's form.
-func TestRefused(t *testing.T) {
-	r := newRekor(t, nil)
-	s, other := sign256(t, "artifact"), sign256(t, "other")
-	edPub, edKey, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	edDER, err := x509.MarshalPKIXPublicKey(edPub)
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := func(f func(hr, sig, verifier object)) object {
-		req := s.request()
-		hr := req["hashedRekordRequestV002"].(object)
-		sig := hr["signature"].(object)
-		f(hr, sig, sig["verifier"].(object))
-		return req
-	}
-	twoKeys := envelope(t, "statement", s, other)
-	twoKeys["dsseRequestV002"].(object)["verifiers"] = []object{s.verifier()}
-	idle := envelope(t, "statement", s)
-	idle["dsseRequestV002"].(object)["verifiers"] = []object{s.verifier(), other.verifier()}
-	tampered := envelope(t, "statement", s)
-	tampered["dsseRequestV002"].(object)["envelope"].(object)["payload"] = []byte("another")
-	crowd := envelope(t, "statement", s, s, s, s, s, s, s, s, s)
-	for name, c := range map[string]struct {
-		body   any
-		status int
-		says   string
-	}{
-		"no JSON":           {"hello", 400, "CreateEntryRequest"},
-		"empty":             {object{}, 400, "neither"},
-		"unknown field":     {object{"x": 1}, 400, "unknown field"},
-		"both":              {object{"hashedRekordRequestV002": object{}, "dsseRequestV002": object{}}, 400, "CreateEntryRequest"},
-		"nothing in it":     {object{"hashedRekordRequestV002": object{}}, 400, "no public key"},
-		"null":              {object{"hashedRekordRequestV002": nil}, 400, "neither"},
-		"another digest":    {change(func(hr, _, _ object) { hr["digest"] = other.digest[:] }), 400, "not accepted"},
-		"short digest":      {change(func(hr, _, _ object) { hr["digest"] = s.digest[:20] }), 400, "20 bytes"},
-		"another signature": {change(func(_, sig, _ object) { sig["content"] = other.sig }), 400, "not accepted"},
-		"no signature":      {change(func(_, sig, _ object) { sig["content"] = "" }), 400, "0 bytes"},
-		"another key":       {change(func(_, _, v object) { v["publicKey"] = object{"rawBytes": other.pub} }), 400, "not accepted"},
-		"garbage key":       {change(func(_, _, v object) { v["publicKey"] = object{"rawBytes": []byte("key")} }), 400, "cannot be read"},
-		"huge key":          {change(func(_, _, v object) { v["publicKey"] = object{"rawBytes": make([]byte, 20_000)} }), 413, "20000 bytes"},
-		"garbage certificate": {change(func(_, sig, _ object) {
-			sig["verifier"] = object{"x509Certificate": object{"rawBytes": []byte("x")}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
-		}), 400, "cannot be read"},
-		"another kind":   {change(func(_, _, v object) { v["keyDetails"] = "PKIX_RSA_PKCS1V15_2048_SHA256" }), 400, "not one of"},
-		"no kind":        {change(func(_, _, v object) { delete(v, "keyDetails") }), 400, "not accepted"},
-		"forbidden kind": {change(func(_, _, v object) { v["keyDetails"] = "PKCS1_RSA_PSS" }), 400, "not accepted"},
-		"plain Ed25519": {change(func(_, sig, _ object) {
-			sig["content"] = ed25519.Sign(edKey, s.digest[:])
-			sig["verifier"] = object{"publicKey": object{"rawBytes": edDER}, "keyDetails": "PKIX_ED25519"}
-		}), 400, "Ed25519ph"},
-		"envelope without key":       {twoKeys, 400, "no key verifies"},
-		"envelope with an idle key":  {idle, 400, "verifies no signature"},
-		"changed payload":            {tampered, 400, "verifies no signature"},
-		"envelope of nine":           {crowd, 400, "9 signatures"},
-		"envelope without anything":  {object{"dsseRequestV002": object{}}, 400, "0 signatures"},
-		"a request beyond the limit": {strings.Repeat("x", 5<<20), 413, "more than"},
-		"deep nesting":               {json.RawMessage(strings.Repeat(`{"hashedRekordRequestV002":`, 20_000)), 400, "CreateEntryRequest"},
-	} {
-		body, ok := c.body.(json.RawMessage)
-		if !ok {
-			var err error
-			if body, err = json.Marshal(c.body); err != nil {
-				t.Fatal(err)
-			}
-		}
-		status, header, answer := r.post(body)
-		var e struct {
-			Code    int
-			Message string
-			Details []any
-		}
-		if err := json.Unmarshal(answer, &e); err != nil || e.Code != 3 || e.Details == nil || header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s: %s %v", name, answer, err)
-		}
-		if status != c.status || !strings.Contains(e.Message, c.says) {
-			t.Errorf("%s: %d %s; want %d with %q", name, status, e.Message, c.status, c.says)
-		}
-	}
-	res, err := r.client.Get(r.url + "/api/v2/log/entries")
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "POST" {
-		t.Errorf("GET: %s", res.Status)
-	}
-	if stats, err := r.log.Stats(t.Context()); err != nil || stats.Size != 0 || stats.Waiting != 0 {
-		t.Errorf("%+v %v", stats, err)
-	}
-}
-
-// TestRead: the log is read by Rekor's own client at both places, tiles are kept
-// for ever and the checkpoint is not, and entries come compressed if they may.
-func TestRead(t *testing.T) {
-	r := newRekor(t, nil)
-	var wg sync.WaitGroup
-	for i := range 300 {
-		wg.Go(func() { r.add(sign256(t, fmt.Sprint("artifact ", i)).request()) })
-	}
-	wg.Wait()
-	verifier, err := signature.LoadVerifier(r.pub, crypto.SHA256)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, base := range []string{"/log/", "/api/v2/"} {
-		reader, err := rekorread.NewReader(r.url+base, r.log.Origin(), verifier)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, _, err := reader.ReadCheckpoint(t.Context())
-		if err != nil || c.Size != 300 {
-			t.Fatalf("%s: %+v %v", base, c, err)
-		}
-		full, err1 := reader.ReadTile(t.Context(), 0, 0, 0)
-		part, err2 := reader.ReadTile(t.Context(), 0, 1, 44)
-		bundle, err3 := reader.ReadEntryBundle(t.Context(), 1, 44)
-		if len(full) != 8192 || len(part) != 44*32 || len(bundle) == 0 || err1 != nil || err2 != nil || err3 != nil {
-			t.Errorf("%s: %d, %d and %d bytes; %v %v %v", base, len(full), len(part), len(bundle), err1, err2, err3)
-		}
-	}
-	c, err := tlog.ParseCheckpoint(text(t, r))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := tlog.Check(t.Context(), tlog.HTTP{Base: r.url + "/log", Client: r.client}, c.Tree); err != nil {
-		t.Error(err)
-	}
-	for path, want := range map[string]struct {
-		status       int
-		kind, caches string
-	}{
-		"/log/checkpoint":              {200, "text/plain; charset=utf-8", "no-cache"},
-		"/log/tile/0/000":              {200, "application/octet-stream", "public, max-age=31536000, immutable"},
-		"/log/tile/0/001.p/44":         {200, "application/octet-stream", "public, max-age=31536000, immutable"},
-		"/log/tile/entries/001.p/44":   {200, "application/octet-stream", "public, max-age=31536000, immutable"},
-		"/log/tile/0/001":              {404, "application/json", "no-store"},
-		"/log/tile/0/001.p/45":         {404, "application/json", "no-store"},
-		"/log/tile/0/1":                {400, "application/json", "no-store"},
-		"/log/tile/entries/x999/x/999": {400, "application/json", "no-store"},
-		"/log/tile/8/0/000":            {400, "application/json", "no-store"},
-	} {
-		res := r.get(path, "identity")
-		if res.StatusCode != want.status || res.Header.Get("Content-Type") != want.kind || res.Header.Get("Cache-Control") != want.caches {
-			t.Errorf("%s: %s %v", path, res.Status, res.Header)
-		}
-	}
-	if at, err := http.ParseTime(r.get("/log/checkpoint", "identity").Header.Get("Last-Modified")); err != nil || time.Since(at) > time.Hour {
-		t.Errorf("the checkpoint is of %s %v", at, err)
-	}
-	plain, packed := r.get("/log/tile/entries/000", "identity"), r.get("/log/tile/entries/000", "br, gzip")
-	a, err1 := io.ReadAll(plain.Body)
-	z, err2 := gzip.NewReader(packed.Body)
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil || !bytes.Equal(a, b) || packed.Header.Get("Content-Encoding") != "gzip" || plain.Header.Get("Content-Encoding") != "" || packed.Header.Get("Vary") != "Accept-Encoding" {
-		t.Errorf("%d and %d bytes, %v %v", len(a), len(b), packed.Header, err)
-	}
-	if none := r.get("/log/tile/entries/000", "gzip;q=0"); none.Header.Get("Content-Encoding") != "" {
-		t.Error("compressed although that is refused")
-	}
-}
-
-func text(t *testing.T, r *rekor) string {
-	signed, err := r.log.Checkpoint(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, _, _ := strings.Cut(string(signed), "\n\n")
-	return head + "\n"
-}
-
-func (r *rekor) get(path, accept string) *http.Response {
-	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.url+path, nil)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Accept-Encoding", accept)
-	res, err := r.client.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(func() { res.Body.Close() })
-	return res
 }
 
 // broken is a log that fails.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ import (
 // What a sequencer's process is told in its environment.
 const (
 	envURL  = "TLOG_TEST_DATABASE"
+	envFile = "TLOG_TEST_FILE"
 	envKey  = "TLOG_TEST_KEY"
 	envBook = "TLOG_TEST_BOOK"
 )
@@ -91,6 +93,95 @@ func TestSequencerProcess(t *testing.T) {
 	fmt.Println("ready")
 	if err := l.Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAloneProcess is the process of [TestKilledAlone]: a log on SQLite that adds
+// entries as fast as it can, and tells their places.
+func TestAloneProcess(t *testing.T) {
+	path := os.Getenv(envFile)
+	if path == "" {
+		t.Skip("it is run by TestKilledAlone")
+	}
+	seed, err := hex.DecodeString(os.Getenv(envKey))
+	must(t, err)
+	s, err := tlog.NewSigner(origin, ed25519.NewKeyFromSeed(seed))
+	must(t, err)
+	book, err := os.OpenFile(os.Getenv(envBook), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	must(t, err)
+	d, err := db.OpenSQLite(t.Context(), path, db.Options{})
+	must(t, err)
+	l, err := tlog.New(t.Context(), d, origin, written{s, book}, quick)
+	must(t, err)
+	go l.Run(t.Context())
+	for i := 0; ; i++ {
+		entry := fmt.Sprintf("%d of %d", i, os.Getpid())
+		in, err := l.AddAndWait(t.Context(), []byte(entry))
+		must(t, err)
+		fmt.Printf("added %d %s\n", in.Index, entry)
+	}
+}
+
+// TestKilledAlone: a process with a log on SQLite is killed again and again. What
+// it has given a place to has that place, and every tree that it has ever begun
+// to sign is a beginning of the log.
+func TestKilledAlone(t *testing.T) {
+	s, v, key := newKey(t, origin)
+	dir := t.TempDir()
+	path, bookPath := filepath.Join(dir, "meta.db"), filepath.Join(dir, "book")
+	places := map[string]int64{}
+	for round := range 6 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAloneProcess$", "-test.v")
+		cmd.Env = append(os.Environ(), envFile+"="+path, envKey+"="+hex.EncodeToString(key.Seed()), envBook+"="+bookPath)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		lines := bufio.NewScanner(out)
+		for n := 0; n < 10+round*7 && lines.Scan(); {
+			var index int64
+			if rest, ok := strings.CutPrefix(lines.Text(), "added "); ok {
+				number, entry, _ := strings.Cut(rest, " ")
+				index, err = strconv.ParseInt(number, 10, 64)
+				must(t, err)
+				places[entry] = index
+				n++
+			}
+		}
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // with an error: it was killed
+	}
+	d, err := db.OpenSQLite(t.Context(), path, db.Options{})
+	must(t, err)
+	defer d.Close()
+	h := startOn(t, d, s, v, tlog.Options{})
+	defer h.stop()
+	for entry, index := range places {
+		if in := h.add([]byte(entry)); in.Index != index {
+			t.Errorf("%q is at %d, and was promised %d", entry, in.Index, index)
+		}
+	}
+	last := h.checkpoint()
+	if err := tlog.Check(t.Context(), h, last.Tree); err != nil {
+		t.Error(err)
+	}
+	book := &ledger{trees: map[int64]tlog.Tree{}}
+	readBook(t, book, bookPath)
+	if len(book.trees) < len(places)/2 {
+		t.Errorf("%d trees were signed for %d entries", len(book.trees), len(places))
+	}
+	book.check(t, h, last.Tree)
+}
+
+// readBook reads what a process has written down before it signed.
+func readBook(t *testing.T, into *ledger, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		msg, err := hex.DecodeString(strings.TrimSpace(line))
+		must(t, err)
+		into.note(string(msg))
 	}
 }
 
@@ -160,14 +251,35 @@ func TestKilled(t *testing.T) {
 			p.end()
 		}
 	}()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 1))
 	rounds := 30
 	if testing.Short() {
 		rounds = 8
 	}
 	const each = 8
+	torment(t, l, all[:], env, rounds, each)
+	h.add([]byte("the end"))
+	last := h.checkpoint()
+	if last.Tree.N != int64(rounds*each+1) {
+		t.Errorf("%d entries, want %d", last.Tree.N, rounds*each+1)
+	}
+	if err := tlog.Check(t.Context(), h, last.Tree); err != nil {
+		t.Error(err)
+	}
+	book := &ledger{trees: map[int64]tlog.Tree{}}
+	for i := range all {
+		readBook(t, book, env(i)[2][len(envBook)+1:])
+	}
+	t.Logf("%d trees were signed", len(book.trees))
+	book.check(t, h, last.Tree)
+}
+
+// torment adds entries and stops, wakes and kills sequencers meanwhile. In the
+// end all are awake.
+func torment(t *testing.T, l *tlog.Log, all []*process, env func(int) []string, rounds, each int) {
+	t.Helper()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
 	stopped := -1
 	for round := range rounds {
 		waits := make(chan struct{}, each)
@@ -179,7 +291,7 @@ func TestKilled(t *testing.T) {
 				}
 			}()
 		}
-		victim := random.IntN(processes)
+		victim := random.IntN(len(all))
 		switch random.IntN(4) {
 		case 0:
 			all[victim].end()
@@ -201,26 +313,6 @@ func TestKilled(t *testing.T) {
 	if stopped >= 0 {
 		must(t, all[stopped].cmd.Process.Signal(syscall.SIGCONT))
 	}
-	h.add([]byte("the end"))
-	last := h.checkpoint()
-	if last.Tree.N != int64(rounds*each+1) {
-		t.Errorf("%d entries, want %d", last.Tree.N, rounds*each+1)
-	}
-	if err := tlog.Check(t.Context(), h, last.Tree); err != nil {
-		t.Error(err)
-	}
-	book := &ledger{trees: map[int64]tlog.Tree{}}
-	for i := range all {
-		text, err := os.ReadFile(env(i)[2][len(envBook)+1:])
-		must(t, err)
-		for line := range strings.Lines(string(text)) {
-			msg, err := hex.DecodeString(strings.TrimSpace(line))
-			must(t, err)
-			book.note(string(msg))
-		}
-	}
-	t.Logf("%d trees were signed", len(book.trees))
-	book.check(t, h, last.Tree)
 }
 
 func must(t *testing.T, err error) {

@@ -79,9 +79,11 @@ func (l *Log) leaseName() string { return "tlog " + l.origin }
 // takeOver makes this replica the sequencer, unless another one has the lease.
 func (l *Log) takeOver(ctx context.Context, holder string) (fence int64, ok bool, err error) {
 	err = l.db.Write(ctx, func(tx *db.Tx) (err error) {
-		fence = 0
-		if ok, err = tx.TakeLease(ctx, l.leaseName(), holder, tx.Now().Add(l.opts.Lease)); err != nil || !ok {
-			return err
+		fence, ok = 0, true
+		if !l.alone {
+			if ok, err = tx.TakeLease(ctx, l.leaseName(), holder, tx.Now().Add(l.opts.Lease)); err != nil || !ok {
+				return err
+			}
 		}
 		fence, err = tx.FenceTlog(ctx, l.id)
 		return err
@@ -90,6 +92,9 @@ func (l *Log) takeOver(ctx context.Context, holder string) (fence int64, ok bool
 }
 
 func (l *Log) release(ctx context.Context, holder string) {
+	if l.alone {
+		return
+	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), endedTime)
 	defer stop()
 	// It runs out by itself if this fails.
@@ -135,8 +140,8 @@ func (s *sequencer) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if time.Since(s.kept) > s.opts.Lease/3 {
-			if err := s.keep(ctx); err != nil {
+		if !s.alone && time.Since(s.kept) > s.opts.Lease/3 {
+			if err := s.db.Write(ctx, func(tx *db.Tx) error { return s.keep(ctx, tx) }); err != nil {
 				return err
 			}
 		}
@@ -150,16 +155,17 @@ func (s *sequencer) run(ctx context.Context) error {
 	return nil
 }
 
-// keep prolongs the lease while there is nothing to do.
-func (s *sequencer) keep(ctx context.Context) error {
+// keep prolongs the lease.
+func (s *sequencer) keep(ctx context.Context, tx *db.Tx) error {
+	if s.alone {
+		return nil
+	}
 	s.kept = time.Now()
-	return s.db.Write(ctx, func(tx *db.Tx) error {
-		held, err := tx.KeepLease(ctx, s.leaseName(), s.holder, tx.Now().Add(s.opts.Lease))
-		if err == nil && !held {
-			err = errLost
-		}
-		return err
-	})
+	held, err := tx.KeepLease(ctx, s.leaseName(), s.holder, tx.Now().Add(s.opts.Lease))
+	if err == nil && !held {
+		err = errLost
+	}
+	return err
 }
 
 // catchUp signs the tree as it is: the sequencer before may have left it without a
@@ -181,13 +187,11 @@ func (s *sequencer) step(ctx context.Context) error {
 	var row db.Tlog
 	var grew bool
 	err := s.db.Write(ctx, func(tx *db.Tx) error {
-		held, err := tx.KeepLease(ctx, s.leaseName(), s.holder, tx.Now().Add(s.opts.Lease))
-		if err != nil {
+		if err := s.keep(ctx, tx); err != nil {
 			return err
 		}
-		if !held {
-			return errLost
-		}
+		var held bool
+		var err error
 		if row, held, err = tx.OwnTlog(ctx, s.id, s.fence); err != nil {
 			return err
 		}
@@ -201,7 +205,6 @@ func (s *sequencer) step(ctx context.Context) error {
 	if err != nil {
 		return err // also where it may have been committed: what is signed is read again
 	}
-	s.kept = time.Now()
 	s.hook(ctx, "committed")
 	if !grew {
 		return nil

@@ -42,7 +42,8 @@ type Options struct {
 	// first entry after a pause does not wait for it, nor do batchFull entries.
 	Interval time.Duration
 	// Lease is how long a sequencer that does not answer any more keeps others
-	// from taking over, 5 s by default.
+	// from taking over, 5 s by default. On SQLite there are no others: there the
+	// next process takes over at once, and nothing is written while nothing happens.
 	Lease time.Duration
 	// Refresh is how often the checkpoint of a tree that does not grow is signed and
 	// cosigned again, 1 min by default: an old one means that the log stands still.
@@ -74,6 +75,7 @@ const (
 // its own one of the same rows.
 type Log struct {
 	db     *db.DB
+	alone  bool // no other process can be the sequencer: the fence is enough
 	id     int64
 	origin string
 	signer note.Signer
@@ -85,14 +87,15 @@ type Log struct {
 	full      chan struct{} // batchFull entries wait here
 	published signal        // a checkpoint of this process is out
 
-	mu      sync.Mutex
-	adding  *adding                 // guarded by mu: who adds with the next transaction
-	waiters map[Hash][]chan<- *view // guarded by mu
-	waiting int                     // guarded by mu: in waiters
-	fresh   bool                    // guarded by mu: a waiter came since the last look
-	signed  Tree                    // guarded by mu: the largest tree that was signed here
-	leads   bool                    // guarded by mu
-	writing sync.Mutex              // one adding at a time
+	mu       sync.Mutex
+	adding   *adding               // guarded by mu: who adds with the next transaction
+	waiters  map[Hash][]chan *view // guarded by mu
+	waiting  int                   // guarded by mu: in waiters
+	watching bool                  // guarded by mu: somebody looks on their behalf
+	fresh    bool                  // guarded by mu: a waiter came since the last look
+	signed   Tree                  // guarded by mu: the largest tree that was signed here
+	leads    bool                  // guarded by mu
+	writing  sync.Mutex            // one adding at a time
 }
 
 // New opens the log of the given origin, which is made with its first use. The
@@ -111,9 +114,10 @@ func New(ctx context.Context, d *db.DB, origin string, signer note.Signer, opts 
 	opts.WaitersMax = cmp.Or(opts.WaitersMax, 4096)
 	l := &Log{
 		db: d, origin: origin, signer: signer, opts: opts, log: cmp.Or(opts.Log, slog.New(slog.DiscardHandler)),
-		hook: func(context.Context, string) {}, full: make(chan struct{}, 1), waiters: map[Hash][]chan<- *view{},
+		hook: func(context.Context, string) {}, full: make(chan struct{}, 1), waiters: map[Hash][]chan *view{},
 	}
 	l.published.reset()
+	_, l.alone = d.Epoch()
 	var row db.Tlog
 	err := d.Write(ctx, func(tx *db.Tx) (err error) {
 		empty := emptyTree()

@@ -63,7 +63,9 @@ func (l *Log) enter(leaf Hash) (in <-chan *view, leave func(), err error) {
 	c := make(chan *view, 1)
 	l.waiters[leaf] = append(l.waiters[leaf], c)
 	l.fresh = true
-	if l.waiting++; l.waiting == 1 {
+	l.waiting++
+	if !l.watching {
+		l.watching = true
 		go l.watch()
 	}
 	if l.waiting >= batchFull {
@@ -76,7 +78,7 @@ func (l *Log) enter(leaf Hash) (in <-chan *view, leave func(), err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for i, other := range l.waiters[leaf] {
-			if other == chan<- *view(c) {
+			if other == c {
 				l.drop(leaf, i)
 				return
 			}
@@ -129,17 +131,23 @@ func (l *Log) watch() {
 		} else {
 			l.log.Warn("log look failed", "origin", l.origin, "err", err)
 		}
-		l.mu.Lock()
-		if l.waiting == 0 {
-			l.mu.Unlock()
+		if l.nobody() {
 			return
 		}
-		l.mu.Unlock()
 		select {
 		case <-published:
 		case <-tick.C:
 		}
 	}
+}
+
+// nobody reports whether nobody waits any more, and lets the next one who does
+// start another watch.
+func (l *Log) nobody() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watching = l.waiting > 0
+	return !l.watching
 }
 
 // deliver hands the newest view to those whose entries it has. seen is the size

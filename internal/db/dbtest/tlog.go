@@ -75,13 +75,23 @@ func logFence(s *suite) {
 			s.Errorf("publish %d as %d: %v", c.size, c.fence, got)
 		}
 	}
+	s.logIs(one.ID, other.ID, second)
+	s.wantCode(s.d.Write(s.Context(), func(tx *db.Tx) error {
+		_, err := tx.FenceTlog(s.Context(), 999)
+		return err
+	}), gatehouse.CodeNotFound, "")
+}
+
+// logIs finds what logFence has written.
+func (s *suite) logIs(one, other, second int64) {
+	s.Helper()
 	s.read(func(tx *db.Tx) error {
-		row, err := tx.Tlog(s.Context(), one.ID)
+		row, err := tx.Tlog(s.Context(), one)
 		if row.Size != 5 || string(row.Root) != "five" || row.Published != 5 || string(row.Checkpoint) != "checkpoint of 5" || row.PublishedAt.IsZero() || row.Fence != second {
 			s.Errorf("%+v", row)
 		}
 		s.must(err)
-		same, err := tx.Tlog(s.Context(), other.ID)
+		same, err := tx.Tlog(s.Context(), other)
 		if same.Size != 0 || same.Published != 0 {
 			s.Errorf("the other log: %+v", same)
 		}
@@ -90,10 +100,6 @@ func logFence(s *suite) {
 		s.wantCode(err, gatehouse.CodeNotFound, "")
 		return nil
 	})
-	s.wantCode(s.d.Write(s.Context(), func(tx *db.Tx) error {
-		_, err := tx.FenceTlog(s.Context(), 999)
-		return err
-	}), gatehouse.CodeNotFound, "")
 }
 
 // logEntries: entries wait in the order in which they came, each log's for
