@@ -3,6 +3,7 @@ package tlog_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -57,81 +58,121 @@ func (l *ledger) check(t *testing.T, from tlog.Source, last tlog.Tree) {
 }
 
 // TestFrozenSequencer: a sequencer that stands still at any point, for longer
-// than its lease, is followed by another one; when it comes back it can neither
-// let the tree grow nor let a checkpoint out, and no tree is signed that is not a
-// beginning of the log.
+// than its lease, is followed by another one, which finds other entries waiting
+// than the first did; when that comes back it can neither let the tree grow nor
+// let a checkpoint out, and no tree was signed that is not a beginning of the log.
 func TestFrozenSequencer(t *testing.T) {
-	for _, at := range []string{"owned", "committed", "signed"} {
-		t.Run(at, func(t *testing.T) {
-			url := dbtest.Postgres(t)
-			s, v, _ := newKey(t, origin)
-			book := &ledger{Signer: s, trees: map[int64]tlog.Tree{}}
-			opts := tlog.Options{Lease: 200 * time.Millisecond, Interval: time.Millisecond, WaitMax: time.Minute}
-			frozen, err := tlog.New(t.Context(), dbtest.Open(t, url, db.Options{}), origin, book, opts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			stands, goes := make(chan struct{}), make(chan struct{})
-			var once sync.Once
-			var after []string // what it does when it has come back
-			frozen.SetHook(func(_ context.Context, step string) {
-				if step == at {
-					once.Do(func() {
-						close(stands)
-						<-goes
-					})
-					return
-				}
-				select {
-				case <-goes:
-					after = append(after, step)
-				default:
-				}
-			})
-			first := &harness{Log: frozen, t: t, key: v}
-			waits := make(chan error, 1)
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			if at == "signed" { // the empty tree is signed first, which is no use here
-				l, err := tlog.New(t.Context(), dbtest.Open(t, url, db.Options{}), origin, book, opts)
-				if err != nil {
-					t.Fatal(err)
-				}
-				h := &harness{Log: l, t: t, key: v}
-				stop := h.run()
-				h.add([]byte("before"))
-				stop()
-			}
-			go func() { ended <- frozen.Run(ctx) }()
-			go func() {
-				_, err := frozen.AddAndWait(t.Context(), []byte("one"))
-				waits <- err
-			}()
-			<-stands
-			second := startOn(t, dbtest.Open(t, url, db.Options{}), book, v, opts)
-			second.add([]byte("two")) // nobody but the second can give it a place
-			if err := <-waits; err != nil {
-				t.Error(err)
-			}
-			cancel()
-			close(goes)
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-			for _, step := range after {
-				if step == "published" {
-					t.Errorf("the one that came back published: %v", after)
-				}
-			}
-			second.add([]byte("three"))
-			last := second.checkpoint()
-			book.check(t, second, last.Tree)
-			if err := tlog.Check(t.Context(), second, last.Tree); err != nil {
-				t.Error(err)
-			}
-			first.add([]byte("three")) // the same place for everybody
-		})
+	for _, at := range []string{"owned", "grown", "committed", "signed"} {
+		t.Run(at, func(t *testing.T) { (&freeze{T: t, url: dbtest.Postgres(t), at: at}).run() })
 	}
+}
+
+// freeze is one case of TestFrozenSequencer.
+type freeze struct {
+	*testing.T
+	url, at string
+
+	book         *ledger
+	key          note.Verifier
+	stands, goes chan struct{} // the first sequencer stands still, goes on
+	late         chan error    // the end of a transaction that was open when it began to stand still
+}
+
+var brief = tlog.Options{Lease: 200 * time.Millisecond, Interval: time.Millisecond, WaitMax: time.Minute}
+
+func (f *freeze) open() *harness {
+	l, err := tlog.New(f.Context(), dbtest.Open(f, f.url, db.Options{}), origin, f.book, brief)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return &harness{Log: l, t: f, key: f.key}
+}
+
+func (f *freeze) run() {
+	s, v, _ := newKey(f, origin)
+	f.book, f.key = &ledger{Signer: s, trees: map[int64]tlog.Tree{}}, v
+	f.stands, f.goes, f.late = make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	before := f.open()
+	stop := before.run()
+	before.add([]byte("before"))
+	stop()
+	f.addLate()
+	first := f.open()
+	after := f.hook(first)
+	ctx, cancel := context.WithCancel(f.Context())
+	ended, waits := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := first.AddAndWait(f.Context(), []byte("one"))
+		waits <- err
+	}()
+	go func() { ended <- first.Run(ctx) }()
+	<-f.stands
+	if err := <-f.late; err != nil {
+		f.Fatal(err)
+	}
+	second := f.open()
+	defer second.run()()
+	second.add([]byte("two")) // nobody but the second can give it a place
+	if err := <-waits; err != nil {
+		f.Error(err)
+	}
+	cancel()
+	close(f.goes)
+	if err := <-ended; err != nil {
+		f.Error(err)
+	}
+	if slices.Contains(*after, "published") {
+		f.Errorf("the one that came back published: %v", *after)
+	}
+	second.add([]byte("three"))
+	last := second.checkpoint()
+	f.book.check(f.T, second, last.Tree)
+	if err := tlog.Check(f.Context(), second, last.Tree); err != nil || last.Tree.N != 5 {
+		f.Errorf("%d entries, %v", last.Tree.N, err)
+	}
+	first.add([]byte("three")) // the same place for everybody
+}
+
+// addLate adds an entry in a transaction that has drawn its number already, and
+// commits only when the first sequencer stands still.
+func (f *freeze) addLate() {
+	h, added := f.open(), make(chan struct{})
+	d := dbtest.Open(f, f.url, db.Options{})
+	go func() {
+		f.late <- d.Write(f.Context(), func(tx *db.Tx) error {
+			if _, err := h.Add(f.Context(), tx, []byte("late")); err != nil {
+				return err
+			}
+			close(added)
+			<-f.stands
+			return nil
+		})
+	}()
+	<-added
+}
+
+// hook lets a sequencer stand still when it has the first new entry. What it does
+// when it has come back is noted.
+func (f *freeze) hook(h *harness) (after *[]string) {
+	after = new([]string)
+	var once sync.Once
+	began := false
+	h.SetHook(func(_ context.Context, step string) {
+		began = began || step == "owned" // before that the tree as it is is signed
+		if step == f.at && began {
+			once.Do(func() {
+				close(f.stands)
+				<-f.goes
+			})
+			return
+		}
+		select {
+		case <-f.goes:
+			*after = append(*after, step)
+		default:
+		}
+	})
+	return after
 }
 
 // TestReplicas: several replicas share a log, each adds and reads; whoever of

@@ -200,6 +200,7 @@ func (s *sequencer) step(ctx context.Context) error {
 		}
 		s.hook(ctx, "owned")
 		grew, err = s.grow(ctx, tx, &row)
+		s.hook(ctx, "grown")
 		return err
 	})
 	if err != nil {
