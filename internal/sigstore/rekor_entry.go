@@ -1,15 +1,11 @@
 package sigstore
 
 import (
-	"bytes"
 	"cmp"
 	"crypto"
-	"crypto/sha256"
 	"crypto/x509"
-	"slices"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
-	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	pbcommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	pb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	"github.com/sigstore/rekor-tiles/v2/pkg/types/hashedrekord"
@@ -76,14 +72,13 @@ func (c checker) entry(body []byte) (e logEntry, err error) {
 		return e, invalid("the request is no CreateEntryRequest: %w", err)
 	}
 	var entry *pb.Entry
-	switch spec := req.GetSpec().(type) {
-	case *pb.CreateEntryRequest_HashedRekordRequestV002:
+	if hr := req.GetHashedRekordRequestV002(); hr != nil {
 		e.kind, e.version = "hashedrekord", "0.0.2"
-		entry, err = c.hashedRekord(spec.HashedRekordRequestV002)
-	case *pb.CreateEntryRequest_DsseRequestV002:
+		entry, err = c.hashedRekord(hr)
+	} else if older := ofOlderClient(&req); older != nil {
 		e.kind, e.version = "dsse", "0.0.2"
-		entry, err = c.envelope(spec.DsseRequestV002)
-	default:
+		entry, err = c.envelope(older)
+	} else {
 		return e, invalid("the request has neither hashedRekordRequestV002 nor dsseRequestV002")
 	}
 	if err != nil {
@@ -169,55 +164,4 @@ func (c checker) key(v *pb.Verifier) (details signature.AlgorithmDetails, pub cr
 		return details, nil, invalid("the key is not one of %s", v.GetKeyDetails())
 	}
 	return details, pub, nil
-}
-
-// envelope is the entry of a DSSE envelope: clients before sigstore-go v1.2 send
-// the envelope itself. Each signature must be verified by one of the keys, and
-// each key must verify one.
-func (c checker) envelope(req *pb.DSSERequestV002) (*pb.Entry, error) {
-	env, keys := req.GetEnvelope(), req.GetVerifiers()
-	if n := len(env.GetSignatures()); n == 0 || n > signaturesMax || len(keys) == 0 || len(keys) > signaturesMax {
-		return nil, invalid("the envelope has %d signatures and %d keys, and may have 1 to %d", n, len(keys), signaturesMax)
-	}
-	message := dsse.PAE(env.GetPayloadType(), env.GetPayload())
-	by := map[string]*pb.Verifier{} // by signature
-	for i, v := range keys {
-		details, pub, err := c.key(v)
-		if err != nil {
-			return nil, err
-		}
-		check, err := signature.LoadVerifier(pub, details.GetHashType())
-		if err != nil {
-			return nil, invalid("the key cannot verify: %w", err)
-		}
-		used := false
-		for _, s := range env.GetSignatures() {
-			if err := checkSignature(s.GetSig()); err != nil {
-				return nil, err
-			}
-			if check.VerifySignature(bytes.NewReader(s.GetSig()), bytes.NewReader(message)) != nil {
-				continue
-			}
-			used = true
-			if by[string(s.GetSig())] == nil {
-				by[string(s.GetSig())] = v
-			}
-		}
-		if !used {
-			return nil, invalid("the key %d of %d verifies no signature of the envelope", i+1, len(keys))
-		}
-	}
-	out := &pb.DSSELogEntryV002{}
-	for i, s := range env.GetSignatures() {
-		if by[string(s.GetSig())] == nil {
-			return nil, invalid("no key verifies the signature %d of %d of the envelope", i+1, len(env.GetSignatures()))
-		}
-	}
-	for sig, v := range by {
-		out.Signatures = append(out.Signatures, &pb.Signature{Content: []byte(sig), Verifier: v})
-	}
-	slices.SortFunc(out.Signatures, func(a, b *pb.Signature) int { return bytes.Compare(a.Content, b.Content) })
-	sum := sha256.Sum256(env.GetPayload())
-	out.PayloadHash = &pbcommon.HashOutput{Algorithm: pbcommon.HashAlgorithm_SHA2_256, Digest: sum[:]}
-	return &pb.Entry{Spec: &pb.Spec{Spec: &pb.Spec_DsseV002{DsseV002: out}}}, nil
 }
