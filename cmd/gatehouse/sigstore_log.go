@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +55,7 @@ type sigstoreQuery struct {
 	log         string // URL or directory
 	key         string
 	trustedRoot string
+	witnesses   []string // public keys
 	all         bool
 }
 
@@ -75,12 +78,14 @@ answer is no, and the exit code 1, where it does not: then the log has been
 rewritten, and the two signed checkpoints that show it are kept.`,
 		Example: `  gatehouse sigstore status --log-key log.key
   gatehouse sigstore status --server https://registry.example --trusted-root trusted_root.json
+  gatehouse sigstore status --log-key log.key --witness-key witness.example/w1+5d…+BH…
   gatehouse sigstore status --log DIR --all --log-key log.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.sigstoreStatus(cmd.Context(), q) },
 	}
 	q.bind(cmd)
 	cmd.Flags().StringVar(&q.format, "format", "table", "table or json")
+	cmd.Flags().StringArrayVar(&q.witnesses, "witness-key", nil, "public key of a witness that must have cosigned; may be repeated")
 	cmd.Flags().BoolVar(&q.all, "all", false, "read every entry, and prove that they give the tree")
 	return cmd
 }
@@ -124,9 +129,16 @@ type logDoc struct {
 	Consistent  bool      `json:"consistent"`
 	Reason      string    `json:"reason,omitempty"`
 	// SeenSize is the size of the tree that this machine saw last; absent the first time.
-	SeenSize *int64   `json:"seenSize,omitempty"`
-	Cosigned []string `json:"cosigned,omitempty"` // witnesses whose lines the checkpoint has
-	Checked  bool     `json:"checkedEntries,omitempty"`
+	SeenSize *int64        `json:"seenSize,omitempty"`
+	Cosigned []cosignature `json:"cosigned,omitempty"`
+	Checked  bool          `json:"checkedEntries,omitempty"`
+}
+
+// cosignature is a witness's line on a checkpoint.
+type cosignature struct {
+	Witness  string    `json:"witness"`
+	At       time.Time `json:"at,omitzero"`
+	Verified bool      `json:"verified"` // with a key that was named
 }
 
 // staleAfter is when a checkpoint is so old that the log stands still: it comes
@@ -155,7 +167,12 @@ func (a *app) logStatus(ctx context.Context, q sigstoreQuery) (sigstorePart, err
 	}
 	doc := logDoc{
 		Origin: key.Name(), Size: seen.Now.Tree.N, Root: base64.StdEncoding.EncodeToString(seen.Now.Tree.Hash[:]),
-		PublishedAt: at, Consistent: err == nil, Cosigned: cosigners(signed, key),
+		PublishedAt: at, Consistent: err == nil,
+	}
+	var missing string
+	var problem error
+	if doc.Cosigned, missing, problem = cosigners(signed, key, q.witnesses); problem != nil {
+		return part, problem
 	}
 	if !seen.First {
 		doc.SeenSize = &seen.Before.Tree.N
@@ -172,6 +189,9 @@ func (a *app) logStatus(ctx context.Context, q sigstoreQuery) (sigstorePart, err
 		if hint := gatehouse.HintOf(err); hint != "" {
 			part.wrong += " (" + hint + ")"
 		}
+	}
+	if part.wrong == "" && missing != "" {
+		part.wrong = "the checkpoint is not cosigned by " + missing
 	}
 	part.doc, part.rows = doc, doc.rows(time.Now())
 	if !at.IsZero() && time.Since(at) > staleAfter {
@@ -196,22 +216,42 @@ func (d logDoc) rows(now time.Time) []string {
 		seen += "; every entry was read and is in the tree"
 	}
 	rows := []string{"Log:\t" + d.Origin, fmt.Sprintf("Entries:\t%d", d.Size), "Root:\t" + d.Root, "Checkpoint:\t" + age, "Consistent:\t" + seen}
-	if len(d.Cosigned) > 0 {
-		rows = append(rows, "Cosigned by:\t"+strings.Join(d.Cosigned, ", ")+" (not verified here)")
+	for _, c := range d.Cosigned {
+		text := c.Witness + " (not verified: --witness-key names its key)"
+		if c.Verified {
+			text = c.Witness + " at " + c.At.Format(time.RFC3339)
+		}
+		rows = append(rows, "Cosigned by:\t"+text)
 	}
 	return rows
 }
 
-// cosigners names the other signers of a checkpoint.
-func cosigners(signed []byte, key note.Verifier) (names []string) {
-	n, err := note.Open(signed, note.VerifierList(key))
+// cosigners lists the other signers of a checkpoint, and names those of the given
+// keys that are not among them.
+func cosigners(signed []byte, key note.Verifier, keys []string) (out []cosignature, missing string, err error) {
+	witnesses := map[string]note.Verifier{}
+	all := []note.Verifier{key}
+	for _, text := range keys {
+		v, err := tlog.ParseVerifier(text)
+		if err != nil {
+			return nil, "", err
+		}
+		witnesses[v.Name()], all = v, append(all, v)
+	}
+	n, err := note.Open(signed, note.VerifierList(all...))
 	if err != nil {
-		return nil
+		return nil, "", gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read the cosignatures: %w", err).WithHint("is each --witness-key there once?")
+	}
+	for _, s := range n.Sigs {
+		if at, ok := tlog.CosignedAt(s); ok && witnesses[s.Name] != nil {
+			out = append(out, cosignature{s.Name, at, true})
+			delete(witnesses, s.Name)
+		}
 	}
 	for _, s := range n.UnverifiedSigs {
-		names = append(names, s.Name)
+		out = append(out, cosignature{Witness: s.Name})
 	}
-	return names
+	return out, strings.Join(slices.Sorted(maps.Keys(witnesses)), ", "), nil
 }
 
 // fixed is a source at one checkpoint.

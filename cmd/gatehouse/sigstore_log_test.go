@@ -290,6 +290,65 @@ func TestSigstoreWitness(t *testing.T) {
 	}
 }
 
+// TestStatusDemandsWitnesses: with the key of a witness the answer is yes only if
+// it has cosigned.
+func TestStatusDemandsWitnesses(t *testing.T) {
+	s := newLogServer(t)
+	_, textFile, _, _ := s.keyFiles()
+	logKey, err := tlog.NewVerifier("127.0.0.1", s.key.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newKey := func(name string) (note.Signer, string) {
+		pub, private, err := ed25519.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signer, err := tlog.NewCosigner(name, private, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signer, tlog.CosignerKey(name, pub)
+	}
+	signer, key := newKey("witness.example/w1")
+	_, other := newKey("witness.example/w2")
+	_, imposter := newKey("witness.example/w1")
+	w, err := witness.New(t.TempDir(), signer, logKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(w.Handler(slog.New(slog.DiscardHandler)))
+	defer server.Close()
+	remote, err := witness.ParseRemote(key + " " + server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.serve(tlog.Options{Witnesses: witness.NewCollector(server.Client(), slog.New(slog.DiscardHandler), remote)})
+	s.add("one")
+	m := machine{t, t.TempDir()}
+	status := func(want int, keys ...string) (string, string) {
+		args := []string{"sigstore", "status", "--server", s.url, "--log-key", textFile}
+		for _, k := range keys {
+			args = append(args, "--witness-key", k)
+		}
+		return m.run(want, args...)
+	}
+	if out, _ := status(0); !strings.Contains(out, "witness.example/w1 (not verified") {
+		t.Errorf("%s", out)
+	}
+	if out, _ := status(0, key); !strings.Contains(out, "witness.example/w1 at 20") {
+		t.Errorf("%s", out)
+	}
+	if _, errs := status(1, key, other); !strings.Contains(errs, "not cosigned by witness.example/w2") {
+		t.Errorf("%s", errs)
+	}
+	if _, errs := status(1, imposter); !strings.Contains(errs, "not cosigned by witness.example/w1") {
+		t.Errorf("%s", errs)
+	}
+	status(2, "no key")
+	status(2, key, key)
+}
+
 func after(line, prefix string) string {
 	rest, ok := strings.CutPrefix(line, prefix)
 	if !ok {
