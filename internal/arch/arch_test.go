@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
 	"mirror": {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
 	// Wiring.
-	"server": {"*"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
+	"server": {"*"}, "keyref": {"sign", "egress"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},
 }
 
@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 // commands that work without a server.
 var cmdMay = []string{
 	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "vex", "db", "blob",
-	"egress", "feed", "update", "sign", "fetch", "gather", "report", "admit", "malware", "tlog",
+	"egress", "feed", "update", "sign", "keyref", "fetch", "gather", "report", "admit", "malware", "tlog",
 }
 
 // owners says which boxes may touch a foreign library. "test" files are free.
@@ -51,7 +51,9 @@ var owners = []struct {
 }{
 	{"k8s.io/", []string{"admit", "operator", "decide"}, "Kubernetes types stay at the cluster's edge"},
 	{"sigs.k8s.io/controller-runtime", []string{"operator"}, "controllers live in operator"},
-	{"github.com/sigstore/", []string{"verify", "sign", "sigstore"}, "signature formats live in verify and sign, Sigstore's protocols in sigstore"},
+	{"github.com/sigstore/", []string{"verify", "sign", "sigstore", "keyref"}, "signature formats live in verify and sign, Sigstore's protocols in sigstore, that of KMS plugins in keyref"},
+	{"github.com/notaryproject/", []string{"verify"}, "signature formats live in verify and sign"},
+	{"github.com/veraison/", []string{"verify"}, "signature formats live in verify and sign"},
 	{"github.com/open-policy-agent/", []string{"decide"}, "Rego lives in decide/rego"},
 	{"github.com/google/cel-go", []string{"expr", "decide"}, "CEL lives in expr"},
 	{"database/sql", []string{"db"}, "db owns all SQL"},
@@ -144,6 +146,9 @@ func checkFile(t *testing.T, path, rel string) {
 	}
 	if !helper && !slices.Contains(egressFree, box) {
 		for _, problem := range dialling(f) {
+			if strings.Contains(problem, " os/exec.") && slices.Contains(programsFree, box) {
+				continue
+			}
 			t.Errorf("%s %s: every outbound connection goes through internal/egress", rel, problem)
 		}
 	}

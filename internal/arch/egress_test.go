@@ -14,6 +14,10 @@ import (
 // egressFree are the boxes that may open connections.
 var egressFree = []string{"egress"}
 
+// programsFree are the boxes that may start programs: what a person names with
+// --key is reached through one of Sigstore's KMS plugins.
+var programsFree = []string{"keyref"}
+
 // egressOnly are names that open connections past internal/egress, or ask DNS,
 // which is a message to a stranger, too. "*" is the whole package.
 var egressOnly = map[string][]string{

@@ -46,6 +46,11 @@ type Config struct {
 	// UnverifiedTLS lists hosts (host or host:port, as in a URL) whose
 	// certificate is not verified; "*" is all of them.
 	UnverifiedTLS []string
+	// ClientCertificates are shown to servers that ask for one, and ServerName is
+	// what a server's certificate has to be for, where that is not the URL's host.
+	// Both are for an Egress that reaches one server.
+	ClientCertificates []tls.Certificate
+	ServerName         string
 	// OnRefused is told why an address was refused, one word or two of a short
 	// list; nil tells nobody.
 	OnRefused func(reason string)
@@ -146,8 +151,11 @@ func (e *Egress) pool(proxied, unverified bool) *http.Transport {
 			}
 			return &stallConn{Conn: c, limit: e.cfg.StallTimeout}, nil
 		},
-		ForceAttemptHTTP2:      true,
-		TLSClientConfig:        &tls.Config{RootCAs: e.cfg.RootCAs, InsecureSkipVerify: unverified, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{
+			RootCAs: e.cfg.RootCAs, InsecureSkipVerify: unverified, MinVersion: tls.VersionTLS12,
+			Certificates: e.cfg.ClientCertificates, ServerName: e.cfg.ServerName,
+		},
 		TLSHandshakeTimeout:    e.cfg.DialTimeout,
 		ResponseHeaderTimeout:  e.cfg.HeaderTimeout,
 		ExpectContinueTimeout:  time.Second,

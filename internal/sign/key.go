@@ -9,8 +9,6 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -45,15 +43,11 @@ type KeyPair struct {
 // GenerateKeyPair makes an ECDSA P-256 key pair. An empty password is allowed,
 // as with cosign: the file then says "encrypted" and protects nothing.
 func GenerateKeyPair(password []byte) (KeyPair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return KeyPair{}, err
-	}
-	return seal(key, password)
+	return GenerateKeyPairFor(DefaultAlgorithm, password)
 }
 
 // ImportKeyPair encrypts a plain PEM private key (PKCS#1, SEC 1 or PKCS#8; RSA
-// of at least 2048 bits, ECDSA or Ed25519). Errors: CodeInvalid.
+// of 2048, 3072 or 4096 bits, ECDSA or Ed25519). Errors: CodeInvalid.
 func ImportKeyPair(plain, password []byte) (KeyPair, error) {
 	block, err := decodePEM(plain)
 	if err != nil {
@@ -63,7 +57,29 @@ func ImportKeyPair(plain, password []byte) (KeyPair, error) {
 	if err != nil {
 		return KeyPair{}, err
 	}
+	if _, err := NewKey(key); err != nil { // before it looks as if it could sign
+		return KeyPair{}, err
+	}
 	return seal(key, password)
+}
+
+// ReencryptKeyPair imports an encrypted key file, also of cosign before version
+// 1.13. Errors: as [LoadKey].
+func ReencryptKeyPair(file, old, password []byte) (KeyPair, error) {
+	key, err := decrypt(file, old)
+	if err != nil {
+		return KeyPair{}, err
+	}
+	if _, err := NewKey(key); err != nil {
+		return KeyPair{}, err
+	}
+	return seal(key, password)
+}
+
+// Encrypted tells whether file is a private key that needs a password.
+func Encrypted(file []byte) bool {
+	block, err := decodePEM(file)
+	return err == nil && (block.Type == pemSigstore || block.Type == pemCosign)
 }
 
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
@@ -76,6 +92,9 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 		key, err = x509.ParseECPrivateKey(block.Bytes)
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the key is encrypted in PKCS#8, which is not read").
+			WithHint("decrypt it first: openssl pkcs8 -in FILE -out plain.pem")
 	default:
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "PEM type %q is not a private key that can be imported", block.Type)
 	}
@@ -91,20 +110,27 @@ func usable(key any) (crypto.Signer, error) {
 	if !ok {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "a %T cannot sign", key)
 	}
-	switch k := s.Public().(type) {
+	return s, usablePublic(s.Public())
+}
+
+func usablePublic(public crypto.PublicKey) error {
+	switch k := public.(type) {
 	case *ecdsa.PublicKey:
 		if n := k.Curve.Params().BitSize; n < 256 {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is too weak: an elliptic curve of %d bits, 256 at least", n)
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "private key is too weak: an elliptic curve of %d bits, 256 at least", n)
 		}
 	case *rsa.PublicKey:
-		if n := k.N.BitLen(); n < rsaBitsMin {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is too weak: RSA of %d bits, %d at least", n, rsaBitsMin)
+		switch n := k.N.BitLen(); {
+		case n < rsaBitsMin:
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "private key is too weak: RSA of %d bits, %d at least", n, rsaBitsMin)
+		case n != 2048 && n != 3072 && n != 4096: // Sigstore has names for these only
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "an RSA key of %d bits is not one that Sigstore has a name for: 2048, 3072 or 4096", n)
 		}
 	case ed25519.PublicKey:
 	default:
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "a %T is not supported", key)
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "a %T is not supported", public)
 	}
-	return s, nil
+	return nil
 }
 
 const rsaBitsMin = 2048
@@ -129,7 +155,10 @@ func decodePEM(b []byte) (*pem.Block, error) {
 	if len(b) > keySizeMax {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "key file has %d bytes, %d at most", len(b), keySizeMax)
 	}
-	block, _ := pem.Decode(b)
+	block, rest := pem.Decode(b)
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam -genkey writes them first
+		block, _ = pem.Decode(rest)
+	}
 	if block == nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "key file is not PEM")
 	}
@@ -147,6 +176,14 @@ type Key struct {
 // LoadKey decrypts a private key that [GenerateKeyPair] or cosign wrote.
 // Errors: CodeInvalid (not such a file), CodeDenied (wrong password).
 func LoadKey(file, password []byte) (*Key, error) {
+	key, err := decrypt(file, password)
+	if err != nil {
+		return nil, err
+	}
+	return NewKey(key)
+}
+
+func decrypt(file, password []byte) (crypto.PrivateKey, error) {
 	block, err := decodePEM(file)
 	if err != nil {
 		return nil, err
@@ -171,7 +208,7 @@ func LoadKey(file, password []byte) (*Key, error) {
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key cannot be parsed: %w", err)
 	}
-	return NewKey(plain)
+	return plain, nil
 }
 
 // NewKey makes a Key of a private key in memory: *ecdsa.PrivateKey,
