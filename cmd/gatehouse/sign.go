@@ -148,15 +148,7 @@ func (a *app) sign(ctx context.Context, o signOptions, form sign.Options, args [
 	if form.Annotations, err = o.pairs(); err != nil {
 		return err
 	}
-	file, err := a.readKey(o.key)
-	if err != nil {
-		return err
-	}
-	password, err := a.password(false)
-	if err != nil {
-		return err
-	}
-	key, err := sign.LoadKey(file, password)
+	key, err := a.signingKey(ctx, o.key)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func (a *app) verify(ctx context.Context, o signOptions, hash, output string, ar
 	if err != nil {
 		return err
 	}
-	key, err := a.readKey(o.key)
+	key, err := a.publicKey(ctx, o.key)
 	if err != nil {
 		return err
 	}

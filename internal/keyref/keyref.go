@@ -116,6 +116,21 @@ func Stored(ref string) bool {
 	return err == nil && (k == kindCluster || k == kindPlugin)
 }
 
+// Storable says why [Store] would refuse ref, before a key is made for it.
+// Errors: CodeInvalid.
+func Storable(ref string) error {
+	k, rest, err := parse(ref)
+	if err != nil {
+		return err
+	}
+	if k != kindCluster {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "key %s: a new key pair cannot be kept there", clip(ref)).
+			WithHint("give k8s://NAMESPACE/SECRET, or --kms SCHEME://… for a key service")
+	}
+	_, _, err = secretOf(rest)
+	return err
+}
+
 // Signer finds a private key. Errors: CodeInvalid (no such reference, no such
 // key), CodeDenied (wrong password, or no permission), CodeNotFound,
 // CodeUnavailable (a service does not answer).
@@ -240,15 +255,10 @@ func Generate(ctx context.Context, ref, algorithm string, o Options) ([]byte, er
 // set; what else it holds is kept. Errors: CodeConflict (there is a key), else as
 // [Signer].
 func Store(ctx context.Context, ref string, pair sign.KeyPair, password []byte, overwrite bool, o Options) error {
-	k, rest, err := parse(ref)
-	if err != nil {
+	if err := Storable(ref); err != nil {
 		return err
 	}
-	if k != kindCluster {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "key %s: a new key pair cannot be kept there", clip(ref)).
-			WithHint("give k8s://NAMESPACE/SECRET, or --kms SCHEME://… for a key service")
-	}
-	return clusterStore(ctx, rest, pair, password, overwrite, o)
+	return clusterStore(ctx, strings.TrimPrefix(ref, "k8s://"), pair, password, overwrite, o)
 }
 
 // publicPEM checks what a service or a secret gave for a public key.

@@ -56,5 +56,5 @@ func GenerateKeyPairFor(algorithm string, password []byte) (KeyPair, error) {
 	if err != nil {
 		return KeyPair{}, err
 	}
-	return seal(key, password)
+	return Seal(key, password)
 }

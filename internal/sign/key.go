@@ -49,18 +49,30 @@ func GenerateKeyPair(password []byte) (KeyPair, error) {
 // ImportKeyPair encrypts a plain PEM private key (PKCS#1, SEC 1 or PKCS#8; RSA
 // of 2048, 3072 or 4096 bits, ECDSA or Ed25519). Errors: CodeInvalid.
 func ImportKeyPair(plain, password []byte) (KeyPair, error) {
-	block, err := decodePEM(plain)
+	key, err := parsePlain(plain)
 	if err != nil {
 		return KeyPair{}, err
+	}
+	return Seal(key, password)
+}
+
+// Importable says why [ImportKeyPair] would refuse plain. Errors: CodeInvalid.
+func Importable(plain []byte) error {
+	_, err := parsePlain(plain)
+	return err
+}
+
+func parsePlain(plain []byte) (crypto.Signer, error) {
+	block, err := decodePEM(plain)
+	if err != nil {
+		return nil, err
 	}
 	key, err := parsePrivate(block)
 	if err != nil {
-		return KeyPair{}, err
+		return nil, err
 	}
-	if _, err := NewKey(key); err != nil { // before it looks as if it could sign
-		return KeyPair{}, err
-	}
-	return seal(key, password)
+	_, err = NewKey(key) // before it looks as if it could sign
+	return key, err
 }
 
 // ReencryptKeyPair imports an encrypted key file, also of cosign before version
@@ -70,10 +82,11 @@ func ReencryptKeyPair(file, old, password []byte) (KeyPair, error) {
 	if err != nil {
 		return KeyPair{}, err
 	}
-	if _, err := NewKey(key); err != nil {
+	s, err := usable(key)
+	if err != nil {
 		return KeyPair{}, err
 	}
-	return seal(key, password)
+	return Seal(s, password)
 }
 
 // Encrypted tells whether file is a private key that needs a password.
@@ -135,7 +148,8 @@ func usablePublic(public crypto.PublicKey) error {
 
 const rsaBitsMin = 2048
 
-func seal(key crypto.Signer, password []byte) (KeyPair, error) {
+// Seal encrypts a private key for cosign.key. An empty password is allowed.
+func Seal(key crypto.Signer, password []byte) (KeyPair, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return KeyPair{}, err
