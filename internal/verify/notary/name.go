@@ -64,7 +64,7 @@ func parseName(s string) (name, error) {
 		return nil, fmt.Errorf("%d bytes, %d at most", len(s), nameSizeMax)
 	}
 	n := name{}
-	for s = strings.TrimSpace(s); s != ""; {
+	for s = strings.TrimLeft(s, " "); s != ""; {
 		kind, rest, ok := strings.Cut(s, "=")
 		if !ok {
 			return nil, errors.New("it has an attribute without a value")
@@ -80,7 +80,7 @@ func parseName(s string) (name, error) {
 		if err := n.add(kind, value); err != nil {
 			return nil, err
 		}
-		if s = strings.TrimSpace(rest); more && s == "" {
+		if s = strings.TrimLeft(rest, " "); more && s == "" {
 			return nil, errors.New("it ends with a separator")
 		}
 	}

@@ -143,7 +143,7 @@ func (p *Policy) addIdentities(texts []string) error {
 			p.anybody = true
 			continue
 		}
-		dn, ok := strings.CutPrefix(strings.TrimSpace(text), "x509.subject:")
+		dn, ok := strings.CutPrefix(text, "x509.subject:")
 		if !ok {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "notary: identity %q is neither \"x509.subject: …\" nor \"*\"", clip(text))
 		}
