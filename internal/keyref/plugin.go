@@ -166,21 +166,25 @@ func (p *plugin) call(ctx context.Context, stdin []byte, method *common.MethodAr
 	if err := ctx.Err(); err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "key %s: the program %s did not answer in time: %w", clip(p.ref), p.program, err)
 	}
-	a, err := readAnswer(out, method.MethodName)
-	// The exit code means nothing where there is an answer; else it explains.
+	// The exit code means nothing where there is an answer.
 	var exit *exec.ExitError
-	if ran != nil && (err != nil || !errors.As(ran, &exit)) {
-		return nil, p.failed(ran, complaint.String())
+	if ran != nil && !errors.As(ran, &exit) {
+		return nil, p.failed(ran.Error(), complaint)
 	}
-	if err != nil {
-		return nil, p.failed(err, complaint.String())
+	a, err := readAnswer(out, method.MethodName)
+	if err == nil {
+		return a, nil
 	}
-	return a, nil
+	text := err.Error()
+	if exit != nil {
+		text += ", " + exit.Error()
+	}
+	return nil, p.failed(text, complaint)
 }
 
-func (p *plugin) failed(err error, complaint string) error {
-	text := clip(err.Error())
-	if c := clip(complaint); c != "" {
+func (p *plugin) failed(text string, complaint *head) error {
+	text = clip(text)
+	if c := clip(complaint.String()); c != "" {
 		text += " (" + c + ")"
 	}
 	return gatehouse.Errorf(gatehouse.CodeUnavailable, "key %s: %s: %s", clip(p.ref), p.program, text)

@@ -62,7 +62,7 @@ func Tools() []Tool {
 		{Name: "cosign2", Dir: "cosign2", Module: "github.com/sigstore/cosign/v2",
 			Package: "github.com/sigstore/cosign/v2/cmd/cosign", Stages: []string{"e2e"}},
 		{Name: "notation", Dir: "notation", Module: "github.com/notaryproject/notation",
-			Package: "github.com/notaryproject/notation/cmd/notation", Stages: []string{"test", "e2e"}},
+			Package: "github.com/notaryproject/notation/cmd/notation", Stages: []string{"e2e"}},
 		{Name: "kube-apiserver", Dir: "kube", Module: "k8s.io/kubernetes",
 			Package: "k8s.io/kubernetes/cmd/kube-apiserver", Stages: []string{"e2e"}, LDFlags: kubeVersion},
 		{Name: "syft", Dir: "syft", Module: "github.com/anchore/syft",
