@@ -30,12 +30,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/keyref/keyreftest"
 	"github.com/gatehouse-dev/gatehouse/internal/update"
 )
 
-// TestMain lets scripts run this test binary as the command gatehouse.
+// TestMain lets scripts run this test binary as the command gatehouse, and as a
+// KMS plugin.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"gatehouse": main})
+	testscript.Main(m, map[string]func(){"gatehouse": main, keyreftest.Program: keyreftest.Main})
 }
 
 // TestScripts runs one script per promise; its name says which.
