@@ -181,10 +181,11 @@ func decodePEM(b []byte) (*pem.Block, error) {
 
 // Key signs. It is safe for concurrent use.
 type Key struct {
-	signer  signature.Signer
-	public  crypto.PublicKey
-	details signature.AlgorithmDetails
-	pkix    []byte // DER of the public key
+	signer   signature.Signer
+	verifier signature.Verifier // of what signer makes
+	public   crypto.PublicKey
+	details  signature.AlgorithmDetails
+	pkix     []byte // DER of the public key
 }
 
 // LoadKey decrypts a private key that [GenerateKeyPair] or cosign wrote.
@@ -241,11 +242,15 @@ func NewKey(private crypto.PrivateKey) (*Key, error) {
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is not usable: %w", err)
 	}
+	verifier, err := signature.LoadVerifierFromAlgorithmDetails(public, details, options.WithED25519ph())
+	if err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "private key is not usable: %w", err)
+	}
 	pkix, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return nil, err
 	}
-	return &Key{signer: signer, public: public, details: details, pkix: pkix}, nil
+	return &Key{signer: signer, verifier: verifier, public: public, details: details, pkix: pkix}, nil
 }
 
 // ID is the sha256 of the public key, as in [gatehouse.Identity].

@@ -6,9 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 
-	"github.com/sigstore/sigstore/pkg/signature"
-	"github.com/sigstore/sigstore/pkg/signature/options"
-
 	"github.com/gatehouse-dev/gatehouse"
 )
 
@@ -166,6 +163,5 @@ func (k *Key) signed(layers []json.RawMessage, payload []byte) bool {
 }
 
 func (k *Key) made(sig, message []byte) bool {
-	v, err := signature.LoadVerifierFromAlgorithmDetails(k.public, k.details, options.WithED25519ph())
-	return err == nil && v.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil
+	return k.verifier.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil
 }

@@ -40,7 +40,7 @@ func NewRemoteKey(public crypto.PublicKey, remote Remote) (*Key, error) {
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "public key is not usable: %w", err)
 	}
-	return &Key{signer: remoteSigner{remote, verifier}, public: public, details: details, pkix: pkix}, nil
+	return &Key{signer: remoteSigner{remote, verifier}, verifier: verifier, public: public, details: details, pkix: pkix}, nil
 }
 
 // HashFor is the hash that a key's kind signs over by default; 0 for Ed25519, which
