@@ -135,13 +135,13 @@ func TestNotationSignatures(t *testing.T) {
 		if _, code := check(ref, other, trust, time.Now()); code != notary.CodeOtherDigest {
 			t.Errorf("%s, for another digest: %q", format, code)
 		}
-		if _, code := check(ref, ref, gatehouse.Notary{CAs: []string{notarytest.PEM(stranger.Cert)}, Identities: trust.Identities}, time.Now()); code != notary.CodeOtherCA {
+		if _, code := check(ref, ref, gatehouse.Notary{CAs: []string{notarytest.PEM(stranger.Cert)}, Identities: trust.Identities}, time.Now()); code != notary.CodeUntrustedCA {
 			t.Errorf("%s, another CA: %q", format, code)
 		}
-		if _, code := check(ref, ref, gatehouse.Notary{CAs: trust.CAs, Identities: []string{"x509.subject: C=US, ST=WA, O=globex"}}, time.Now()); code != notary.CodeIdentity {
+		if _, code := check(ref, ref, gatehouse.Notary{CAs: trust.CAs, Identities: []string{"x509.subject: C=US, ST=WA, O=globex"}}, time.Now()); code != notary.CodeWrongIdentity {
 			t.Errorf("%s, another identity: %q", format, code)
 		}
-		if _, code := check(ref, ref, trust, now.Add(2*time.Hour)); code != notary.CodeCertificate {
+		if _, code := check(ref, ref, trust, now.Add(2*time.Hour)); code != notary.CodeExpired {
 			t.Errorf("%s, expired certificate: %q", format, code)
 		}
 
@@ -154,10 +154,10 @@ func TestNotationSignatures(t *testing.T) {
 		if s, code := check(stamped, stamped, timed, now.Add(2*time.Hour)); code != "" || s.SignedAt.IsZero() {
 			t.Errorf("%s, timestamp: %+v, %q", format, s, code)
 		}
-		if _, code := check(stamped, stamped, timed, now.Add(25*time.Hour)); code != notary.CodeExpired {
+		if _, code := check(stamped, stamped, timed, now.Add(25*time.Hour)); code != notary.CodeOutdated {
 			t.Errorf("%s, expired: %q", format, code)
 		}
-		if _, code := check(ref, ref, timed, time.Now()); code != notary.CodeTimestamp {
+		if _, code := check(ref, ref, timed, time.Now()); code != notary.CodeNoTimestamp {
 			t.Errorf("%s, without a timestamp: %q", format, code)
 		}
 	}

@@ -42,18 +42,20 @@ const (
 	identitiesMax   = 1000
 )
 
-// Codes of [Error]. They are stable: policies and people match on them.
+// Codes of [Error]. They are stable: policies and people match on them, and those
+// of other formats that mean the same are the same.
 const (
-	CodeMalformed   = "malformed"           // cannot be read as what it says it is
-	CodeTooLarge    = "too-large"           // a bound on bytes or certificates was hit
-	CodeUnsupported = "unsupported"         // a media type, signing scheme or critical attribute that is not known here
-	CodeSignature   = "invalid-signature"   // the signature is not over what the envelope holds
-	CodeOtherDigest = "other-digest"        // about another artifact
-	CodeOtherCA     = "other-ca"            // the certificate leads to none of the trusted ones
-	CodeIdentity    = "wrong-identity"      // the certificate is somebody else's
-	CodeExpired     = "signature-expired"   // the signer said how long it is good for
-	CodeCertificate = "certificate-expired" // not valid now, and no timestamp tells of an earlier time
-	CodeTimestamp   = "timestamp"           // missing, or not by a trusted authority, or at a time when the certificate was not valid
+	CodeMalformed     = "malformed"             // cannot be read as what it says it is
+	CodeTooLarge      = "too-large"             // a bound on bytes or certificates was hit
+	CodeUnsupported   = "unsupported"           // a media type, signing scheme or critical attribute that is not known here
+	CodeBadSignature  = "bad-signature"         // the signature is not over what the envelope holds
+	CodeOtherDigest   = "other-digest"          // about another artifact
+	CodeUntrustedCA   = "untrusted-certificate" // the certificate leads to none of the trusted ones
+	CodeWrongIdentity = "wrong-identity"        // the certificate is somebody else's
+	CodeOutdated      = "signature-expired"     // the signer said how long it is good for
+	CodeExpired       = "certificate-expired"   // signed at a time when the certificate was not valid, as far as that can be known
+	CodeNoTimestamp   = "no-timestamp"          // the policy names timestamp authorities, and there is no timestamp
+	CodeBadTimestamp  = "bad-timestamp"         // of an unknown authority, or over something else
 )
 
 // Error says why a signature does not count.

@@ -182,15 +182,15 @@ func TestRefused(t *testing.T) {
 		"critical attribute":  {request: request{extra: []signature.Attribute{{Key: "com.acme.must", Critical: true, Value: "x"}}}, code: notary.CodeUnsupported, levels: all},
 		"plugin":              {request: request{extra: []signature.Attribute{{Key: "io.cncf.notary.verificationPlugin", Critical: true, Value: "p"}}}, code: notary.CodeUnsupported, levels: all},
 		"signing authority":   {request: request{scheme: signature.SigningSchemeX509SigningAuthority}, code: notary.CodeUnsupported, levels: all},
-		"another CA":          {request: request{cert: other.Signing(notarytest.NewKey(t), notarytest.Name("acme"), now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeOtherCA, levels: who},
-		"another identity":    {request: request{cert: w.ca.Signing(notarytest.NewKey(t), notarytest.Name("globex"), now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeIdentity, levels: who},
-		"one of two names":    {request: request{cert: w.ca.Signing(notarytest.NewKey(t), twice, now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeIdentity, levels: who},
-		"name without state":  {request: request{cert: w.ca.Signing(notarytest.NewKey(t), pkix.Name{Country: []string{"US"}, Organization: []string{"acme"}}, now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeIdentity, levels: who},
-		"expired signature":   {request: request{at: now.AddDate(0, 0, -2), expiry: now.AddDate(0, 0, -1)}, code: notary.CodeExpired, levels: when},
-		"expires now":         {request: request{at: now.AddDate(0, 0, -2), expiry: now}, code: notary.CodeExpired, levels: when},
-		"expired certificate": {request: request{cert: lapsed, at: now.AddDate(0, -2, 0)}, code: notary.CodeCertificate, levels: when},
-		"not yet valid":       {request: request{cert: early, at: now.AddDate(0, 0, 2)}, code: notary.CodeCertificate, levels: when},
-		"no timestamp":        {trust: func(n *gatehouse.Notary) { n.TSAs = n.CAs }, code: notary.CodeTimestamp, levels: when},
+		"another CA":          {request: request{cert: other.Signing(notarytest.NewKey(t), notarytest.Name("acme"), now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeUntrustedCA, levels: who},
+		"another identity":    {request: request{cert: w.ca.Signing(notarytest.NewKey(t), notarytest.Name("globex"), now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeWrongIdentity, levels: who},
+		"one of two names":    {request: request{cert: w.ca.Signing(notarytest.NewKey(t), twice, now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeWrongIdentity, levels: who},
+		"name without state":  {request: request{cert: w.ca.Signing(notarytest.NewKey(t), pkix.Name{Country: []string{"US"}, Organization: []string{"acme"}}, now.AddDate(0, -1, 0), now.AddDate(0, 1, 0))}, code: notary.CodeWrongIdentity, levels: who},
+		"expired signature":   {request: request{at: now.AddDate(0, 0, -2), expiry: now.AddDate(0, 0, -1)}, code: notary.CodeOutdated, levels: when},
+		"expires now":         {request: request{at: now.AddDate(0, 0, -2), expiry: now}, code: notary.CodeOutdated, levels: when},
+		"expired certificate": {request: request{cert: lapsed, at: now.AddDate(0, -2, 0)}, code: notary.CodeExpired, levels: when},
+		"not yet valid":       {request: request{cert: early, at: now.AddDate(0, 0, 2)}, code: notary.CodeExpired, levels: when},
+		"no timestamp":        {trust: func(n *gatehouse.Notary) { n.TSAs = n.CAs }, code: notary.CodeNoTimestamp, levels: when},
 	} {
 		if c.request.cert.Key == nil {
 			c.request.cert = w.cert
@@ -232,16 +232,16 @@ func TestTimestamp(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", mediaType, s, err)
 		}
 		late := request{cert: old, at: then, clock: tsa.NewClock(now), roots: roots}.sign(t, mediaType)
-		if _, err := notary.Verify(late, mediaType, target, w.trust, now); codeOf(err) != notary.CodeTimestamp {
+		if _, err := notary.Verify(late, mediaType, target, w.trust, now); codeOf(err) != notary.CodeExpired {
 			t.Errorf("%s: signed after the certificate's end: %v", mediaType, err)
 		}
 		strange := w.trust
 		strange.TSAs = []string{notarytest.PEM(notarytest.NewAuthority(t, "tsa", now).Cert)}
-		if _, err := notary.Verify(stamped, mediaType, target, strange, now); codeOf(err) != notary.CodeTimestamp {
+		if _, err := notary.Verify(stamped, mediaType, target, strange, now); codeOf(err) != notary.CodeBadTimestamp {
 			t.Errorf("%s: another authority of that name: %v", mediaType, err)
 		}
 		strange.TSAs = nil
-		if _, err := notary.Verify(stamped, mediaType, target, strange, now); codeOf(err) != notary.CodeCertificate {
+		if _, err := notary.Verify(stamped, mediaType, target, strange, now); codeOf(err) != notary.CodeExpired {
 			t.Errorf("%s: nobody's time is trusted: %v", mediaType, err)
 		}
 	}
@@ -258,7 +258,7 @@ func TestTimestamp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := notary.Verify(swapped, notary.TypeJWS, target, w.trust, now); codeOf(err) != notary.CodeTimestamp || !strings.Contains(err.Error(), "another signature") {
+	if _, err := notary.Verify(swapped, notary.TypeJWS, target, w.trust, now); codeOf(err) != notary.CodeBadTimestamp || !strings.Contains(err.Error(), "another signature") {
 		t.Errorf("swapped: %v", err)
 	}
 }
@@ -284,7 +284,7 @@ func TestTampered(t *testing.T) {
 	for mediaType, envelope := range map[string][]byte{notary.TypeJWS: changed, notary.TypeCOSE: cose} {
 		for _, level := range []string{notary.LevelStrict, notary.LevelAudit} {
 			w.trust.Level = level
-			if _, err := notary.Verify(envelope, mediaType, elsewhere, w.trust, now); codeOf(err) != notary.CodeSignature {
+			if _, err := notary.Verify(envelope, mediaType, elsewhere, w.trust, now); codeOf(err) != notary.CodeBadSignature {
 				t.Errorf("%s, %s: %v", mediaType, level, err)
 			}
 		}

@@ -101,7 +101,7 @@ func open(envelope []byte, mediaType string) (*signature.EnvelopeContent, *Error
 	if err != nil {
 		var broken *signature.SignatureIntegrityError
 		if errors.As(err, &broken) {
-			return nil, fail(CodeSignature, "the signature does not fit what the envelope holds: %v", err)
+			return nil, fail(CodeBadSignature, "the signature does not fit what the envelope holds: %v", err)
 		}
 		return nil, fail(CodeMalformed, "the envelope does not hold together: %v", err)
 	}
@@ -179,21 +179,21 @@ func about(payload signature.Payload, target gatehouse.Descriptor) (map[string]s
 func (p *Policy) authentic(chain []*x509.Certificate) *Error {
 	leaf := chain[0]
 	if !trusts(p.cas, chain) {
-		return fail(CodeOtherCA, "signed with a certificate for %q by %q, which leads to none of the %d trusted ones", leaf.Subject.String(), leaf.Issuer.String(), len(p.cas))
+		return fail(CodeUntrustedCA, "signed with a certificate for %q by %q, which leads to none of the %d trusted ones", leaf.Subject.String(), leaf.Issuer.String(), len(p.cas))
 	}
 	if p.anybody {
 		return nil
 	}
 	subject, err := nameOf(leaf.Subject)
 	if err != nil {
-		return fail(CodeIdentity, "the certificate's subject %q cannot be compared with trusted identities: %v", leaf.Subject.String(), err)
+		return fail(CodeWrongIdentity, "the certificate's subject %q cannot be compared with trusted identities: %v", leaf.Subject.String(), err)
 	}
 	for _, want := range p.identities {
 		if want.covers(subject) {
 			return nil
 		}
 	}
-	return fail(CodeIdentity, "signed by %q, who is none of the %d trusted identities", leaf.Subject.String(), len(p.identities))
+	return fail(CodeWrongIdentity, "signed by %q, who is none of the %d trusted identities", leaf.Subject.String(), len(p.identities))
 }
 
 func trusts(store, chain []*x509.Certificate) bool {
@@ -211,7 +211,7 @@ func expired(expiry, now time.Time) *Error {
 	if expiry.IsZero() || now.Before(expiry) {
 		return nil
 	}
-	return fail(CodeExpired, "the signature was good until %s", expiry.UTC().Format(time.RFC3339))
+	return fail(CodeOutdated, "the signature was good until %s", expiry.UTC().Format(time.RFC3339))
 }
 
 // signedAt proves that all certificates were valid when the signature was made:
@@ -222,10 +222,10 @@ func (p *Policy) signedAt(info *signature.SignerInfo, now time.Time) (time.Time,
 	}
 	for _, cert := range info.CertificateChain {
 		if now.Before(cert.NotBefore) {
-			return time.Time{}, fail(CodeCertificate, "certificate %q is valid from %s on", cert.Subject.String(), cert.NotBefore.UTC().Format(time.RFC3339))
+			return time.Time{}, fail(CodeExpired, "certificate %q is valid from %s on", cert.Subject.String(), cert.NotBefore.UTC().Format(time.RFC3339))
 		}
 		if now.After(cert.NotAfter) {
-			return time.Time{}, fail(CodeCertificate, "certificate %q was valid until %s, and no timestamp authority is trusted", cert.Subject.String(), cert.NotAfter.UTC().Format(time.RFC3339))
+			return time.Time{}, fail(CodeExpired, "certificate %q was valid until %s, and no timestamp authority is trusted", cert.Subject.String(), cert.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
 	return time.Time{}, nil
@@ -234,19 +234,19 @@ func (p *Policy) signedAt(info *signature.SignerInfo, now time.Time) (time.Time,
 func (p *Policy) timestamp(info *signature.SignerInfo) (time.Time, *Error) {
 	token := info.UnsignedAttributes.TimestampSignature
 	if len(token) == 0 {
-		return time.Time{}, fail(CodeTimestamp, "the signature has no timestamp")
+		return time.Time{}, fail(CodeNoTimestamp, "the signature has no timestamp")
 	}
 	signed, err := tspclient.ParseSignedToken(token)
 	if err != nil {
-		return time.Time{}, fail(CodeTimestamp, "the timestamp cannot be read: %v", err)
+		return time.Time{}, fail(CodeBadTimestamp, "the timestamp cannot be read: %v", err)
 	}
 	tst, err := signed.Info()
 	if err != nil {
-		return time.Time{}, fail(CodeTimestamp, "the timestamp cannot be read: %v", err)
+		return time.Time{}, fail(CodeBadTimestamp, "the timestamp cannot be read: %v", err)
 	}
 	at, err := tst.Validate(info.Signature)
 	if err != nil {
-		return time.Time{}, fail(CodeTimestamp, "the timestamp is of another signature: %v", err)
+		return time.Time{}, fail(CodeBadTimestamp, "the timestamp is of another signature: %v", err)
 	}
 	roots := x509.NewCertPool()
 	for _, cert := range p.tsas {
@@ -254,14 +254,14 @@ func (p *Policy) timestamp(info *signature.SignerInfo) (time.Time, *Error) {
 	}
 	chain, err := signed.Verify(context.Background(), x509.VerifyOptions{CurrentTime: at.Value, Roots: roots})
 	if err != nil {
-		return time.Time{}, fail(CodeTimestamp, "the timestamp is by none of the %d trusted authorities: %v", len(p.tsas), err)
+		return time.Time{}, fail(CodeBadTimestamp, "the timestamp is by none of the %d trusted authorities: %v", len(p.tsas), err)
 	}
 	if err := nx509.ValidateTimestampingCertChain(chain); err != nil {
-		return time.Time{}, fail(CodeTimestamp, "the timestamp authority's certificate is not one: %v", err)
+		return time.Time{}, fail(CodeBadTimestamp, "the timestamp authority's certificate is not one: %v", err)
 	}
 	for _, cert := range info.CertificateChain {
 		if !at.BoundedAfter(cert.NotBefore) || !at.BoundedBefore(cert.NotAfter) {
-			return time.Time{}, fail(CodeTimestamp, "signed at %s, when certificate %q was not valid", at.Format(time.RFC3339), cert.Subject.String())
+			return time.Time{}, fail(CodeExpired, "signed at %s, when certificate %q was not valid", at.Format(time.RFC3339), cert.Subject.String())
 		}
 	}
 	return at.Value.UTC(), nil
