@@ -116,7 +116,7 @@ func getSecret(ctx context.Context, rest string, o Options) (*secret, error) {
 	if err != nil {
 		return nil, err
 	}
-	api, err := openAPI(o)
+	api, err := openAPI(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func clusterStore(ctx context.Context, rest string, pair sign.KeyPair, password 
 	if err != nil {
 		return err
 	}
-	api, err := openAPI(o)
+	api, err := openAPI(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ type api struct {
 	egress  *egress.Egress
 }
 
-func openAPI(o Options) (*api, error) {
+func openAPI(ctx context.Context, o Options) (*api, error) {
 	c := o.Cluster
 	if c == nil {
 		if !o.Local {
@@ -168,7 +168,7 @@ func openAPI(o Options) (*api, error) {
 				WithHint("give the public key itself")
 		}
 		var err error
-		if c, err = findCluster(o.getenv); err != nil {
+		if c, err = findCluster(ctx, o, podFiles); err != nil {
 			return nil, err
 		}
 	}

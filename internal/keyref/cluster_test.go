@@ -162,7 +162,7 @@ func TestKubeconfig(t *testing.T) {
 current-context: here
 contexts: [{name: here, context: {cluster: c, user: u, namespace: n}}, {name: there, context: {cluster: c, user: v}}, {name: exec, context: {cluster: c, user: w}}, {name: nobody, context: {cluster: c}}]
 clusters: [{name: c, cluster: {server: "`+c.URL+`", certificate-authority: ca.pem}}]
-users: [{name: u, user: {tokenFile: token, token: inline}}, {name: v, user: {username: a, password: b}}, {name: w, user: {exec: {command: aws}}}]
+users: [{name: u, user: {tokenFile: token, token: inline}}, {name: v, user: {username: a, password: b}}, {name: w, user: {exec: {command: no-such-program}}}]
 `)
 	other := write("other", "current-context: there\n")
 	data := write("data", `{"current-context":"d","contexts":[{"name":"d","context":{"cluster":"d","user":"d"}}],
@@ -185,7 +185,7 @@ users: [{name: u, user: {tokenFile: token, token: inline}}, {name: v, user: {use
 		}
 	}
 	for env, want := range map[string]string{
-		list(write("f", "current-context: exec"), config): "a program logs it in",
+		list(write("f", "current-context: exec"), config): "no-such-program",
 		list(write("g", "current-context: gone"), config): "no context",
 		write("h", "x: ["):                     "not a kubeconfig",
 		write("i", "users: []"):                "no context is current",

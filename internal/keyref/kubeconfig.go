@@ -1,6 +1,7 @@
 package keyref
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io/fs"
@@ -23,7 +24,8 @@ const podFiles = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // findCluster takes the cluster that kubectl would take: of KUBECONFIG, else of
 // ~/.kube/config, else that of the pod we run in.
-func findCluster(getenv func(string) string) (*Cluster, error) {
+func findCluster(ctx context.Context, o Options, pod string) (*Cluster, error) {
+	getenv := o.getenv
 	paths, named := filepath.SplitList(getenv("KUBECONFIG")), true
 	if len(paths) == 0 {
 		named = false
@@ -48,9 +50,9 @@ func findCluster(getenv func(string) string) (*Cluster, error) {
 		}
 	}
 	if all.read > 0 {
-		return all.cluster()
+		return all.cluster(ctx, o)
 	}
-	if c, err := podCluster(getenv); c != nil || err != nil {
+	if c, err := podCluster(getenv, pod); c != nil || err != nil {
 		return c, err
 	}
 	if named {
@@ -60,20 +62,20 @@ func findCluster(getenv func(string) string) (*Cluster, error) {
 		WithHint("set KUBECONFIG to a kubeconfig file; ~/.kube/config is read too, and in a pod its service account")
 }
 
-// podCluster returns nil where we are in no pod.
-func podCluster(getenv func(string) string) (*Cluster, error) {
+// podCluster returns nil where we are in no pod; dir holds its service account.
+func podCluster(getenv func(string) string, dir string) (*Cluster, error) {
 	host, port := getenv("KUBERNETES_SERVICE_HOST"), getenv("KUBERNETES_SERVICE_PORT")
 	if host == "" || port == "" {
 		return nil, nil
 	}
-	token, err := readFile(filepath.Join(podFiles, "token"))
+	token, err := readFile(filepath.Join(dir, "token"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	ca, err := readFile(filepath.Join(podFiles, "ca.crt"))
+	ca, err := readFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "couldn't read the pod's service account: %w", err)
 	}
@@ -123,7 +125,7 @@ type namedUser struct {
 		TokenFile string `yaml:"tokenFile"`
 		Username  string `yaml:"username"`
 		Password  string `yaml:"password"`
-		Exec      any    `yaml:"exec"`
+		Exec      *login `yaml:"exec"`
 		Provider  any    `yaml:"auth-provider"`
 	} `yaml:"user"`
 }
@@ -158,20 +160,20 @@ func (k *kubeconfig) parse(b []byte, path string) error {
 }
 
 // cluster takes the current context apart. Errors: CodeInvalid.
-func (k *kubeconfig) cluster() (*Cluster, error) {
+func (k *kubeconfig) cluster(ctx context.Context, o Options) (*Cluster, error) {
 	bad := func(format string, args ...any) error {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "kubeconfig: "+format, args...).WithHint("look at `kubectl config view`")
 	}
 	if k.Current == "" {
 		return nil, bad("no context is current")
 	}
-	context, ok := first(k.Contexts, func(c namedContext) bool { return c.Name == k.Current })
+	current, ok := first(k.Contexts, func(c namedContext) bool { return c.Name == k.Current })
 	if !ok {
 		return nil, bad("there is no context %q", clip(k.Current))
 	}
-	server, ok := first(k.Clusters, func(c namedCluster) bool { return c.Name == context.Context.Cluster })
+	server, ok := first(k.Clusters, func(c namedCluster) bool { return c.Name == current.Context.Cluster })
 	if !ok {
-		return nil, bad("there is no cluster %q", clip(context.Context.Cluster))
+		return nil, bad("there is no cluster %q", clip(current.Context.Cluster))
 	}
 	s := server.Cluster
 	cas, err := fileOrData(server.dir, s.CAFile, s.CAData)
@@ -179,24 +181,26 @@ func (k *kubeconfig) cluster() (*Cluster, error) {
 		return nil, bad("certificate authority of cluster %q: %w", clip(server.Name), err)
 	}
 	c := &Cluster{URL: s.Server, CAs: cas, ServerName: s.ServerName, Unverified: s.Insecure, Proxy: s.Proxy}
-	if context.Context.User == "" {
+	if current.Context.User == "" {
 		return c, nil
 	}
-	user, ok := first(k.Users, func(u namedUser) bool { return u.Name == context.Context.User })
+	user, ok := first(k.Users, func(u namedUser) bool { return u.Name == current.Context.User })
 	if !ok {
-		return nil, bad("there is no user %q", clip(context.Context.User))
+		return nil, bad("there is no user %q", clip(current.Context.User))
 	}
-	if err := user.login(c); err != nil {
+	if err := user.login(ctx, c, o); err != nil {
 		return nil, bad("user %q: %w", clip(user.Name), err)
 	}
 	return c, nil
 }
 
-func (u namedUser) login(c *Cluster) error {
+func (u namedUser) login(ctx context.Context, c *Cluster, o Options) error {
 	v := u.User
-	if v.Exec != nil || v.Provider != nil {
-		return errors.New("a program logs it in, which is not run here; " +
-			"make a kubeconfig with a token of a service account (`kubectl create token`)")
+	if v.Provider != nil {
+		return errors.New("it is logged in by an auth-provider, which Kubernetes has given up; use exec or a token")
+	}
+	if v.Exec != nil {
+		return v.Exec.run(ctx, u.dir, c, o)
 	}
 	c.Token, c.User, c.Password = v.Token, v.Username, v.Password
 	if v.TokenFile != "" { // the file counts where both are set
