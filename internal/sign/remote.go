@@ -43,6 +43,11 @@ func NewRemoteKey(public crypto.PublicKey, remote Remote) (*Key, error) {
 	return &Key{signer: remoteSigner{remote, verifier}, verifier: verifier, public: public, details: details, pkix: pkix}, nil
 }
 
+// Sign returns the key's signature over message, in the form that its kind has by
+// default; Ed25519 of a local key is over the message's SHA-512 (Ed25519ph). Errors:
+// those of the key's keeper.
+func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) { return k.sign(ctx, message) }
+
 // HashFor is the hash that a key's kind signs over by default; 0 for Ed25519, which
 // signs messages whole. Errors: CodeInvalid.
 func HashFor(public crypto.PublicKey) (crypto.Hash, error) {
