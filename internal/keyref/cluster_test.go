@@ -140,9 +140,9 @@ func TestClusterRefuses(t *testing.T) {
 
 // TestKubeconfig finds the cluster as kubectl does.
 func TestKubeconfig(t *testing.T) {
-	c, p := newCluster(t), pair(t, "")
+	c, public := newCluster(t), publicKey(t)
 	c.answer = func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write(secretJSON(t, map[string][]byte{"cosign.pub": p.Public}))
+		_, _ = w.Write(secretJSON(t, map[string][]byte{"cosign.pub": public}))
 	}
 	home := t.TempDir()
 	write := func(name, text string) string {
