@@ -144,8 +144,9 @@ func (p *plugin) sign(ctx context.Context, message []byte) ([]byte, error) {
 // call runs the program. Errors: CodeUnavailable; what the program says is in
 // the text.
 func (p *plugin) call(ctx context.Context, stdin []byte, method *common.MethodArgs) (*common.PluginResp, error) {
+	_, key, _ := strings.Cut(p.ref, "://") // the plugin knows its own scheme, and is not told
 	start := &common.InitOptions{
-		ProtocolVersion: common.ProtocolVersion, KeyResourceID: p.ref, HashFunc: p.hash,
+		ProtocolVersion: common.ProtocolVersion, KeyResourceID: key, HashFunc: p.hash,
 		RPCOptions: encoding.PackRPCOptions([]signature.RPCOption{}),
 	}
 	if deadline, ok := ctx.Deadline(); ok {

@@ -53,7 +53,7 @@ func Main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(2)
 	}
-	_, name, _ := strings.Cut(args.InitOptions.KeyResourceID, "://")
+	name := args.InitOptions.KeyResourceID
 	switch name {
 	case "hang":
 		fmt.Fprintln(os.Stderr, "waiting for the token to be touched")
