@@ -65,8 +65,12 @@ func TestKeysInACluster(t *testing.T) {
 	if got := g.Run(t, g.Binary, "public-key", "--key", "k8s://ci/theirs"); got != string(mustRead(t, filepath.Join(g.Dir, "cosign.pub"))) {
 		t.Errorf("another public key: %s", got)
 	}
+	keptUnlessAsked(t, k, g, secret)
+}
 
-	// Kept unless somebody says so; then what else is there stays.
+// keptUnlessAsked overwrites secrets that hold a key.
+func keptUnlessAsked(t *testing.T, k *e2e.Kube, g *e2e.Gatehouse, secret func(name string) map[string]any) {
+	t.Helper()
 	o := keyref.Options{Cluster: &keyref.Cluster{URL: k.URL, CAs: k.CA, Token: k.Token}}
 	before := secret("ours")["data"].(map[string]any)["cosign.key"]
 	if err := failing(g, g.Binary, "generate-key-pair", "--output-key-prefix", "again", "k8s://ci/ours"); err == nil {
