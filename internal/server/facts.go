@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
@@ -15,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 	"github.com/gatehouse-dev/gatehouse/internal/verify"
+	"github.com/gatehouse-dev/gatehouse/internal/verify/trust"
 )
 
 // facts answers what policies need to know of images: from our own rows for our
@@ -38,12 +40,13 @@ type facts struct {
 	licences map[licenceKey][]gatehouse.Finding
 }
 
-// checkedMax bounds the remembered results of cryptography, 200 bytes each.
-const checkedMax = 20_000
+// checkedMax bounds the remembered results of cryptography, 600 bytes each, and
+// rootsMax the trusted roots that are kept parsed.
+const checkedMax, rootsMax = 20_000, 64
 
 func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.Pipeline, foreign *fetch.Client, allowed []string) *facts {
 	return &facts{db: d, content: c, advisories: a, pipeline: p, foreign: foreign, allowed: lowered(allowed),
-		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax)}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{},
+		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax), Roots: trust.NewCache(rootsMax), Now: time.Now}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{},
 		licences: map[licenceKey][]gatehouse.Finding{}, bills: map[billKey]gatehouse.AddedFindings{}}
 }
 

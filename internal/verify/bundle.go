@@ -7,9 +7,7 @@ import (
 	"errors"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
-	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
-	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -32,19 +30,15 @@ type statement struct {
 
 // bundle checks one Sigstore bundle of version 0.1 to 0.3.
 func (r *run) bundle(c candidate, body []byte) {
-	b, err := parseBundle(body)
+	e, err := parseBundle(body)
 	if err != nil {
-		code := CodeMalformed
-		if errors.Is(err, sgbundle.ErrUnsupportedMediaType) {
-			code = CodeUnsupported
-		}
-		c.reject(code, "%s", clip(err.Error()))
+		c.rejectParse(err)
 		return
 	}
-	if v, err := b.Version(); err == nil {
+	if v, err := e.Version(); err == nil {
 		c.format = formatBundle + v
 	}
-	envelope := b.GetDsseEnvelope()
+	envelope := e.GetDsseEnvelope()
 	if envelope == nil {
 		// A bare signature over a digest does not say what it is meant for.
 		c.reject(CodeNotASignature, "the bundle holds a message signature, no statement")
@@ -54,16 +48,19 @@ func (r *run) bundle(c candidate, body []byte) {
 		c.reject(CodeMalformed, "the envelope has %d signatures, a bundle has one", n)
 		return
 	}
-	r.statement(c, b, envelope)
+	r.statement(c, signed{entity: e, material: []byte(c.layer.Digest)}, envelope)
 }
 
-// parseBundle never panics, whatever the bytes are.
-func parseBundle(body []byte) (*sgbundle.Bundle, error) {
-	var b sgbundle.Bundle
-	if err := b.UnmarshalJSON(body); err != nil {
-		return nil, err
+// rejectParse says what is wrong with a bundle that cannot be read.
+func (c candidate) rejectParse(err error) {
+	code := CodeMalformed
+	switch {
+	case errors.Is(err, errTooMuch):
+		code = CodeTooMany
+	case unsupported(err):
+		code = CodeUnsupported
 	}
-	return &b, nil
+	c.reject(code, "%s", clip(err.Error()))
 }
 
 // envelope checks a DSSE envelope without a bundle around it. It may carry
@@ -96,24 +93,19 @@ func (r *run) envelope(c candidate, body []byte) {
 			continue
 		}
 		envelope := &protodsse.Envelope{Payload: payload, PayloadType: e.PayloadType, Signatures: []*protodsse.Signature{{Sig: sig}}}
-		b, err := sgbundle.NewBundle(&protobundle.Bundle{
-			MediaType: bundleV03,
-			VerificationMaterial: &protobundle.VerificationMaterial{
-				Content: &protobundle.VerificationMaterial_PublicKey{PublicKey: &protocommon.PublicKeyIdentifier{}},
-			},
-			Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: envelope},
-		})
+		entity, material, err := r.dress(c.layer.Annotations, &protobundle.Bundle{Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: envelope}})
 		if err != nil {
-			c.reject(CodeMalformed, "%s", clip(err.Error()))
+			c.rejectParse(err)
 			return
 		}
-		r.statement(c, b, envelope)
+		r.statement(c, signed{entity: entity, material: append(material, c.layer.Digest...), envelope: body,
+			certified: c.layer.Annotations[annotationCertificate] != ""}, envelope)
 	}
 }
 
 // statement checks what an envelope says before who says it: the first is
 // cheap, and both have to hold.
-func (r *run) statement(c candidate, b *sgbundle.Bundle, envelope *protodsse.Envelope) {
+func (r *run) statement(c candidate, so signed, envelope *protodsse.Envelope) {
 	if t := envelope.GetPayloadType(); t != payloadInToto {
 		c.reject(CodeNotASignature, "the payload is of type %q, not an in-toto statement", clip(t))
 		return
@@ -129,7 +121,7 @@ func (r *run) statement(c candidate, b *sgbundle.Bundle, envelope *protodsse.Env
 	}
 	switch r.need.Kind {
 	case gatehouse.NeedSignature:
-		if s.PredicateType != signPredicate {
+		if s.PredicateType != signPredicate && !r.need.Authority.AnyAttestation {
 			c.reject(CodeNotASignature, "an attestation of type %s; it does not say that the image is signed", clip(s.PredicateType))
 			return
 		}
@@ -160,14 +152,7 @@ func (r *run) statement(c candidate, b *sgbundle.Bundle, envelope *protodsse.Env
 		c.reject(CodeMalformed, "the image's digest is not hexadecimal")
 		return
 	}
-	v := b.GetVerificationMaterial()
-	r.conclude(c, claim{
-		signed: signed{
-			form: "dsse", bundle: b, signature: envelope.GetSignatures()[0].GetSig(), content: envelope.GetPayload(),
-			artifact: func() sgverify.ArtifactPolicyOption { return sgverify.WithArtifactDigest(algorithm, raw) },
-		},
-		predicate: s.PredicateType, payload: envelope.GetPayload(), annotations: annotations,
-		certificate: v.GetCertificate() != nil || v.GetX509CertificateChain() != nil,
-		hint:        v.GetPublicKey().GetHint(),
-	})
+	so.form, so.signature, so.content = "dsse", envelope.GetSignatures()[0].GetSig(), envelope.GetPayload()
+	so.artifact = func() sgverify.ArtifactPolicyOption { return sgverify.WithArtifactDigest(algorithm, raw) }
+	r.conclude(c, claim{signed: so, predicate: s.PredicateType, payload: envelope.GetPayload(), annotations: annotations})
 }

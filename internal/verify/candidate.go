@@ -20,6 +20,7 @@ const (
 // candidate is one layer of one manifest that may hold a signature.
 type candidate struct {
 	run      *run
+	place    place
 	artifact gatehouse.Digest // the manifest
 	format   string
 	layer    gatehouse.Descriptor
@@ -35,141 +36,81 @@ func (r *run) reject(artifact gatehouse.Digest, format, code, message string, ar
 	})
 }
 
-// candidates lists the manifests to look into: the union of the tag scheme, the
-// referrers and the index under the fallback tag. Clients differ in where they
-// write, registries in what they list, and a repository may hold all of them.
-// Manifests that came whole are not fetched again.
-func (r *run) candidates(ctx context.Context) []*gatehouse.Manifest {
-	var list []*gatehouse.Manifest
-	seen := map[gatehouse.Digest]bool{r.image.Digest: true}
-	full := false
-	add := func(m *gatehouse.Manifest) {
-		switch {
-		case seen[m.Digest]:
-		case len(list) >= manifestsMax:
-			full = true
-		default:
-			seen[m.Digest] = true
-			list = append(list, m)
-		}
-	}
-	prefix := r.image.Digest.Algorithm() + "-" + r.image.Digest.Hex()
-	suffix := ".sig"
-	if r.need.Kind != gatehouse.NeedSignature {
-		suffix = ".att"
-	}
-	if m := r.byTag(ctx, prefix+suffix); m != nil {
-		add(m)
-	}
-	for after, pages := gatehouse.Digest(""), 0; !full; pages++ {
-		if pages > manifestsMax/referrersPageSize { // also where a source goes in circles
-			full = true
-			break
-		}
-		page, err := r.src.Referrers(ctx, r.image.Repo, r.image.Digest, "", after, referrersPageSize)
-		if err != nil {
-			if gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
-				r.failed("", formatNone, err)
-			}
-			break
-		}
-		for _, d := range page {
-			add(&gatehouse.Manifest{Descriptor: d})
-		}
-		if len(page) < referrersPageSize {
-			break
-		}
-		after = page[len(page)-1].Digest
-	}
-	if m := r.byTag(ctx, prefix); m != nil {
-		var index struct {
-			Manifests []gatehouse.Descriptor `json:"manifests"`
-		}
-		if err := json.Unmarshal(m.Body, &index); err != nil {
-			r.reject(m.Digest, formatNone, CodeMalformed, "the index of referrers under tag %s is not JSON", prefix)
-		}
-		for _, d := range index.Manifests {
-			add(&gatehouse.Manifest{Descriptor: d})
-		}
-	}
-	if full {
-		r.reject("", formatNone, CodeTooMany, "more than %d manifests hang on the image; the others were not looked at", manifestsMax)
-	}
-	return list
-}
-
-// byTag returns nil where there is no such tag, or no such tag is possible.
-func (r *run) byTag(ctx context.Context, tag string) *gatehouse.Manifest {
-	if !gatehouse.ValidTag(tag) { // sha512 is too long for a tag
-		return nil
-	}
-	m, err := r.src.ManifestByTag(ctx, r.image.Repo, tag)
-	if err != nil {
-		if gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
-			r.failed("", formatNone, err)
-		}
-		return nil
-	}
-	return m
-}
-
 // open looks into one manifest. What it holds is judged by its layers: the
 // artifact type is missing or wrong in listings that older clients wrote.
-func (r *run) open(ctx context.Context, m *gatehouse.Manifest) {
-	if m.ArtifactType == typeNotary {
-		if r.need.Kind.MediaTypes() != nil {
-			return // no document
-		}
-		r.reject(m.Digest, formatNotary, CodeUnsupported, "Notation signatures are not verified yet")
+func (r *run) open(ctx context.Context, p place, l *listed) {
+	m := l.Manifest
+	if l.ArtifactType == typeNotary && r.auth.Notary == nil { // not worth a fetch
+		r.notary(ctx, candidate{run: r, place: p, artifact: m.Digest, format: formatNotary}, nil, nil)
 		return
 	}
 	if m.Body == nil {
-		if _, err := gatehouse.ParseDigest(string(m.Digest)); err != nil {
-			r.reject("", formatNone, CodeMalformed, "a referrer is listed without a digest")
+		if m = r.fetch(ctx, p, l); m == nil {
 			return
 		}
-		if m.Size > gatehouse.ManifestSizeMax {
-			r.reject(m.Digest, formatNone, CodeTooLarge, "a manifest of %d bytes, %d at most", m.Size, gatehouse.ManifestSizeMax)
-			return
-		}
-		whole, err := r.src.Manifest(ctx, r.image.Repo, m.Digest)
-		if err != nil {
-			r.failed(m.Digest, formatNone, err)
-			return
-		}
-		if !m.Digest.Matches(whole.Body) {
-			r.reject(m.Digest, formatNone, CodeMalformed, "the manifest's bytes are not those of its digest")
-			return
-		}
-		m = whole
 	}
-	layers, err := parseLayers(m.Body)
+	layers, artifactType, err := parseLayers(m.Body)
 	if err != nil {
 		r.reject(m.Digest, formatNone, CodeMalformed, "%s", clip(err.Error()))
 		return
 	}
-	if r.isDocument(layers) {
-		r.document(ctx, m, layers)
+	if artifactType == typeNotary || l.ArtifactType == typeNotary {
+		r.notary(ctx, candidate{run: r, place: p, artifact: m.Digest, format: formatNotary}, m.Body, layers)
 		return
 	}
-	for i, l := range layers {
-		if i >= layersMax {
-			r.reject(m.Digest, formatNone, CodeTooMany, "%d signatures in one manifest; those after the first %d were not looked at", len(layers), layersMax)
+	if r.isDocument(layers) {
+		r.document(ctx, p, m, layers)
+		return
+	}
+	known, others := split(layers, func(d gatehouse.Descriptor) bool {
+		return r.isHeld("layer", d.Digest, d.Annotations[annotationSignature])
+	})
+	for i, d := range append(known, others...) {
+		if i >= len(known)+layersMax {
+			r.reject(m.Digest, formatNone, CodeTooMany, "%d signatures in one manifest; those after the first %d were not looked at", len(layers), i)
 			return
 		}
-		r.layer(ctx, candidate{run: r, artifact: m.Digest, layer: l})
+		if l.again != nil && l.again(d) {
+			continue
+		}
+		r.layer(ctx, candidate{run: r, place: p, artifact: m.Digest, layer: d})
 	}
 }
 
+// fetch reads a manifest that is only listed; nil where it is rejected.
+func (r *run) fetch(ctx context.Context, p place, m *listed) *gatehouse.Manifest {
+	if _, err := gatehouse.ParseDigest(string(m.Digest)); err != nil {
+		r.reject("", formatNone, CodeMalformed, "a referrer is listed without a digest")
+		return nil
+	}
+	if m.Size > gatehouse.ManifestSizeMax {
+		r.reject(m.Digest, formatNone, CodeTooLarge, "a manifest of %d bytes, %d at most", m.Size, gatehouse.ManifestSizeMax)
+		return nil
+	}
+	whole, err := p.src.Manifest(ctx, p.repo, m.Digest)
+	switch {
+	case err != nil && m.past && gatehouse.CodeOf(err) == gatehouse.CodeNotFound:
+		return nil // an old signature that somebody has cleaned up
+	case err != nil:
+		r.failed(m.Digest, formatNone, err)
+	case !m.Digest.Matches(whole.Body):
+		r.reject(m.Digest, formatNone, CodeMalformed, "the manifest's bytes are not those of its digest")
+	default:
+		return whole
+	}
+	return nil
+}
+
 // parseLayers reads the layers of a candidate manifest; an index has none.
-func parseLayers(body []byte) ([]gatehouse.Descriptor, error) {
+func parseLayers(body []byte) (layers []gatehouse.Descriptor, artifactType string, err error) {
 	var doc struct {
-		Layers []gatehouse.Descriptor `json:"layers"`
+		ArtifactType string                 `json:"artifactType"`
+		Layers       []gatehouse.Descriptor `json:"layers"`
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return nil, fmt.Errorf("the manifest is not JSON: %w", err)
+		return nil, "", fmt.Errorf("the manifest is not JSON: %w", err)
 	}
-	return doc.Layers, nil
+	return doc.Layers, doc.ArtifactType, nil
 }
 
 func (r *run) layer(ctx context.Context, c candidate) {
@@ -184,6 +125,10 @@ func (r *run) layer(ctx context.Context, c candidate) {
 		c.format, check = formatBundle+"unknown", r.bundle
 	default:
 		return // an SBOM, a report, whatever hangs there
+	}
+	if want := r.auth.Format; r.auth.Notary != nil || want == onlyLegacy && strings.HasPrefix(c.format, formatBundle) || want == onlyBundle && !strings.HasPrefix(c.format, formatBundle) {
+		c.reject(CodeOtherFormat, "authority %s accepts %s signatures only", r.auth.name, r.auth.accepts())
+		return
 	}
 	if body, ok := r.readBlob(ctx, c, max); ok {
 		check(c, body)

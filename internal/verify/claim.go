@@ -4,9 +4,14 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
+
+// skewMax is how far a trusted clock may be ahead of ours. More means that one
+// of the two is wrong, and nobody can tell which.
+const skewMax = 5 * time.Minute
 
 // claim is a candidate that says the right thing; who says it is left to check.
 type claim struct {
@@ -14,28 +19,38 @@ type claim struct {
 	predicate   string
 	payload     []byte
 	annotations map[string]any
-	certificate bool   // it brings a certificate
-	hint        string // how the bundle names its key; anybody can write that
 }
 
 // conclude checks the signature and the authority's other demands, and files
 // the candidate as evidence or as rejected. It is the only place that makes
 // evidence.
 func (r *run) conclude(c candidate, cl claim) {
-	id, over := r.signer(cl.signed)
-	if over {
+	if leaf := cl.entity.leaf(); leaf != nil && len(r.auth.rules) > 0 {
+		// Reading a name is cheap, checking a chain is not: strangers, of whom a
+		// public authority certifies any number, do not use up the bound.
+		id, err := identityOf(leaf)
+		if err != nil {
+			c.reject(CodeMalformed, "the certificate is for nobody: %s", clip(err.Error()))
+			return
+		}
+		if !matches(r.auth.rules, id) {
+			c.reject(CodeWrongIdentity, "%s", r.auth.wrongIdentity(id))
+			return
+		}
+	}
+	done, over := r.signer(cl.signed)
+	switch {
+	case over:
 		c.reject(CodeTooMany, "more than %d signatures hang on the image; this one was not checked", checksMax)
 		return
+	case !done.good():
+		c.reject(done.Code, "%s", done.Message)
+		return
+	case len(r.auth.rules) > 0 && !matches(r.auth.rules, done.Identity):
+		c.reject(CodeWrongIdentity, "%s", r.auth.wrongIdentity(done.Identity))
+		return
 	}
-	if id == "" {
-		switch {
-		case cl.certificate:
-			c.reject(CodeWrongKey, "signed with a certificate; authority %s trusts keys", authorityName(r.need.Authority))
-		case cl.hint != "":
-			c.reject(CodeWrongKey, "signed with none of the %d keys of authority %s; it names key %s", len(r.keys), authorityName(r.need.Authority), clip(cl.hint))
-		default:
-			c.reject(CodeWrongKey, "signed with none of the %d keys of authority %s", len(r.keys), authorityName(r.need.Authority))
-		}
+	if r.skewed(c, done.SignedAt) || done.Log != nil && r.skewed(c, done.Log.At) {
 		return
 	}
 	for name, want := range sorted(r.need.Authority.Annotations) {
@@ -49,15 +64,63 @@ func (r *run) conclude(c candidate, cl claim) {
 			return
 		}
 	}
-	if r.need.Authority.RequireLog {
-		// No log can be trusted yet: fail closed rather than look away.
-		c.reject(CodeLogRequired, "authority %s requires a transparency log entry, and no log is trusted", authorityName(r.need.Authority))
-		return
-	}
+	r.held(c)
 	r.evidence = append(r.evidence, gatehouse.Evidence{
 		Need: r.need.Name, Subject: r.image.Digest, Artifact: c.artifact, Format: c.format,
-		Predicate: cl.predicate, Identity: gatehouse.Identity{Key: id}, Payload: cl.payload,
+		Predicate: cl.predicate, Identity: done.Identity, SignedAt: done.SignedAt, Log: done.Log, Payload: cl.payload,
 	})
+}
+
+// signer tells what the first of the authority's ways says in which s holds, or
+// why it holds in none. over means that the bound on checks is hit.
+func (r *run) signer(s signed) (done Checked, over bool) {
+	var worst *Checked
+	for _, w := range r.auth.ways {
+		ck := cacheKey(r.image.Digest, w.trust, s)
+		result, known := r.cache.Get(ck)
+		if !known {
+			if r.spent.checks >= checksMax {
+				return Checked{}, true
+			}
+			r.spent.checks++
+			result = w.check(s)
+			r.cache.Put(ck, result)
+		}
+		if result.good() {
+			return result, false
+		}
+		if worst == nil || worst.Code == CodeWrongKey && result.Code != CodeWrongKey {
+			worst = &result // the reason of the key that came nearest
+		}
+	}
+	if worst.Message == "" {
+		worst.Message = r.auth.wrongKey(s)
+	}
+	return *worst, false
+}
+
+// skewed rejects what is signed in the future.
+func (r *run) skewed(c candidate, at time.Time) bool {
+	if r.now.IsZero() || !at.After(r.now.Add(skewMax)) {
+		return false
+	}
+	c.reject(CodeClockSkew, "signed at %s, which is %s in the future: the clock here or that of the authority is wrong",
+		at.UTC().Format(time.RFC3339), at.Sub(r.now).Round(time.Second))
+	return true
+}
+
+// held remembers that a signature in this manifest holds, so that next time it
+// is looked at before what nobody has checked yet.
+func (r *run) held(c candidate) {
+	r.cache.Put(r.heldKey("manifest", c.artifact, ""), Checked{})
+	r.cache.Put(r.heldKey("layer", c.layer.Digest, c.layer.Annotations[annotationSignature]), Checked{})
+}
+
+// isHeld reports whether something was remembered so. It only orders the work:
+// what it says is checked again.
+func (r *run) isHeld(kind string, d gatehouse.Digest, signature string) bool {
+	result, known := r.cache.Get(r.heldKey(kind, d, signature))
+	return known && result.good()
 }
 
 // sorted goes through m by name, so that the first complaint is always the same.

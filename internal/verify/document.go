@@ -19,8 +19,8 @@ func (r *run) isDocument(layers []gatehouse.Descriptor) bool {
 // things make it the authority's word about this image: its manifest names the
 // image as its subject, and the authority has signed the manifest. The listing
 // that led here proves neither: whoever may push writes the index of referrers.
-func (r *run) document(ctx context.Context, m *gatehouse.Manifest, layers []gatehouse.Descriptor) {
-	c := candidate{run: r, artifact: m.Digest, format: FormatSigned}
+func (r *run) document(ctx context.Context, p place, m *gatehouse.Manifest, layers []gatehouse.Descriptor) {
+	c := candidate{run: r, place: p, artifact: m.Digest, format: FormatSigned}
 	var body struct {
 		Subject *gatehouse.Descriptor `json:"subject"`
 	}
@@ -33,7 +33,7 @@ func (r *run) document(ctx context.Context, m *gatehouse.Manifest, layers []gate
 		return
 	}
 	r.documents++
-	signed := r.signatures(ctx, m.Digest)
+	signed := r.signatures(ctx, p, m.Digest)
 	if len(signed.evidence) == 0 {
 		c.unsigned(signed)
 		return
@@ -54,20 +54,17 @@ func (r *run) document(ctx context.Context, m *gatehouse.Manifest, layers []gate
 		e := signed.evidence[0]
 		r.evidence = append(r.evidence, gatehouse.Evidence{
 			Need: r.need.Name, Subject: r.image.Digest, Artifact: m.Digest, Format: FormatSigned,
-			Predicate: l.MediaType, Identity: e.Identity, SignedAt: e.SignedAt, Payload: payload,
+			Predicate: l.MediaType, Identity: e.Identity, SignedAt: e.SignedAt, Log: e.Log, Payload: payload,
 		})
 	}
 }
 
 // signatures looks for the authority's signatures on the manifest of a document.
 // The bounds are those of the whole run.
-func (r *run) signatures(ctx context.Context, digest gatehouse.Digest) *run {
-	image := r.image
-	image.Tag, image.Digest = "", digest
+func (r *run) signatures(ctx context.Context, p place, digest gatehouse.Digest) *run {
 	need := gatehouse.Need{Name: r.need.Name, Kind: gatehouse.NeedSignature, Authority: r.need.Authority}
-	sub := &run{src: r.src, image: image, need: need, keys: r.keys, cache: r.cache, checks: r.checks, bytes: r.bytes}
+	sub := r.about(digest, need, []place{p})
 	sub.verify(ctx)
-	r.checks, r.bytes = sub.checks, sub.bytes
 	r.failures = append(r.failures, sub.failures...)
 	return sub
 }

@@ -14,9 +14,7 @@ import (
 	"strings"
 	"time"
 
-	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
-	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -30,13 +28,14 @@ const (
 // key is one public key of an authority, ready to verify.
 type key struct {
 	id       gatehouse.Digest // of the DER
-	trust    string           // id and hash algorithm: the trust material in a cache key
-	verifier *sgverify.Verifier
+	trust    string           // id and hash algorithm
+	verifier signature.Verifier
+	material root.TrustedMaterial
 }
 
-// parseAuthority reads the keys of a; one string may hold several PEM blocks.
+// parseKeys reads the keys of a; one string may hold several PEM blocks.
 // No keys at all is not an error here. Errors: CodeInvalid.
-func parseAuthority(a gatehouse.Authority) ([]*key, error) {
+func parseKeys(a gatehouse.Authority) ([]*key, error) {
 	var keys []*key
 	for i, text := range a.Keys {
 		if len(text) > keySizeMax {
@@ -68,7 +67,7 @@ func parseAuthority(a gatehouse.Authority) ([]*key, error) {
 // ParseKeys checks that text holds public keys that an authority can have, and
 // returns their ids. Errors: CodeInvalid.
 func ParseKeys(text string) ([]gatehouse.Digest, error) {
-	keys, err := parseAuthority(gatehouse.Authority{Keys: []string{text}})
+	keys, err := parseKeys(gatehouse.Authority{Keys: []string{text}})
 	var ids []gatehouse.Digest
 	for _, k := range keys {
 		ids = append(ids, k.id)
@@ -106,13 +105,11 @@ func parseKey(block *pem.Block, hash string) (*key, error) {
 	}
 	// A key has no validity period, and nothing tells when it was used.
 	timeless := root.NewExpiringKey(either, time.Time{}, time.Time{})
-	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return timeless, nil })
-	v, err := sgverify.NewVerifier(material, sgverify.WithNoObserverTimestamps(), sgverify.WithoutStatementPredicate())
-	if err != nil {
-		return nil, err
-	}
 	id := gatehouse.DigestOf(der)
-	return &key{id: id, trust: string(id) + "/" + hash, verifier: v}, nil
+	return &key{
+		id: id, trust: string(id) + "/" + hash, verifier: either,
+		material: root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return timeless, nil }),
+	}, nil
 }
 
 // strong refuses keys that somebody else may have by now, and ones so large that
@@ -200,36 +197,4 @@ func (a anyOf) VerifySignature(sig, message io.Reader, opts ...signature.VerifyO
 		}
 	}
 	return err
-}
-
-// signed is something signed in the one form that the library verifies, and
-// what identifies it in the cache.
-type signed struct {
-	form      string // "simple" or "dsse": what exactly the signature is over
-	bundle    *sgbundle.Bundle
-	artifact  func() sgverify.ArtifactPolicyOption // read once per check
-	signature []byte
-	content   []byte // what the signature is over
-}
-
-// signer tells which of the authority's keys made s. The empty digest means
-// none of them; over means that the bound on checks is hit.
-func (r *run) signer(s signed) (id gatehouse.Digest, over bool) {
-	for _, k := range r.keys {
-		ck := cacheKey(r.image.Digest, k.trust, s)
-		good, known := r.cache.Get(ck)
-		if !known {
-			if r.checks >= checksMax {
-				return "", true
-			}
-			r.checks++
-			_, err := k.verifier.Verify(s.bundle, sgverify.NewPolicy(s.artifact(), sgverify.WithKey()))
-			good = err == nil
-			r.cache.Put(ck, good)
-		}
-		if good {
-			return k.id, false
-		}
-	}
-	return "", false
 }

@@ -3,23 +3,23 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
 
 const (
-	annotationSignature   = "dev.cosignproject.cosign/signature"
-	annotationCertificate = "dev.sigstore.cosign/certificate"
+	annotationSignature = "dev.cosignproject.cosign/signature"
 
 	simpleType = "cosign container image signature"
-	bundleV03  = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 	signatureSizeMax = 16 << 10 // bytes, base64; RSA 16384 has 2731
 )
@@ -63,33 +63,50 @@ func (r *run) legacy(c candidate, payload []byte) {
 		c.reject(CodeMalformed, "the layer has no signature in annotation %s", annotationSignature)
 		return
 	}
-	b, err := simpleBundle(payload, sig)
+	entity, material, err := r.dress(c.layer.Annotations, simpleBundle(payload, sig))
 	if err != nil {
-		c.reject(CodeMalformed, "%s", clip(err.Error()))
+		c.rejectParse(err)
 		return
+	}
+	if sum := hashInLog(entity, payload); sum != nil {
+		entity.signature = sum
 	}
 	r.conclude(c, claim{
 		signed: signed{
-			form: "simple", bundle: b, signature: sig, content: payload,
-			artifact: func() sgverify.ArtifactPolicyOption { return sgverify.WithArtifact(bytes.NewReader(payload)) },
+			form: "simple", entity: entity, signature: sig, content: payload, material: material,
+			certified: c.layer.Annotations[annotationCertificate] != "",
+			artifact:  func() sgverify.ArtifactPolicyOption { return sgverify.WithArtifact(bytes.NewReader(payload)) },
 		},
 		predicate: simpleType, payload: payload, annotations: s.Optional,
-		certificate: c.layer.Annotations[annotationCertificate] != "",
 	})
 }
 
 // simpleBundle dresses a simple signature as the message signature that it is,
 // so that old and new go through the same verifier.
-func simpleBundle(payload, sig []byte) (*sgbundle.Bundle, error) {
+func simpleBundle(payload, sig []byte) *protobundle.Bundle {
 	sum := sha256.Sum256(payload)
-	return sgbundle.NewBundle(&protobundle.Bundle{
-		MediaType: bundleV03,
-		VerificationMaterial: &protobundle.VerificationMaterial{
-			Content: &protobundle.VerificationMaterial_PublicKey{PublicKey: &protocommon.PublicKeyIdentifier{}},
-		},
-		Content: &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
-			MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: sum[:]},
-			Signature:     sig,
-		}},
-	})
+	return &protobundle.Bundle{Content: &protobundle.Bundle_MessageSignature{MessageSignature: &protocommon.MessageSignature{
+		MessageDigest: &protocommon.HashOutput{Algorithm: protocommon.HashAlgorithm_SHA2_256, Digest: sum[:]},
+		Signature:     sig,
+	}}}
+}
+
+// hashInLog is the signature with the digest of the payload in the algorithm that
+// its log entry has it in; nil where that is sha256 or nothing. The digest is
+// ours: an entry about another payload does not match it.
+func hashInLog(e *entity, payload []byte) sgverify.SignatureContent {
+	for _, entry := range e.entries {
+		if tlog.ValidateEntry(entry) != nil {
+			continue
+		}
+		switch _, algorithm, _ := entry.GetHashedRekordDigest(); algorithm {
+		case "sha384":
+			sum := sha512.Sum384(payload)
+			return sgbundle.NewMessageSignature(sum[:], "SHA2_384", e.signature.Signature())
+		case "sha512":
+			sum := sha512.Sum512(payload)
+			return sgbundle.NewMessageSignature(sum[:], "SHA2_512", e.signature.Signature())
+		}
+	}
+	return nil
 }

@@ -158,7 +158,7 @@ func TestBundleRefusals(t *testing.T) {
 		"other digest": {func(gatehouse.Digest) []byte { return bundleOf(t, k, inToto, statementFor(other, signPredicate)) }, verify.CodeOtherDigest},
 		"tampered payload": {func(d gatehouse.Digest) []byte {
 			return tamper(bundleOf(t, k, inToto, statementFor(other, signPredicate)), b64(statementFor(other, signPredicate)), b64(statementFor(d, signPredicate)))
-		}, verify.CodeWrongKey},
+		}, verify.CodeBadSignature},
 		"attestation is no signature": {func(d gatehouse.Digest) []byte {
 			return bundleOf(t, k, inToto, statementFor(d, "https://cosign.sigstore.dev/attestation/vuln/v1"))
 		}, verify.CodeNotASignature},

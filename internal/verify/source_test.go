@@ -60,7 +60,7 @@ func TestOtherThingsOnTheImage(t *testing.T) {
 			gatehouse.Descriptor{Digest: gatehouse.DigestOf([]byte("huge")), Size: 1 << 40},
 		},
 	})
-	w.wantNo(need(pub(k)), verify.CodeMissing, verify.CodeUnsupported, verify.CodeTooLarge)
+	w.wantNo(need(pub(k)), verify.CodeMissing, verify.CodeOtherFormat, verify.CodeTooLarge)
 }
 
 type failing struct {

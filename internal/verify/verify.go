@@ -1,7 +1,8 @@
 // Package verify turns what hangs on an image in a registry into evidence: it
 // finds signatures and attestations wherever clients have put them, checks them
-// against the keys of one authority, and says for each that failed why. It
-// reads through an interface and knows no policy, no clock and no network.
+// against the keys, identities and logs of one authority, and says for each that
+// failed why. It reads through an interface and knows no policy, no clock but the
+// one it is handed, and no network.
 //
 // A signature is a simple-signing payload (cosign before version 3) or an
 // in-toto statement of type https://sigstore.dev/cosign/sign/v1 (cosign 3),
@@ -18,22 +19,28 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/verify/trust"
 )
 
 // Bounds on what is read for one need. All of it comes from whoever may push.
+// What was found to hold before is looked at first, and outside of the first
+// three: they limit only what nobody has checked yet.
 const (
-	manifestsMax      = 1000         // candidate manifests opened
-	layersMax         = 1000         // signatures in one manifest
-	checksMax         = 1000         // signatures checked that are not in the cache
-	payloadSizeMax    = 1 << 20      // bytes of a simple-signing payload
-	bundleSizeMax     = 8 << 20      // bytes of a bundle or an envelope
-	totalSizeMax      = 256 << 20    // bytes of all of them
-	referrersPageSize = manifestsMax // another registry is asked for all of its pages each time
-	envelopeSigsMax   = 16           // signatures on one envelope
-	documentsMax      = 50           // VEX documents or SBOMs that are artifacts of their own
-	documentSizeMax   = 16 << 20     // bytes of one
+	manifestsMax      = 1000      // candidate manifests opened
+	layersMax         = 1000      // signatures in one manifest
+	checksMax         = 1000      // signatures checked that are not in the cache
+	listedMax         = 10_000    // candidate manifests listed
+	payloadSizeMax    = 1 << 20   // bytes of a simple-signing payload
+	bundleSizeMax     = 8 << 20   // bytes of a bundle or an envelope
+	totalSizeMax      = 256 << 20 // bytes of all of them
+	referrersPageSize = 1000
+	envelopeSigsMax   = 16       // signatures on one envelope
+	documentsMax      = 50       // VEX documents or SBOMs that are artifacts of their own
+	documentSizeMax   = 16 << 20 // bytes of one
+	sourcesMax        = 16       // repositories that an authority keeps signatures in
 )
 
 // Formats, as in Evidence and Rejected.
@@ -47,7 +54,7 @@ const (
 )
 
 // Codes of [gatehouse.Rejected]. They are stable: policies and people match on
-// them.
+// them. docs/signatures.md has the table of them.
 const (
 	CodeNoCandidate   = "no-candidate"    // nothing hangs on the image
 	CodeNoTrust       = "no-trust"        // the authority trusts nobody
@@ -55,15 +62,30 @@ const (
 	CodeOtherDigest   = "other-digest"    // about another image
 	CodeNotASignature = "not-a-signature" // a signed statement that does not say "signed"
 	CodeOtherPredict  = "other-predicate" // an attestation of another type than the one needed
+	CodeOtherFormat   = "other-format"    // in a form that the authority does not accept
 	CodeAnnotation    = "annotation"      // a required annotation is missing or different
 	CodeMalformed     = "malformed"       // cannot be read as what it says it is
 	CodeUnsupported   = "unsupported"     // a format that is not verified here
-	CodeLogRequired   = "log-required"    // the authority wants a transparency log entry that can be checked
 	CodeTooLarge      = "too-large"       // larger than anything that is read
 	CodeTooMany       = "too-many"        // a bound on all together was hit: there is more that nobody looked at
 	CodeMissing       = "missing"         // listed, but not there
 	CodeUnreadable    = "unreadable"      // the registry failed; trying again may help
 	CodeUnsigned      = "unsigned"        // a document that nobody has signed
+
+	CodeBadSignature  = "bad-signature"         // the key named has not signed this: it was tampered with
+	CodeWrongIdentity = "wrong-identity"        // the certificate is for somebody else
+	CodeUntrustedCA   = "untrusted-certificate" // of a certificate authority that is not trusted
+	CodeExpired       = "certificate-expired"   // signed at a time when the certificate was not valid
+	CodeNoTimestamp   = "no-timestamp"          // nothing proves the time of signing
+	CodeBadTimestamp  = "bad-timestamp"         // of an unknown authority, or over something else
+	CodeClockSkew     = "clock-skew"            // signed in the future
+	CodeNoSCT         = "no-sct"                // nothing proves that the certificate was logged
+	CodeBadSCT        = "bad-sct"               // what should prove it does not
+	CodeLogRequired   = "log-required"          // there is no transparency log entry that can be checked
+	CodeUnknownLog    = "unknown-log"           // the entry is of a log that is not trusted
+	CodeLogMismatch   = "log-mismatch"          // the entry is about another signature
+	CodeBadLogPromise = "bad-log-promise"       // the log's promise (SET) does not hold
+	CodeBadLogProof   = "bad-log-proof"         // the inclusion proof or its checkpoint does not hold
 )
 
 // Source is the registry that holds the image and what hangs on it. Errors are
@@ -76,6 +98,14 @@ type Source interface {
 	Referrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, artifactType string, after gatehouse.Digest, n int) ([]gatehouse.Descriptor, error)
 }
 
+// TagHistory is a [Source] that remembers where tags pointed. Clients that sign
+// at the same time overwrite each other's signature tag; what the tag pointed to
+// before is looked at, too.
+type TagHistory interface {
+	// TagHistory lists the manifests that a tag pointed to, newest first.
+	TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error)
+}
+
 // Image finds the evidence for one need about image, whose Digest is set. It
 // looks at everything and returns everything that holds, in the order found.
 //
@@ -86,38 +116,34 @@ func Image(ctx context.Context, src Source, image gatehouse.Ref, need gatehouse.
 	return Verifier{}.Image(ctx, src, image, need)
 }
 
-// Verifier is [Image] with a memory. The zero value has none.
+// Verifier is [Image] with a memory, a clock and a way to other registries. Each
+// may be missing. It is safe for concurrent use if its parts are.
 type Verifier struct {
-	Cache Cache
+	Cache Cache        // results of cryptography
+	Roots *trust.Cache // parsed trusted roots
+	// Now is the clock. Without it, signatures of the future are not noticed, and
+	// authorities of the Notary Project are refused, as those ask whether a
+	// certificate is valid today.
+	Now func() time.Time
+	// Sources opens the registry of an [gatehouse.SignatureSource]. Without it,
+	// authorities that keep signatures in another registry are refused.
+	Sources func(registry string) (Source, error)
 }
 
 // Image is as the function of that name.
 func (v Verifier) Image(ctx context.Context, src Source, image gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
-	if _, err := gatehouse.ParseDigest(string(image.Digest)); err != nil {
-		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "image %s has to be resolved to a digest before it is verified", image)
-	}
-	switch need.Kind {
-	case gatehouse.NeedSignature, gatehouse.NeedVEX, gatehouse.NeedSBOM:
-	case gatehouse.NeedAttestation:
-		if need.Predicate == "" {
-			return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "need %s: an attestation of which predicate type is not said", need.Name)
-		}
-	default:
-		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "need %s is not one for signatures", need.Name)
-	}
-	keys, err := parseAuthority(need.Authority)
+	r, err := v.begin(src, image, need)
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &run{src: src, image: image, need: need, keys: keys, cache: v.Cache}
-	if r.cache == nil {
-		r.cache = noCache{}
-	}
-	if len(keys) == 0 {
-		r.reject("", formatNone, CodeNoTrust, "authority %s trusts nobody", authorityName(need.Authority))
+	if len(r.auth.ways) == 0 && r.auth.Notary == nil {
+		r.reject("", formatNone, CodeNoTrust, "authority %s trusts nobody", r.auth.name)
 		return nil, r.rejected, nil
 	}
 	r.verify(ctx)
+	if need.Through != "" {
+		r.through(ctx, src)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "verifying %s: %w", image, err)
 	}
@@ -128,6 +154,39 @@ func (v Verifier) Image(ctx context.Context, src Source, image gatehouse.Ref, ne
 		r.reject("", formatNone, CodeNoCandidate, "no %s is attached to %s", r.what(), image.Digest)
 	}
 	return r.evidence, r.rejected, nil
+}
+
+// begin checks that the question makes sense. Errors: CodeInvalid, or what the
+// registry of a signature source says.
+func (v Verifier) begin(src Source, image gatehouse.Ref, need gatehouse.Need) (*run, error) {
+	if _, err := gatehouse.ParseDigest(string(image.Digest)); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "image %s has to be resolved to a digest before it is verified", image)
+	}
+	switch need.Kind {
+	case gatehouse.NeedSignature, gatehouse.NeedVEX, gatehouse.NeedSBOM:
+	case gatehouse.NeedAttestation:
+		if need.Predicate == "" {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "need %s: an attestation of which predicate type is not said", need.Name)
+		}
+	default:
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "need %s is not one for signatures", need.Name)
+	}
+	auth, err := parseAuthority(need.Authority, v.Roots)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{image: image, need: need, auth: auth, cache: v.Cache, spent: &spent{}}
+	if r.cache == nil {
+		r.cache = noCache{}
+	}
+	if v.Now != nil {
+		r.now = v.Now()
+	}
+	if auth.Notary != nil && r.now.IsZero() {
+		return nil, auth.invalid("trusts the Notary Project, and nobody says what time it is")
+	}
+	r.places, err = v.places(src, image, auth)
+	return r, err
 }
 
 func codeOfFailure(err error) gatehouse.Code {
@@ -146,18 +205,24 @@ func authorityName(a gatehouse.Authority) string {
 
 // run is the work for one need.
 type run struct {
-	src   Source
-	image gatehouse.Ref
-	need  gatehouse.Need
-	keys  []*key
-	cache Cache
+	places []place
+	image  gatehouse.Ref
+	need   gatehouse.Need
+	auth   *authority
+	cache  Cache
+	now    time.Time // zero: not known
+	*spent           // shared with runs about what hangs on the image
 
+	evidence []gatehouse.Evidence
+	rejected []gatehouse.Rejected
+	failures []error
+}
+
+// spent counts against the bounds.
+type spent struct {
 	documents int   // artifacts whose own signatures were looked for
 	checks    int   // signatures checked that were not in the cache
 	bytes     int64 // read so far
-	evidence  []gatehouse.Evidence
-	rejected  []gatehouse.Rejected
-	failures  []error
 }
 
 func (r *run) what() string {
@@ -173,12 +238,22 @@ func (r *run) what() string {
 }
 
 func (r *run) verify(ctx context.Context) {
-	for _, m := range r.candidates(ctx) {
-		if ctx.Err() != nil {
-			return
+	for _, p := range r.places {
+		for _, m := range r.candidates(ctx, p) {
+			if ctx.Err() != nil {
+				return
+			}
+			r.open(ctx, p, m)
 		}
-		r.open(ctx, m)
 	}
+}
+
+// about is a run about another digest, whose bounds are those of this one.
+func (r *run) about(digest gatehouse.Digest, need gatehouse.Need, places []place) *run {
+	sub := *r
+	sub.image.Tag, sub.image.Digest, sub.need, sub.places = "", digest, need, places
+	sub.evidence, sub.rejected, sub.failures = nil, nil, nil
+	return &sub
 }
 
 // readBlob reads a layer of a candidate and checks it against its digest. ok is
@@ -197,7 +272,7 @@ func (r *run) readBlob(ctx context.Context, c candidate, max int64) (body []byte
 		c.reject(CodeTooMany, "more than %d bytes hang on the image; this was not looked at", totalSizeMax)
 		return nil, false
 	}
-	blob, err := r.src.OpenBlob(ctx, r.image.Repo, d.Digest)
+	blob, err := c.place.src.OpenBlob(ctx, c.place.repo, d.Digest)
 	if err != nil {
 		r.failed(c.artifact, c.format, err)
 		return nil, false

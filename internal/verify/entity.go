@@ -1,0 +1,159 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/tlog"
+	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// Bounds on what one signature may bring along: each of these costs a check.
+const (
+	entriesMax      = 8        // log entries of one signature
+	stampsMax       = 8        // timestamps of one signature
+	stampSizeMax    = 64 << 10 // bytes of a timestamp; usual are 1 to 6 KiB
+	certificatesMax = 10       // of one signature
+	certSizeMax     = 64 << 10 // bytes of a certificate
+)
+
+// entity is a bundle, read once: the library would parse certificates, entries
+// and the envelope at every step.
+type entity struct {
+	*sgbundle.Bundle
+	content   sgverify.VerificationContent
+	signature sgverify.SignatureContent
+	entries   []*tlog.Entry
+}
+
+// entity is what the library verifies.
+var _ sgverify.SignedEntity = (*entity)(nil)
+
+func (e *entity) VerificationContent() (sgverify.VerificationContent, error) { return e.content, nil }
+func (e *entity) SignatureContent() (sgverify.SignatureContent, error)       { return e.signature, nil }
+func (e *entity) TlogEntries() ([]*tlog.Entry, error)                        { return e.entries, nil }
+
+// leaf is the certificate that it is signed with; nil for a plain key.
+func (e *entity) leaf() *x509.Certificate { return e.content.Certificate() }
+
+// alone is e with one of its log entries.
+func (e *entity) alone(entry *tlog.Entry) *entity {
+	c := *e
+	c.entries = []*tlog.Entry{entry}
+	return &c
+}
+
+// errTooMuch is a bound that was hit.
+var errTooMuch = errors.New("too much")
+
+// newEntity reads the parts of a bundle. Errors wrap errTooMuch or the library's.
+func newEntity(pb *protobundle.Bundle) (*entity, error) {
+	if err := boundMaterial(pb.GetVerificationMaterial()); err != nil {
+		return nil, err
+	}
+	var options []sgbundle.Option
+	chain := pb.GetVerificationMaterial().GetX509CertificateChain()
+	if chain != nil && pb.MediaType != bundleV01 && pb.MediaType != bundleV02 {
+		// The chain still has to lead to a trusted root; its certificates only help
+		// to find the way.
+		options = append(options, sgbundle.AllowCertificateChain())
+	}
+	b, err := sgbundle.NewBundle(pb, options...)
+	if err != nil {
+		return nil, err
+	}
+	e := &entity{Bundle: b}
+	if e.entries, err = b.TlogEntries(); err != nil {
+		return nil, err
+	}
+	if e.signature, err = b.SignatureContent(); err != nil {
+		return nil, err
+	}
+	if chain == nil {
+		e.content, err = b.VerificationContent()
+		return e, err
+	}
+	e.content, err = chainContent(chain)
+	return e, err
+}
+
+// parseBundle never panics, whatever the bytes are.
+func parseBundle(body []byte) (*entity, error) {
+	pb := new(protobundle.Bundle)
+	if err := protojson.Unmarshal(body, pb); err != nil {
+		return nil, err
+	}
+	return newEntity(pb)
+}
+
+func boundMaterial(m *protobundle.VerificationMaterial) error {
+	if n := len(m.GetTlogEntries()); n > entriesMax {
+		return fmt.Errorf("%w: %d log entries, %d at most", errTooMuch, n, entriesMax)
+	}
+	stamps := m.GetTimestampVerificationData().GetRfc3161Timestamps()
+	if len(stamps) > stampsMax {
+		return fmt.Errorf("%w: %d timestamps, %d at most", errTooMuch, len(stamps), stampsMax)
+	}
+	for _, s := range stamps {
+		if n := len(s.GetSignedTimestamp()); n > stampSizeMax {
+			return fmt.Errorf("%w: a timestamp of %d bytes, %d at most", errTooMuch, n, stampSizeMax)
+		}
+	}
+	certs := m.GetX509CertificateChain().GetCertificates()
+	if len(certs) > certificatesMax {
+		return fmt.Errorf("%w: %d certificates, %d at most", errTooMuch, len(certs), certificatesMax)
+	}
+	for _, c := range append(certs[:len(certs):len(certs)], m.GetCertificate()) {
+		if n := len(c.GetRawBytes()); n > certSizeMax {
+			return fmt.Errorf("%w: a certificate of %d bytes, %d at most", errTooMuch, n, certSizeMax)
+		}
+	}
+	return nil
+}
+
+// leafContent has a name of its own, as Certificate is one of its methods.
+type leafContent = sgbundle.Certificate
+
+// chained is a certificate with others that lead from it towards a root.
+type chained struct {
+	*leafContent
+	intermediates []*x509.Certificate
+}
+
+func (c chained) Intermediates() []*x509.Certificate { return c.intermediates }
+
+// chainContent reads a chain, leaf first. Roots in it are passed over: whoever
+// signs does not say what is trusted.
+func chainContent(chain *protocommon.X509CertificateChain) (sgverify.VerificationContent, error) {
+	var certs []*x509.Certificate
+	for _, raw := range chain.GetCertificates() {
+		c, err := x509.ParseCertificate(raw.GetRawBytes())
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("the certificate chain is empty")
+	}
+	out := chained{leafContent: sgbundle.NewCertificate(certs[0])}
+	for _, c := range certs[1:] {
+		if c.IsCA && !bytes.Equal(c.RawIssuer, c.RawSubject) {
+			out.intermediates = append(out.intermediates, c)
+		}
+	}
+	return out, nil
+}
+
+// unsupported tells what is of a later version or an unknown kind from what is
+// broken.
+func unsupported(err error) bool {
+	return errors.Is(err, sgbundle.ErrUnsupportedMediaType) || strings.Contains(err.Error(), "not a recognizable Rekor")
+}
