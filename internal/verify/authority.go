@@ -26,8 +26,7 @@ type authority struct {
 
 // way is one way in which a signature can hold: by one key, or by a certificate.
 type way struct {
-	key      *key // nil: by a certificate
-	name     string
+	key      *key   // nil: by a certificate
 	trust    string // what the result depends on: the trust material in a cache key
 	root     root.TrustedMaterial
 	options  []sgverify.VerifierOption
@@ -102,7 +101,7 @@ func (p *authority) byKey() bool { return p.Keyless == nil && p.Notary == nil }
 func (p *authority) wrongKey(s signed) string {
 	switch hint := s.entity.GetVerificationMaterial().GetPublicKey().GetHint(); {
 	case s.certified:
-		return "signed with a certificate; authority " + p.name + " trusts keys"
+		return "signed with a certificate, and authority " + p.name + " trusts keys"
 	case hint != "":
 		return fmt.Sprintf("signed with none of the %d keys of authority %s; it names key %s", len(p.ways), p.name, clip(hint))
 	}
@@ -119,7 +118,7 @@ func (p *authority) rootID() string {
 // keyWay verifies with a key. The key's own signature needs no time, as keys have
 // no validity; what else is required has to hold besides.
 func (p *authority) keyWay(k *key) *way {
-	w := &way{key: k, name: p.name, log: p.log, stamp: p.stamp, stamped: p.root != nil}
+	w := &way{key: k, log: p.log, stamp: p.stamp, stamped: p.root != nil}
 	w.material = k.material
 	if p.root != nil {
 		w.root = p.root
@@ -149,7 +148,7 @@ func (p *authority) keylessWay(k gatehouse.Keyless) (*way, error) {
 		return nil, p.invalid("trusts identities and no certificate authority that vouches for them").
 			WithHint("give it a trusted root: trusted_root.json, or certificates and log keys made into one")
 	}
-	w := &way{name: p.name, root: p.root, material: p.root, log: p.log || !k.IgnoreLog, sct: !k.IgnoreSCT, stamped: true}
+	w := &way{root: p.root, material: p.root, log: p.log || !k.IgnoreLog, sct: !k.IgnoreSCT, stamped: true}
 	w.stamp = p.stamp || !w.log
 	w.options = []sgverify.VerifierOption{sgverify.WithoutStatementPredicate()}
 	if w.log {

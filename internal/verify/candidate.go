@@ -131,8 +131,19 @@ func (r *run) layer(ctx context.Context, c candidate) {
 		return
 	}
 	if body, ok := r.readBlob(ctx, c, max); ok {
-		check(c, body)
+		c.guard(func() { check(c, body) })
 	}
+}
+
+// guard rejects a candidate that makes a parser give up: many stand between
+// foreign bytes and a verdict, and none may take everybody's admission along.
+func (c candidate) guard(check func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.reject(CodeMalformed, "it makes the verifier fail: %s", clip(fmt.Sprint(p)))
+		}
+	}()
+	check()
 }
 
 // clip keeps foreign text in messages short and on one line.

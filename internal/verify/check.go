@@ -43,14 +43,7 @@ type signed struct {
 
 // check verifies s. That it holds is the library's word about the whole; why it
 // does not is found out step by step, which costs only those that fail.
-func (w *way) check(s signed) (out Checked) {
-	defer func() {
-		// Several parsers of foreign bytes stand below: one that gives up must not
-		// take everybody's admission along.
-		if p := recover(); p != nil {
-			out = Checked{Code: CodeMalformed, Message: "it makes the verifier fail: " + clip(fmt.Sprint(p))}
-		}
-	}()
+func (w *way) check(s signed) Checked {
 	material := w.material
 	if s.envelope != nil {
 		material = stampedOver{material, s.envelope}
@@ -67,7 +60,7 @@ func (w *way) check(s signed) (out Checked) {
 	if err != nil {
 		return w.why(s, material, err)
 	}
-	out.Identity = w.identity(result)
+	out := Checked{Identity: w.identity(result)}
 	if w.log {
 		if out.Log, err = loggedIn(s.entity, material); err != nil {
 			return Checked{Code: CodeLogRequired, Message: clip(err.Error())}

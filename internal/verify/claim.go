@@ -30,7 +30,7 @@ func (r *run) conclude(c candidate, cl claim) {
 		// public authority certifies any number, do not use up the bound.
 		id, err := identityOf(leaf)
 		if err != nil {
-			c.reject(CodeMalformed, "the certificate is for nobody: %s", clip(err.Error()))
+			c.reject(CodeMalformed, "whom the certificate is for cannot be read: %s", clip(err.Error()))
 			return
 		}
 		if !matches(r.auth.rules, id) {

@@ -5,7 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
@@ -56,6 +56,9 @@ var errTooMuch = errors.New("too much")
 // newEntity reads the parts of a bundle. Errors wrap errTooMuch or the library's.
 func newEntity(pb *protobundle.Bundle) (*entity, error) {
 	if err := boundMaterial(pb.GetVerificationMaterial()); err != nil {
+		return nil, err
+	}
+	if err := knowEntries(pb.GetVerificationMaterial()); err != nil {
 		return nil, err
 	}
 	var options []sgbundle.Option
@@ -152,8 +155,24 @@ func chainContent(chain *protocommon.X509CertificateChain) (sgverify.Verificatio
 	return out, nil
 }
 
-// unsupported tells what is of a later version or an unknown kind from what is
+// unsupported tells what is of a later version or another kind from what is
 // broken.
 func unsupported(err error) bool {
-	return errors.Is(err, sgbundle.ErrUnsupportedMediaType) || strings.Contains(err.Error(), "not a recognizable Rekor")
+	return errors.Is(err, sgbundle.ErrUnsupportedMediaType) || errors.Is(err, errOtherEntry)
+}
+
+// errOtherEntry is an entry of a kind that cannot be compared with a signature.
+var errOtherEntry = errors.New("log entries of this kind are not verified")
+
+// knownEntries are the kinds and versions of entries that the library reads. The
+// body says what an entry is; this is for the message.
+var knownEntries = []string{"hashedrekord 0.0.1", "hashedrekord 0.0.2", "dsse 0.0.1", "intoto 0.0.2"}
+
+func knowEntries(m *protobundle.VerificationMaterial) error {
+	for _, e := range m.GetTlogEntries() {
+		if kind := e.GetKindVersion().GetKind() + " " + e.GetKindVersion().GetVersion(); !slices.Contains(knownEntries, kind) {
+			return fmt.Errorf("%w: %s", errOtherEntry, clip(kind))
+		}
+	}
+	return nil
 }

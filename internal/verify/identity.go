@@ -15,6 +15,7 @@ import (
 const (
 	rulesMax   = 1000
 	patternMax = 4096 // bytes of a regular expression
+	nameMax    = 4096 // bytes of an issuer or a subject
 )
 
 // rule is an [gatehouse.IdentityRule] with its expressions compiled. Whom an
@@ -107,6 +108,9 @@ func identityOf(c *x509.Certificate) (gatehouse.Identity, error) {
 	s, err := certificate.SummarizeCertificate(c)
 	if err != nil {
 		return gatehouse.Identity{}, err
+	}
+	if n := max(len(s.Issuer), len(s.SubjectAlternativeName)); n > nameMax {
+		return gatehouse.Identity{}, fmt.Errorf("its name has %d bytes, %d at most", n, nameMax)
 	}
 	return identityFrom(s), nil
 }

@@ -163,16 +163,18 @@ func TestKeylessRefusals(t *testing.T) {
 		"bad SCT":     {signing: signing{Log: verifytest.LogV1, Certificate: verifytest.Certificate{BadSCT: true}}, code: verify.CodeBadSCT, says: "for this certificate"},
 		"foreign SCT": {signing: signing{Log: verifytest.LogV1, Certificate: verifytest.Certificate{CTKey: verifytest.NewKey(t)}}, code: verify.CodeBadSCT, says: "no certificate transparency log"},
 		"unknown TSA": {signing: signing{Log: verifytest.LogV2, Stamp: true}, need: without(s, func(p *trust.PEM) { p.TSAs = stranger.Files().TSAs }),
-			code: verify.CodeBadTimestamp, says: "does not trust"},
-		"no TSA trusted": {signing: signing{Log: verifytest.LogV2, Stamp: true}, need: without(s, func(p *trust.PEM) { p.TSAs = nil }), code: verify.CodeBadTimestamp, says: "trusts no timestamp authority"},
+			code: verify.CodeBadTimestamp, says: "not trusted"},
+		"no TSA trusted": {signing: signing{Log: verifytest.LogV2, Stamp: true}, need: without(s, func(p *trust.PEM) { p.TSAs = nil }), code: verify.CodeBadTimestamp, says: "no timestamp authority is trusted"},
 		"stamp over something else": {signing: signing{Log: verifytest.LogV2, Change: func(b *protobundle.Bundle) {
 			b.VerificationMaterial.TimestampVerificationData = s.Stamp([]byte("something else"), verifytest.At)
 		}}, code: verify.CodeBadTimestamp},
 		"stamp required": {signing: signing{Log: verifytest.LogV1}, need: func(n *gatehouse.Need) { n.Authority.RequireTimestamp = true }, code: verify.CodeNoTimestamp},
 		"in the future": {signing: signing{Log: verifytest.LogV1, LoggedAt: late.Add(time.Minute * 10), Certificate: verifytest.Certificate{NotBefore: late, NotAfter: late.Add(time.Hour)}},
 			code: verify.CodeClockSkew, says: "10m0s in the future"},
-		"plain key":     {signing: signing{Log: verifytest.LogV1, Key: verifytest.NewKey(t)}, code: verify.CodeWrongKey, says: "trusts identities"},
-		"legacy wanted": {signing: signing{Log: verifytest.LogV1}, need: func(n *gatehouse.Need) { n.Authority.Format = "legacy" }, code: verify.CodeOtherFormat, says: "legacy"},
+		"plain key":             {signing: signing{Log: verifytest.LogV1, Key: verifytest.NewKey(t)}, code: verify.CodeWrongKey, says: "identities are trusted"},
+		"legacy wanted":         {signing: signing{Log: verifytest.LogV1}, need: func(n *gatehouse.Need) { n.Authority.Format = "legacy" }, code: verify.CodeOtherFormat, says: "legacy"},
+		"entry of another kind": {signing: spoil(func(m *protobundle.VerificationMaterial) { m.TlogEntries[0].KindVersion.Kind = "helm" }), code: verify.CodeUnsupported, says: "helm"},
+		"entry garbage":         {signing: spoil(func(m *protobundle.VerificationMaterial) { m.TlogEntries[0].CanonicalizedBody = []byte("{}") }), code: verify.CodeMalformed},
 		"many entries": {signing: spoil(func(m *protobundle.VerificationMaterial) {
 			for range 8 {
 				m.TlogEntries = append(m.TlogEntries, m.TlogEntries[0])

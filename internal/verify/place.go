@@ -82,14 +82,22 @@ func (l *listing) add(m *listed) bool {
 func (r *run) candidates(ctx context.Context, p place) []*listed {
 	l := &listing{seen: map[gatehouse.Digest]bool{r.image.Digest: true}}
 	tag := p.prefix + r.image.Digest.Algorithm() + "-" + r.image.Digest.Hex()
+	var tags []string
 	if r.need.Kind == gatehouse.NeedSignature {
-		r.byTag(ctx, p, tag+".sig", l)
+		tags = append(tags, tag+".sig")
 	}
 	if r.need.Kind != gatehouse.NeedSignature || r.need.Authority.AnyAttestation {
-		r.byTag(ctx, p, tag+".att", l)
+		tags = append(tags, tag+".att")
+	}
+	var past []*listed // last: whoever moves a tag often pushes nothing else out
+	for _, tag := range tags {
+		past = append(past, r.byTag(ctx, p, tag, l)...)
 	}
 	r.referrers(ctx, p, l)
 	r.fallback(ctx, p, strings.TrimPrefix(tag, p.prefix), l)
+	for _, m := range past {
+		l.add(m)
+	}
 	known, others := split(l.all, func(m *listed) bool { return r.isHeld("manifest", m.Digest, "") })
 	if l.full {
 		r.reject("", formatNone, CodeTooMany, "more than %d manifests hang on the image, or their listing has no end; the others were not looked at", len(l.all))
@@ -113,8 +121,9 @@ func split[T any](all []T, is func(T) bool) (yes, no []T) {
 	return yes, no
 }
 
-// byTag lists what a signature tag points to, and what it pointed to before.
-func (r *run) byTag(ctx context.Context, p place, tag string, l *listing) {
+// byTag lists what a signature tag points to, and returns what it pointed to
+// before.
+func (r *run) byTag(ctx context.Context, p place, tag string, l *listing) (past []*listed) {
 	met := map[string]bool{}
 	again := func(d gatehouse.Descriptor) bool {
 		k := string(d.Digest)
@@ -130,18 +139,19 @@ func (r *run) byTag(ctx context.Context, p place, tag string, l *listing) {
 	}
 	history, ok := p.src.(TagHistory)
 	if !ok || !gatehouse.ValidTag(tag) {
-		return
+		return nil
 	}
-	past, err := history.TagHistory(ctx, p.repo, tag)
+	digests, err := history.TagHistory(ctx, p.repo, tag)
 	if err != nil {
 		if gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 			r.failed("", formatNone, err)
 		}
-		return
+		return nil
 	}
-	for _, d := range past {
-		l.add(&listed{Manifest: &gatehouse.Manifest{Descriptor: gatehouse.Descriptor{Digest: d}}, past: true, again: again})
+	for _, d := range digests[:min(len(digests), listedMax+1)] {
+		past = append(past, &listed{Manifest: &gatehouse.Manifest{Descriptor: gatehouse.Descriptor{Digest: d}}, past: true, again: again})
 	}
+	return past
 }
 
 func (r *run) referrers(ctx context.Context, p place, l *listing) {

@@ -20,20 +20,21 @@ import (
 
 // why names the reason for which the library refused s. It goes through the
 // steps in the order in which people think of them, and what no step explains is
-// told in the library's words. Its answer is always a refusal.
+// told in the library's words. Its answer is always a refusal. It is remembered
+// for every authority with the same trust, and so names none.
 func (w *way) why(s signed, m root.TrustedMaterial, refused error) Checked {
 	no := func(code, format string, args ...any) Checked {
 		return Checked{Code: code, Message: fmt.Sprintf(format, args...)}
 	}
 	leaf := s.entity.leaf()
 	if leaf == nil && w.key == nil {
-		return no(CodeWrongKey, "signed with a plain key; authority %s trusts identities", w.name)
+		return no(CodeWrongKey, "signed with a plain key, and identities are trusted")
 	}
 	if leaf != nil && w.key != nil {
-		return no(CodeWrongKey, "signed with a certificate; authority %s trusts keys", w.name)
+		return no(CodeWrongKey, "signed with a certificate, and keys are trusted")
 	}
 	if leaf != nil && !w.leads(leaf, s.entity, leaf.NotBefore, leaf.NotAfter) {
-		return no(CodeUntrustedCA, "the certificate, issued by %q, leads to none of the certificate authorities of authority %s", clip(leaf.Issuer.String()), w.name)
+		return no(CodeUntrustedCA, "the certificate, issued by %q, leads to none of the certificate authorities that are trusted", clip(leaf.Issuer.String()))
 	}
 	if code, message := w.whySignature(s, m); code != "" {
 		return no(code, "%s", message)
@@ -99,7 +100,7 @@ func (w *way) whySignature(s signed, m root.TrustedMaterial) (code, message stri
 		}
 		hint := s.entity.GetVerificationMaterial().GetPublicKey().GetHint()
 		if raw, _ := hex.DecodeString(w.key.id.Hex()); hint != "" && hint == base64.StdEncoding.EncodeToString(raw) {
-			return CodeBadSignature, "it names a key of authority " + w.name + ", and that key has not signed this: the payload or the signature was changed"
+			return CodeBadSignature, "it names a key that is trusted, and that key has not signed this: the payload or the signature was changed"
 		}
 		return CodeWrongKey, ""
 	}
@@ -124,12 +125,12 @@ func (w *way) whySignature(s signed, m root.TrustedMaterial) (code, message stri
 func (w *way) whyLog(s signed, m root.TrustedMaterial) (code, message string) {
 	e := s.entity
 	if len(m.RekorLogs()) == 0 {
-		return CodeLogRequired, "authority " + w.name + " requires a transparency log entry, and no log is trusted"
+		return CodeLogRequired, "a transparency log entry is required, and no log is trusted"
 	}
 	if len(e.entries) == 0 {
-		return CodeLogRequired, "authority " + w.name + " requires a transparency log entry, and the signature brings none"
+		return CodeLogRequired, "a transparency log entry is required, and the signature brings none"
 	}
-	code, message = CodeUnknownLog, "the log entry is of a log that authority "+w.name+" does not trust"
+	code, message = CodeUnknownLog, "the log entry is of a log that is not trusted"
 	for _, entry := range e.entries {
 		if _, ok := m.RekorLogs()[hex.EncodeToString([]byte(entry.LogKeyID()))]; !ok {
 			continue
@@ -194,14 +195,15 @@ func (w *way) whyStamps(s signed, m root.TrustedMaterial, timed bool) (times []t
 	switch {
 	case err != nil:
 		return nil, CodeBadTimestamp, clip(err.Error())
-	case len(raw) == 0 && w.key != nil:
-		return nil, CodeNoTimestamp, "authority " + w.name + " requires a signed timestamp, and the signature brings none"
+	case len(raw) == 0 && w.stamp && (w.key != nil || w.log):
+		return nil, CodeNoTimestamp, "a signed timestamp is required, and the signature brings none"
 	case len(raw) == 0:
-		return nil, CodeNoTimestamp, "nothing proves when it was signed: the certificate is short-lived, and there is neither a timestamp nor a log's promise"
+		return nil, CodeNoTimestamp, fmt.Sprintf("nothing proves when it was signed: there is no timestamp and no log's promise, and the certificate was valid until %s only",
+			s.entity.leaf().NotAfter.UTC().Format(time.RFC3339))
 	case len(m.TimestampingAuthorities()) == 0:
-		return nil, CodeBadTimestamp, "authority " + w.name + " trusts no timestamp authority"
+		return nil, CodeBadTimestamp, "a timestamp has to prove when it was signed, and no timestamp authority is trusted"
 	}
-	return nil, CodeBadTimestamp, "its timestamp is of an authority that " + w.name + " does not trust, or not over this signature: " + clip(errors.Join(wrong...).Error())
+	return nil, CodeBadTimestamp, "its timestamp is of an authority that is not trusted, or not over this signature: " + clip(errors.Join(wrong...).Error())
 }
 
 // whySCT tells a certificate that was never logged from one whose promise is
@@ -212,14 +214,14 @@ func (w *way) whySCT(leaf *x509.Certificate) (code, message string) {
 	case logs == nil:
 		return CodeNoSCT, "the certificate holds no SCT: nothing proves that it was logged"
 	case len(w.root.CTLogs()) == 0:
-		return CodeBadSCT, "authority " + w.name + " trusts no certificate transparency log"
+		return CodeBadSCT, "no certificate transparency log is trusted"
 	}
 	for _, id := range logs {
 		if _, ok := w.root.CTLogs()[id]; ok {
 			return CodeBadSCT, "the SCT is not the log's promise for this certificate"
 		}
 	}
-	return CodeBadSCT, "the SCT is of no certificate transparency log that authority " + w.name + " trusts"
+	return CodeBadSCT, "the SCT is of no certificate transparency log that is trusted"
 }
 
 // sctLogs lists the ids of the logs whose promises are embedded in a certificate

@@ -1,0 +1,261 @@
+package verify_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/verify"
+	"github.com/gatehouse-dev/gatehouse/internal/verify/verifytest"
+)
+
+func TestFormat(t *testing.T) {
+	k := verifytest.NewKey(t)
+	s := verifytest.New(t)
+	p := simplePayload(image.Digest)
+	m := newMemory().hang(s.Bundle(statementFor(image.Digest, signPredicate), signing{Key: k})).tag(".sig", typeSimple, p, s.Annotations(p, signing{Key: k}))
+	for format, want := range map[string]string{"legacy": verify.FormatLegacy, "bundle": "sigstore-bundle-v0.3"} {
+		n := need(verifytest.PublicPEM(t, k))
+		n.Authority.Format = format
+		evidence, rejected, err := remembering().Image(t.Context(), m, image, n)
+		if err != nil || len(evidence) != 1 || evidence[0].Format != want || codesOf(rejected)[verify.CodeOtherFormat] != 1 {
+			t.Errorf("%s: %+v, rejected %v, %v", format, evidence, rejected, err)
+		}
+	}
+}
+
+func TestAnyAttestation(t *testing.T) {
+	const predicate = "https://cosign.sigstore.dev/attestation/vuln/v1"
+	k := verifytest.NewKey(t)
+	s := verifytest.New(t)
+	layer, annotations := s.Envelope(statementFor(image.Digest, predicate), signing{Key: k})
+	m := newMemory().hang(s.Bundle(statementFor(image.Digest, predicate), signing{Key: k})).
+		hang(s.Bundle(statementFor(gatehouse.DigestOf([]byte("x")), predicate), signing{Key: k})).
+		tag(".att", "application/vnd.dsse.envelope.v1+json", layer, annotations)
+	n := need(verifytest.PublicPEM(t, k))
+	if got, why := codes(t, remembering(), m, n); got != 0 || why[verify.CodeNotASignature] != 2 {
+		t.Errorf("%d, %v", got, why)
+	}
+	n.Authority.AnyAttestation = true
+	if got, why := codes(t, remembering(), m, n); got != 2 || why[verify.CodeOtherDigest] != 1 {
+		t.Errorf("%d, %v", got, why)
+	}
+}
+
+// inRepo is a source with one repository.
+type inRepo struct {
+	*memory
+	repo gatehouse.Repo
+}
+
+func (s inRepo) ManifestByTag(ctx context.Context, r gatehouse.Repo, tag string) (*gatehouse.Manifest, error) {
+	if r != s.repo {
+		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "no such repository")
+	}
+	return s.memory.ManifestByTag(ctx, r, tag)
+}
+
+func (s inRepo) Referrers(ctx context.Context, r gatehouse.Repo, d gatehouse.Digest, a string, after gatehouse.Digest, n int) ([]gatehouse.Descriptor, error) {
+	if r != s.repo {
+		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "no such repository")
+	}
+	return s.memory.Referrers(ctx, r, d, a, after, n)
+}
+
+func TestSources(t *testing.T) {
+	k := verifytest.NewKey(t)
+	s := verifytest.New(t)
+	p := simplePayload(image.Digest)
+	beside := inRepo{newMemory().hang(s.Bundle(statementFor(image.Digest, signPredicate), signing{Key: k})), "app"}
+	far := newMemory()
+	l := far.put(p)
+	l.MediaType, l.Annotations = typeSimple, s.Annotations(p, signing{Key: k})
+	far.tags["ci-sha256-"+image.Digest.Hex()+".sig"] = far.manifest(l).Digest
+	asked := []string{}
+	v := remembering()
+	v.Sources = func(registry string) (verify.Source, error) {
+		asked = append(asked, registry)
+		if registry == "down.example" {
+			return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "down")
+		}
+		return inRepo{far, "signatures"}, nil
+	}
+	source := func(registry, repo, prefix string) []gatehouse.SignatureSource {
+		return []gatehouse.SignatureSource{{Registry: registry, Repo: gatehouse.Repo(repo), TagPrefix: prefix}}
+	}
+	for name, c := range map[string]struct {
+		sources []gatehouse.SignatureSource
+		want    int
+	}{
+		"beside":             {nil, 1},
+		"beside, by name":    {source("example.com", "app", ""), 1},
+		"far":                {source("far.example", "signatures", "ci-"), 1},
+		"far, no prefix":     {source("far.example", "signatures", ""), 0},
+		"only where it says": {source("", "elsewhere", ""), 0},
+		"both":               {append(source("", "", ""), source("far.example", "signatures", "ci-")...), 2},
+	} {
+		n := need(verifytest.PublicPEM(t, k))
+		n.Authority.Sources = c.sources
+		if got, why := codes(t, v, beside, n); got != c.want {
+			t.Errorf("%s: %d, rejected %v", name, got, why)
+		}
+	}
+	if diff := cmp.Diff([]string{"far.example", "far.example", "far.example"}, asked); diff != "" {
+		t.Error(diff)
+	}
+	n := need(verifytest.PublicPEM(t, k))
+	n.Authority.Sources = source("down.example", "x", "")
+	if _, _, err := v.Image(t.Context(), beside, image, n); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+		t.Error(err)
+	}
+}
+
+// history remembers where a tag pointed.
+type history struct {
+	*memory
+	past []gatehouse.Digest
+	err  error
+}
+
+func (h history) TagHistory(context.Context, gatehouse.Repo, string) ([]gatehouse.Digest, error) {
+	return h.past, h.err
+}
+
+// TestTagHistory: of two that signed at once, the tag shows one; the other counts
+// as well. Signatures that were written along again count once.
+func TestTagHistory(t *testing.T) {
+	k1, k2 := verifytest.NewKey(t), verifytest.NewKey(t)
+	s := verifytest.New(t)
+	m := newMemory()
+	layer := func(k signing) gatehouse.Descriptor {
+		p := simplePayload(image.Digest)
+		l := m.put(p)
+		l.MediaType, l.Annotations = typeSimple, s.Annotations(p, k)
+		return l
+	}
+	a, b := layer(signing{Key: k1}), layer(signing{Key: k2})
+	first, lost := m.manifest(a), m.manifest(a, b)
+	current := m.manifest(a, layer(signing{Key: k1}))
+	m.tags["sha256-"+image.Digest.Hex()+".sig"] = current.Digest
+	h := history{memory: m, past: []gatehouse.Digest{current.Digest, lost.Digest, first.Digest, gatehouse.DigestOf([]byte("cleaned up"))}}
+	n := need(verifytest.PublicPEM(t, k2))
+	if got, _ := codes(t, remembering(), m, n); got != 0 {
+		t.Errorf("without history: %d", got)
+	}
+	evidence, rejected, err := remembering().Image(t.Context(), h, image, n)
+	if err != nil || len(evidence) != 1 || evidence[0].Artifact != lost.Digest || codesOf(rejected)[verify.CodeWrongKey] != 2 || len(rejected) != 2 {
+		t.Errorf("%+v, rejected %v, %v", evidence, rejected, err)
+	}
+	if got, why := codes(t, remembering(), h, need(verifytest.PublicPEM(t, k1))); got != 2 || len(why) != 1 {
+		t.Errorf("%d, %v", got, why)
+	}
+	h.err = gatehouse.Errorf(gatehouse.CodeUnavailable, "down")
+	if _, _, err := remembering().Image(t.Context(), h, image, n); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+		t.Errorf("what the history holds is not known, and the answer is %v", err)
+	}
+}
+
+func TestThroughIndex(t *testing.T) {
+	k := verifytest.NewKey(t)
+	s := verifytest.New(t)
+	m := newMemory()
+	index := func(children ...gatehouse.Digest) gatehouse.Digest {
+		var list []gatehouse.Descriptor
+		for _, d := range children {
+			list = append(list, gatehouse.Descriptor{Digest: d})
+		}
+		body, _ := json.Marshal(map[string]any{"mediaType": typeIndex, "manifests": list})
+		return m.put(body).Digest
+	}
+	other := gatehouse.DigestOf([]byte("other"))
+	mine, strange, unsigned := index(other, image.Digest), index(other), index(image.Digest, other)
+	const provenance = "https://slsa.dev/provenance/v1"
+	hang := func(d gatehouse.Digest) []gatehouse.Descriptor {
+		var list []gatehouse.Descriptor
+		for _, p := range []string{signPredicate, provenance, gatehouse.PredicateOpenVEX} {
+			list = append(list, m.manifest(m.bundle(s.Bundle(statementFor(d, p), signing{Key: k}))))
+		}
+		return list
+	}
+	src := &perDigest{memory: m, of: map[gatehouse.Digest][]gatehouse.Descriptor{mine: hang(mine), strange: hang(strange)}}
+	for name, c := range map[string]struct {
+		through gatehouse.Digest
+		kind    gatehouse.NeedKind
+		want    int
+		code    string
+	}{
+		"signed":         {mine, gatehouse.NeedSignature, 1, verify.CodeNotASignature},
+		"attested":       {mine, gatehouse.NeedAttestation, 1, verify.CodeOtherPredict},
+		"VEX is of one":  {mine, gatehouse.NeedVEX, 0, verify.CodeNoCandidate},
+		"lists others":   {strange, gatehouse.NeedSignature, 0, verify.CodeOtherDigest},
+		"unsigned":       {unsigned, gatehouse.NeedSignature, 0, verify.CodeNoCandidate},
+		"not there":      {gatehouse.DigestOf([]byte("gone")), gatehouse.NeedSignature, 0, verify.CodeMissing},
+		"no digest":      {"latest", gatehouse.NeedSignature, 0, verify.CodeMalformed},
+		"directly":       {"", gatehouse.NeedSignature, 0, verify.CodeNoCandidate},
+		"through itself": {image.Digest, gatehouse.NeedSignature, 0, verify.CodeNoCandidate},
+	} {
+		n := need(verifytest.PublicPEM(t, k))
+		n.Kind, n.Through, n.Predicate = c.kind, c.through, provenance
+		evidence, rejected, err := remembering().Image(t.Context(), src, image, n)
+		if err != nil || len(evidence) != c.want || codesOf(rejected)[c.code] == 0 {
+			t.Errorf("%s: %+v, rejected %v, %v", name, evidence, rejected, err)
+		}
+		for _, e := range evidence {
+			if e.Subject != image.Digest || e.Through != c.through {
+				t.Errorf("%s: %+v", name, e)
+			}
+		}
+	}
+}
+
+// TestKnownSignaturesComeFirst: a flood does not hide what was verified before,
+// and the answer says that there is more.
+func TestKnownSignaturesComeFirst(t *testing.T) {
+	s := verifytest.New(t)
+	good := s.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV2, Stamp: true})
+	m := newMemory().hang(good)
+	v := remembering()
+	if got, why := codes(t, v, m, keyless(s)); got != 1 {
+		t.Fatalf("rejected %v", why)
+	}
+	flood := make([]gatehouse.Descriptor, 1500)
+	for i := range flood {
+		flood[i] = m.manifest(m.bundle(fmt.Append(nil, i)))
+	}
+	m.referrers = append(flood, m.referrers...)
+	got, why := codes(t, v, m, keyless(s))
+	if diff := cmp.Diff(map[string]int{verify.CodeMalformed: 1000, verify.CodeTooMany: 1}, why); got != 1 || diff != "" {
+		t.Errorf("%d pieces of evidence\n%s", got, diff)
+	}
+	if got, why := codes(t, remembering(), m, keyless(s)); got != 0 || why[verify.CodeTooMany] != 1 {
+		t.Errorf("nobody has verified it before, and it was found: %d, %v", got, why)
+	}
+	// The same with the signatures of one manifest.
+	p := simplePayload(image.Digest)
+	annotations := s.Annotations(p, signing{Log: verifytest.LogV1SET})
+	layers := func(front int) gatehouse.Digest {
+		var list []gatehouse.Descriptor
+		for i := range front {
+			l := m.put(p)
+			l.MediaType, l.Annotations = typeSimple, map[string]string{sigKey: fmt.Sprint("AA", i)}
+			list = append(list, l)
+		}
+		l := m.put(p)
+		l.MediaType, l.Annotations = typeSimple, annotations
+		return m.manifest(append(list, l)...).Digest
+	}
+	m.referrers = nil
+	tag := "sha256-" + image.Digest.Hex() + ".sig"
+	m.tags[tag] = layers(0)
+	if got, why := codes(t, v, m, keyless(s)); got != 1 {
+		t.Fatalf("rejected %v", why)
+	}
+	m.tags[tag] = layers(1200)
+	if got, why := codes(t, v, m, keyless(s)); got != 1 || why[verify.CodeTooMany] != 1 {
+		t.Errorf("%d, %v", got, why)
+	}
+}
