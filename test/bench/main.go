@@ -33,6 +33,7 @@ func figures() []figure {
 		{"match", measureMatch},
 		{"rematch", measureRematch},
 		{"start", measureStart},
+		{"verify", measureVerify},
 		{"decide", measureDecide},
 		{"manifest", measureManifest},
 		{"blob", measureBlob},

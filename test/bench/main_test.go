@@ -43,3 +43,10 @@ func TestMemory(t *testing.T) {
 		t.Error("a process that is not there has memory")
 	}
 }
+
+func TestVerifyMedians(t *testing.T) {
+	got := verifyMedians("goos: linux\nBenchmarkLocalStore/key/fresh-2         \t     500\t    274286 ns/op\t    244153 p50-ns\nBenchmarkLocalStore/keyless/remembered         \t     500\t    1 ns/op\t    1.5e+06 p50-ns\nPASS\n")
+	if got["key/fresh"] != 0.244153 || got["keyless/remembered"] != 1.5 || len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}

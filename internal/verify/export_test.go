@@ -1,0 +1,7 @@
+package verify
+
+// IdentityOf and SCTLogs are the readers of certificates.
+var (
+	IdentityOf = identityOf
+	SCTLogs    = sctLogs
+)
