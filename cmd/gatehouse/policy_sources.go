@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
@@ -55,7 +56,8 @@ func (f *registryFacts) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehou
 
 // Verify implements gather.Verifier.
 func (f *registryFacts) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
-	return verify.Image(ctx, f.client.Registry(ref.Registry), ref, need)
+	v := verify.Verifier{Now: time.Now, Sources: func(registry string) (verify.Source, error) { return f.client.Registry(registry), nil }}
+	return v.Image(ctx, f.client.Registry(ref.Registry), ref, need)
 }
 
 // Config implements gather.Configs.

@@ -45,9 +45,11 @@ type facts struct {
 const checkedMax, rootsMax = 20_000, 64
 
 func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.Pipeline, foreign *fetch.Client, allowed []string) *facts {
-	return &facts{db: d, content: c, advisories: a, pipeline: p, foreign: foreign, allowed: lowered(allowed),
+	f := &facts{db: d, content: c, advisories: a, pipeline: p, foreign: foreign, allowed: lowered(allowed),
 		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax), Roots: trust.NewCache(rootsMax), Now: time.Now}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{},
 		licences: map[licenceKey][]gatehouse.Finding{}, bills: map[billKey]gatehouse.AddedFindings{}}
+	f.verifier.Sources = f.signatureSource
+	return f
 }
 
 func (f *facts) own(hosts []string) { f.hosts = lower(hosts) }
@@ -103,6 +105,14 @@ func (f *facts) source(ref gatehouse.Ref) verify.Source {
 		return f.content
 	}
 	return f.foreign.Registry(ref.Registry)
+}
+
+// signatureSource is a registry that a policy says signatures lie in.
+func (f *facts) signatureSource(registry string) (verify.Source, error) {
+	if err := f.mayAsk(registry); err != nil {
+		return nil, err
+	}
+	return f.source(gatehouse.Ref{Registry: registry}), nil
 }
 
 // Verify implements gather.Verifier.
