@@ -56,7 +56,7 @@ func (c candidate) rejectParse(err error) {
 	code := CodeMalformed
 	switch {
 	case errors.Is(err, errTooMuch):
-		code = CodeTooMany
+		code = CodeTooLarge
 	case unsupported(err):
 		code = CodeUnsupported
 	}

@@ -51,7 +51,7 @@ func TestLegacyKeylessRefusals(t *testing.T) {
 		}, code: verify.CodeLogMismatch},
 		"entry not JSON":     {change: func(a map[string]string) { a["dev.sigstore.cosign/bundle"] = "x" }, code: verify.CodeMalformed},
 		"entry without body": {change: func(a map[string]string) { a["dev.sigstore.cosign/bundle"] = "{}" }, code: verify.CodeMalformed},
-		"entry huge":         {change: func(a map[string]string) { a["dev.sigstore.cosign/bundle"] = strings.Repeat(" ", 600<<10) }, code: verify.CodeTooMany},
+		"entry huge":         {change: func(a map[string]string) { a["dev.sigstore.cosign/bundle"] = strings.Repeat(" ", 600<<10) }, code: verify.CodeTooLarge},
 		"bad promise": {change: func(a map[string]string) {
 			a["dev.sigstore.cosign/bundle"] = strings.Replace(a["dev.sigstore.cosign/bundle"], `"logIndex":0`, `"logIndex":7`, 1)
 		}, code: verify.CodeBadLogPromise},

@@ -179,7 +179,7 @@ func TestKeylessRefusals(t *testing.T) {
 			for range 8 {
 				m.TlogEntries = append(m.TlogEntries, m.TlogEntries[0])
 			}
-		}), code: verify.CodeTooMany},
+		}), code: verify.CodeTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			by, body, n := s, statement, keyless(s)
