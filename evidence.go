@@ -24,7 +24,8 @@ type Need struct {
 	Authority Authority
 	Predicate string // predicate type URI, for attestations
 	// Through is an index that lists the image and that the image was reached
-	// by. Signatures of it, which cover all that it lists, count for the image.
+	// by. Signatures of it and attestations about it cover all that it lists and
+	// count for the image; VEX documents and SBOMs do not.
 	Through Digest
 }
 

@@ -56,6 +56,9 @@ func parseAuthority(a gatehouse.Authority, roots *trust.Cache) (*authority, erro
 	if kinds > 1 {
 		return nil, p.invalid("trusts keys, identities and notaries at once; it can have one of them")
 	}
+	if a.Notary != nil && (a.RequireLog || a.Format != "") {
+		return nil, p.invalid("trusts the Notary Project, whose signatures have no transparency log and no other format")
+	}
 	if a.Format != "" && a.Format != onlyLegacy && a.Format != onlyBundle {
 		return nil, p.invalid("wants signatures of format %q; %s, %s or empty are known", clip(a.Format), onlyLegacy, onlyBundle)
 	}

@@ -66,12 +66,22 @@ func (r *run) open(ctx context.Context, p place, l *listed) {
 		return r.isHeld("layer", d.Digest, d.Annotations[annotationSignature])
 	})
 	for i, d := range append(known, others...) {
+		if ctx.Err() != nil {
+			return
+		}
+		if i >= len(known) && r.spent.read >= candidatesMax {
+			r.reject(m.Digest, formatNone, CodeTooMany, "more than %d signatures hang on the image; those of this manifest after the first %d were not looked at", candidatesMax, i)
+			return
+		}
 		if i >= len(known)+layersMax {
 			r.reject(m.Digest, formatNone, CodeTooMany, "%d signatures in one manifest; those after the first %d were not looked at", len(layers), i)
 			return
 		}
 		if l.again != nil && l.again(d) {
 			continue
+		}
+		if i >= len(known) {
+			r.spent.read++
 		}
 		r.layer(ctx, candidate{run: r, place: p, artifact: m.Digest, layer: d})
 	}

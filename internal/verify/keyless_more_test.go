@@ -195,7 +195,10 @@ func TestBadAuthorities(t *testing.T) {
 		"broken trust":          func(a *gatehouse.Authority) { a.Trust = []byte("{}") },
 		"keys as well":          func(a *gatehouse.Authority) { a.Keys = []string{pem} },
 		"notary as well":        func(a *gatehouse.Authority) { a.Notary = &gatehouse.Notary{} },
-		"format":                func(a *gatehouse.Authority) { a.Format = "pgp" },
+		"notary and a log": func(a *gatehouse.Authority) {
+			a.Keyless, a.Notary, a.RequireLog = nil, &gatehouse.Notary{}, true
+		},
+		"format": func(a *gatehouse.Authority) { a.Format = "pgp" },
 		"another registry": func(a *gatehouse.Authority) {
 			a.Sources = []gatehouse.SignatureSource{{Registry: "other.example", Repo: "x"}}
 		},

@@ -161,6 +161,27 @@ func TestChecksAreBounded(t *testing.T) {
 	}
 }
 
+// TestCandidatesAreBounded: many manifests with many signatures each.
+func TestCandidatesAreBounded(t *testing.T) {
+	_, pem := ephemeral(t)
+	m := newMemory()
+	junk := m.bundle([]byte("{}"))
+	many := make([]gatehouse.Descriptor, 900)
+	for i := range many {
+		many[i] = junk
+	}
+	for i := range 12 {
+		m.referrers = append(m.referrers, m.manifest(many[i:]...))
+	}
+	_, rejected, err := verify.Image(t.Context(), m, image, need(pem))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]int{verify.CodeUnsupported: 10_000, verify.CodeTooMany: 1}, codesOf(rejected)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestTotalSizeIsBounded(t *testing.T) {
 	_, pem := ephemeral(t)
 	m := newMemory()

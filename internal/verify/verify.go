@@ -26,13 +26,15 @@ import (
 )
 
 // Bounds on what is read for one need. All of it comes from whoever may push.
-// What was found to hold before is looked at first, and outside of the first
-// three: they limit only what nobody has checked yet.
+// What was found to hold before is looked at first and not counted among
+// manifests opened, signatures of one, checks and candidates: those limit only
+// what nobody has checked yet.
 const (
 	manifestsMax      = 1000      // candidate manifests opened
 	layersMax         = 1000      // signatures in one manifest
 	checksMax         = 1000      // signatures checked that are not in the cache
 	listedMax         = 10_000    // candidate manifests listed
+	candidatesMax     = 10_000    // signatures read that did not hold before
 	payloadSizeMax    = 1 << 20   // bytes of a simple-signing payload
 	bundleSizeMax     = 8 << 20   // bytes of a bundle or an envelope
 	totalSizeMax      = 256 << 20 // bytes of all of them
@@ -221,6 +223,7 @@ type run struct {
 // spent counts against the bounds.
 type spent struct {
 	documents int   // artifacts whose own signatures were looked for
+	read      int   // candidates read that did not hold before
 	checks    int   // signatures checked that were not in the cache
 	bytes     int64 // read so far
 }
