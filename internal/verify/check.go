@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
@@ -48,7 +49,14 @@ func (w *way) check(s signed) Checked {
 	if s.envelope != nil {
 		material = stampedOver{material, s.envelope}
 	}
-	v, err := sgverify.NewVerifier(material, w.options...)
+	options := w.options
+	var older *protorekor.TransparencyLogEntry
+	if w.log && len(s.entity.older) > 0 && len(s.entity.entries) == 0 {
+		if older, _, _ = w.older(s.entity, material); older != nil {
+			options = w.afterLog()
+		}
+	}
+	v, err := sgverify.NewVerifier(material, options...)
 	if err != nil {
 		return Checked{Code: CodeMalformed, Message: clip(err.Error())}
 	}
@@ -61,7 +69,10 @@ func (w *way) check(s signed) Checked {
 		return w.why(s, material, err)
 	}
 	out := Checked{Identity: w.identity(result)}
-	if w.log {
+	switch {
+	case older != nil:
+		out.Log = &gatehouse.LogEntry{Log: base64.StdEncoding.EncodeToString(older.GetLogId().GetKeyId()), Index: older.GetLogIndex()}
+	case w.log:
 		if out.Log, err = loggedIn(s.entity, material); err != nil {
 			return Checked{Code: CodeLogRequired, Message: clip(err.Error())}
 		}

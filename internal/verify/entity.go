@@ -9,6 +9,7 @@ import (
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
@@ -31,6 +32,7 @@ type entity struct {
 	content   sgverify.VerificationContent
 	signature sgverify.SignatureContent
 	entries   []*tlog.Entry
+	older     []*protorekor.TransparencyLogEntry // of a kind that the library does not read
 }
 
 // entity is what the library verifies.
@@ -58,6 +60,7 @@ func newEntity(pb *protobundle.Bundle) (*entity, error) {
 	if err := boundMaterial(pb.GetVerificationMaterial()); err != nil {
 		return nil, err
 	}
+	older := takeOlder(pb.GetVerificationMaterial())
 	if err := knowEntries(pb.GetVerificationMaterial()); err != nil {
 		return nil, err
 	}
@@ -72,7 +75,7 @@ func newEntity(pb *protobundle.Bundle) (*entity, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &entity{Bundle: b}
+	e := &entity{Bundle: b, older: older}
 	if e.entries, err = b.TlogEntries(); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func FuzzKeyless(f *testing.F) {
 	statement, payload := statementFor(image.Digest, signPredicate), simplePayload(image.Digest)
 	v, n := remembering(), keyless(s)
 	v.Cache = nil
-	for _, o := range []signing{{Log: verifytest.LogV1}, {Log: verifytest.LogV2, Stamp: true}, {Log: verifytest.LogV1SET, Version: "0.1"}, {Stamp: true, Chain: true}} {
+	for _, o := range []signing{{Log: verifytest.LogV1}, {Log: verifytest.LogV2, Stamp: true}, {Log: verifytest.LogV1SET, Version: "0.1"}, {Stamp: true, Chain: true}, {Log: verifytest.LogDSSE, Stamp: true}} {
 		f.Add(s.Bundle(statement, o), typeBundle, "", "", "", "", "")
 	}
 	for _, stamp := range []bool{true, false} {

@@ -55,16 +55,17 @@ func simplePayload(d gatehouse.Digest) []byte {
 // forms are the ways in which a signature can be written, each with the log that
 // goes with it. Stamps are needed where the log does not tell the time.
 var forms = map[string]func(s *verifytest.Sigstore, o signing) *memory{
-	"bundle v0.1, promise":    inBundle("0.1", verifytest.LogV1SET),
-	"bundle v0.2, Rekor v1":   inBundle("0.2", verifytest.LogV1),
-	"bundle v0.3, Rekor v1":   inBundle("0.3", verifytest.LogV1),
-	"bundle v0.3, Rekor v2":   inBundle("0.3", verifytest.LogV2),
-	"legacy simple signature": func(s *verifytest.Sigstore, o signing) *memory { return inLegacy(s, o) },
+	"bundle v0.1, promise":          inBundle("0.1", verifytest.LogV1SET),
+	"bundle v0.2, Rekor v1":         inBundle("0.2", verifytest.LogV1),
+	"bundle v0.3, Rekor v1":         inBundle("0.3", verifytest.LogV1),
+	"bundle v0.3, dsse in Rekor v2": inBundle("0.3", verifytest.LogDSSE),
+	"bundle v0.3, Rekor v2":         inBundle("0.3", verifytest.LogV2),
+	"legacy simple signature":       func(s *verifytest.Sigstore, o signing) *memory { return inLegacy(s, o) },
 }
 
 func inBundle(version, log string) func(s *verifytest.Sigstore, o signing) *memory {
 	return func(s *verifytest.Sigstore, o signing) *memory {
-		o.Version, o.Log, o.Stamp = version, log, o.Stamp || log == verifytest.LogV2
+		o.Version, o.Log, o.Stamp = version, log, o.Stamp || log == verifytest.LogV2 || log == verifytest.LogDSSE
 		return newMemory().hang(s.Bundle(statementFor(image.Digest, signPredicate), o))
 	}
 }
@@ -132,18 +133,34 @@ func TestKeylessRefusals(t *testing.T) {
 			e := b.GetDsseEnvelope()
 			e.Payload = append(bytes.Clone(e.Payload), ' ')
 		}}, code: verify.CodeBadSignature, says: "changed"},
-		"another digest":    {signing: signing{Log: verifytest.LogV1}, payload: statementFor(gatehouse.DigestOf([]byte("x")), signPredicate), code: verify.CodeOtherDigest},
-		"no signature":      {signing: signing{Log: verifytest.LogV1}, payload: statementFor(image.Digest, "https://example.com/p"), code: verify.CodeNotASignature},
-		"another CA":        {signing: signing{Log: verifytest.LogV1}, by: stranger, code: verify.CodeUntrustedCA, says: "intermediate"},
-		"expired, no time":  {signing: signing{}, need: func(n *gatehouse.Need) { n.Authority.Keyless.IgnoreLog = true }, code: verify.CodeNoTimestamp, says: "when it was signed"},
-		"v2, no time":       {signing: signing{Log: verifytest.LogV2}, code: verify.CodeNoTimestamp},
-		"logged late":       {signing: signing{Log: verifytest.LogV1, LoggedAt: late}, code: verify.CodeExpired, says: "not valid"},
-		"stamped late":      {signing: signing{Log: verifytest.LogV2, Stamp: true, StampedAt: late}, code: verify.CodeExpired, says: "not valid"},
-		"no entry":          {signing: signing{Stamp: true}, code: verify.CodeLogRequired, says: "brings none"},
-		"no log trusted":    {signing: signing{Log: verifytest.LogV1}, need: without(s, func(p *trust.PEM) { p.Logs = nil }), code: verify.CodeLogRequired, says: "no log is trusted"},
-		"unknown log":       {signing: signing{Log: verifytest.LogV1}, need: without(s, func(p *trust.PEM) { p.Logs = stranger.Files().Logs }), code: verify.CodeUnknownLog},
-		"another entry, v1": {signing: elsewhere(verifytest.LogV1), code: verify.CodeLogMismatch, says: "another signature"},
-		"another entry, v2": {signing: elsewhere(verifytest.LogV2), code: verify.CodeLogMismatch, says: "another signature"},
+		"another digest":            {signing: signing{Log: verifytest.LogV1}, payload: statementFor(gatehouse.DigestOf([]byte("x")), signPredicate), code: verify.CodeOtherDigest},
+		"no signature":              {signing: signing{Log: verifytest.LogV1}, payload: statementFor(image.Digest, "https://example.com/p"), code: verify.CodeNotASignature},
+		"another CA":                {signing: signing{Log: verifytest.LogV1}, by: stranger, code: verify.CodeUntrustedCA, says: "intermediate"},
+		"expired, no time":          {signing: signing{}, need: func(n *gatehouse.Need) { n.Authority.Keyless.IgnoreLog = true }, code: verify.CodeNoTimestamp, says: "when it was signed"},
+		"dsse in v2, no time":       {signing: signing{Log: verifytest.LogDSSE}, code: verify.CodeNoTimestamp},
+		"another entry, dsse in v2": {signing: elsewhere(verifytest.LogDSSE), code: verify.CodeLogMismatch, says: "another signature"},
+		"another certificate, dsse in v2": {signing: signing{Log: verifytest.LogDSSE, Stamp: true, Forge: func(sig, _ []byte) ([]byte, []byte) {
+			return sig, []byte(verifytest.PublicPEM(t, verifytest.NewKey(t)))
+		}}, code: verify.CodeLogMismatch, says: "another key"},
+		"another payload, dsse in v2": {signing: signing{Log: verifytest.LogDSSE, Stamp: true, Change: func(b *protobundle.Bundle) {
+			e := b.VerificationMaterial.TlogEntries[0]
+			e.CanonicalizedBody = bytes.Replace(e.CanonicalizedBody, []byte(`"digest":"`), []byte(`"digest":"AAAA`), 1)
+		}}, code: verify.CodeLogMismatch, says: "another payload"},
+		"bad proof, dsse in v2": {signing: signing{Log: verifytest.LogDSSE, Stamp: true, Change: func(b *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].InclusionProof.Hashes[0][0] ^= 1
+		}}, code: verify.CodeBadLogProof},
+		"no proof, dsse in v2": {signing: signing{Log: verifytest.LogDSSE, Stamp: true, Change: func(b *protobundle.Bundle) {
+			b.VerificationMaterial.TlogEntries[0].InclusionProof = nil
+		}}, code: verify.CodeBadLogProof},
+		"unknown log, dsse in v2": {signing: signing{Log: verifytest.LogDSSE, Stamp: true}, need: without(s, func(p *trust.PEM) { p.Logs = stranger.Files().Logs }), code: verify.CodeUnknownLog},
+		"v2, no time":             {signing: signing{Log: verifytest.LogV2}, code: verify.CodeNoTimestamp},
+		"logged late":             {signing: signing{Log: verifytest.LogV1, LoggedAt: late}, code: verify.CodeExpired, says: "not valid"},
+		"stamped late":            {signing: signing{Log: verifytest.LogV2, Stamp: true, StampedAt: late}, code: verify.CodeExpired, says: "not valid"},
+		"no entry":                {signing: signing{Stamp: true}, code: verify.CodeLogRequired, says: "brings none"},
+		"no log trusted":          {signing: signing{Log: verifytest.LogV1}, need: without(s, func(p *trust.PEM) { p.Logs = nil }), code: verify.CodeLogRequired, says: "no log is trusted"},
+		"unknown log":             {signing: signing{Log: verifytest.LogV1}, need: without(s, func(p *trust.PEM) { p.Logs = stranger.Files().Logs }), code: verify.CodeUnknownLog},
+		"another entry, v1":       {signing: elsewhere(verifytest.LogV1), code: verify.CodeLogMismatch, says: "another signature"},
+		"another entry, v2":       {signing: elsewhere(verifytest.LogV2), code: verify.CodeLogMismatch, says: "another signature"},
 		"another certificate in the log": {signing: signing{Log: verifytest.LogV1, Forge: func(sig, _ []byte) ([]byte, []byte) {
 			return sig, []byte(verifytest.PublicPEM(t, verifytest.NewKey(t)))
 		}}, code: verify.CodeLogMismatch, says: "another key"},

@@ -127,6 +127,10 @@ func (w *way) whyLog(s signed, m root.TrustedMaterial) (code, message string) {
 	if len(m.RekorLogs()) == 0 {
 		return CodeLogRequired, "a transparency log entry is required, and no log is trusted"
 	}
+	if len(e.entries) == 0 && len(e.older) > 0 {
+		_, code, message = w.older(e, m)
+		return code, message
+	}
 	if len(e.entries) == 0 {
 		return CodeLogRequired, "a transparency log entry is required, and the signature brings none"
 	}

@@ -27,6 +27,7 @@ const (
 	LogV1    = "v1"     // promise and inclusion proof
 	LogV1SET = "v1-set" // promise only
 	LogV2    = "v2"
+	LogDSSE  = "v2-dsse" // as the first clients of Rekor v2 logged envelopes
 	NoLog    = ""
 )
 
@@ -197,6 +198,9 @@ func (s *Sigstore) entry(o Signing, m made, envelope, statement, over []byte) *p
 	case o.Log == LogV2:
 		version, spec = "0.0.2", map[string]any{"hashedRekordV002": s.rekordV2(signature, verifier, over)}
 		e.IntegratedTime = 0
+	case o.Log == LogDSSE:
+		kind, version, spec = "dsse", "0.0.2", map[string]any{"dsseV002": s.rekordDSSE(signature, verifier, statement)}
+		e.IntegratedTime = 0
 	case envelope != nil:
 		kind, spec = "dsse", map[string]any{
 			"envelopeHash": hash(envelope), "payloadHash": hash(statement),
@@ -217,6 +221,21 @@ func (s *Sigstore) entry(o Signing, m made, envelope, statement, over []byte) *p
 
 func (s *Sigstore) rekordV2(signature, verifier, over []byte) map[string]any {
 	sum := sha256.Sum256(over)
+	return map[string]any{
+		"data":      map[string]any{"algorithm": "SHA2_256", "digest": sum[:]},
+		"signature": map[string]any{"content": signature, "verifier": whoOf(verifier)},
+	}
+}
+
+func (s *Sigstore) rekordDSSE(signature, verifier, statement []byte) map[string]any {
+	sum := sha256.Sum256(statement)
+	return map[string]any{
+		"payloadHash": map[string]any{"algorithm": "SHA2_256", "digest": sum[:]},
+		"signatures":  []any{map[string]any{"content": signature, "verifier": whoOf(verifier)}},
+	}
+}
+
+func whoOf(verifier []byte) map[string]any {
 	block, _ := pem.Decode(verifier)
 	who := map[string]any{"keyDetails": "PKIX_ECDSA_P256_SHA_256"}
 	if block.Type == "CERTIFICATE" {
@@ -224,15 +243,12 @@ func (s *Sigstore) rekordV2(signature, verifier, over []byte) map[string]any {
 	} else {
 		who["publicKey"] = map[string]any{"rawBytes": block.Bytes}
 	}
-	return map[string]any{
-		"data":      map[string]any{"algorithm": "SHA2_256", "digest": sum[:]},
-		"signature": map[string]any{"content": signature, "verifier": who},
-	}
+	return who
 }
 
 // include shows that the log holds e, as the second of two entries.
 func (s *Sigstore) include(e *protorekor.TransparencyLogEntry, how string) {
-	if how != LogV2 {
+	if how != LogV2 && how != LogDSSE {
 		canonical := s.json(set(e)) // encoding/json sorts keys, and nothing in it needs escapes
 		sum := sha256.Sum256([]byte(canonical))
 		e.InclusionPromise = &protorekor.InclusionPromise{SignedEntryTimestamp: s.sign(s.rekorKey, sum[:])}
