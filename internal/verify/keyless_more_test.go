@@ -2,11 +2,18 @@ package verify_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/verify"
@@ -261,6 +268,12 @@ func TestKeysWithMore(t *testing.T) {
 			if n, why := codes(t, remembering(), m, key(true, false)); n != 0 || why[verify.CodeMalformed] != 1 {
 				t.Errorf("%d, %v", n, why)
 			}
+			// Some add a certificate of their key: the key is what counts.
+			a = s.Annotations(p, signing{Key: k, Log: verifytest.LogV1SET})
+			a["dev.sigstore.cosign/certificate"] = s.Annotations(p, signing{})["dev.sigstore.cosign/certificate"]
+			if n, why := codes(t, remembering(), newMemory().tag(".sig", typeSimple, p, a), key(true, false)); n != 1 {
+				t.Errorf("rejected %v", why)
+			}
 		}
 	}
 }
@@ -305,4 +318,92 @@ type perDigest struct {
 
 func (p *perDigest) Referrers(_ context.Context, _ gatehouse.Repo, d gatehouse.Digest, _ string, _ gatehouse.Digest, _ int) ([]gatehouse.Descriptor, error) {
 	return p.of[d], nil
+}
+
+// TestHashInTheLog: a key of P-384, whose log entry has the payload's SHA-384.
+func TestHashInTheLog(t *testing.T) {
+	k, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, p := verifytest.New(t), simplePayload(image.Digest)
+	n := need(verifytest.PublicPEM(t, k))
+	n.Authority.Trust, n.Authority.RequireLog = s.Trust(), true
+	a := s.Annotations(p, signing{Key: k, SHA384: true, Log: verifytest.LogV1SET})
+	if got, why := codes(t, remembering(), newMemory().tag(".sig", typeSimple, p, a), n); got != 1 {
+		t.Errorf("rejected %v", why)
+	}
+}
+
+// TestStrangersUseUpNothing: a public authority certifies anybody; their
+// signatures are refused by name, before anything is checked.
+func TestStrangersUseUpNothing(t *testing.T) {
+	s := verifytest.New(t)
+	m := newMemory()
+	o := signing{Log: verifytest.LogV2, Stamp: true}
+	good := m.bundle(s.Bundle(statementFor(image.Digest, signPredicate), o))
+	o.Certificate.Subject = "https://evil.example"
+	strange := m.bundle(s.Bundle(statementFor(image.Digest, signPredicate), o))
+	m.referrers = []gatehouse.Descriptor{m.manifest(slices.Repeat([]gatehouse.Descriptor{strange}, 1000)...), m.manifest(good)}
+	v := remembering()
+	v.Cache = nil
+	if got, why := codes(t, v, m, keyless(s)); got != 1 || why[verify.CodeWrongIdentity] != 1000 {
+		t.Errorf("%d, %v", got, why)
+	}
+}
+
+// TestSeveralEntries: the entry that is told is the one that was verified, and of
+// its time only what the log has promised.
+func TestSeveralEntries(t *testing.T) {
+	s, stranger := verifytest.New(t), verifytest.New(t)
+	var theirs protobundle.Bundle
+	if err := protojson.Unmarshal(stranger.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV1}), &theirs); err != nil {
+		t.Fatal(err)
+	}
+	var log []byte
+	m := newMemory().hang(s.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV1, Stamp: true, Change: func(b *protobundle.Bundle) {
+		v := b.VerificationMaterial
+		v.TlogEntries[0].InclusionPromise = nil // its time is nobody's word now
+		log = v.TlogEntries[0].LogId.KeyId
+		v.TlogEntries = append(theirs.VerificationMaterial.TlogEntries, v.TlogEntries...)
+	}}))
+	evidence, rejected, err := remembering().Image(t.Context(), m, image, keyless(s))
+	if err != nil || len(evidence) != 1 {
+		t.Fatalf("rejected %v, %v", rejected, err)
+	}
+	want := &gatehouse.LogEntry{Log: base64.StdEncoding.EncodeToString(log), Index: 1}
+	if diff := cmp.Diff(want, evidence[0].Log); diff != "" || !evidence[0].SignedAt.Equal(verifytest.At) {
+		t.Errorf("%v, %s", evidence[0].SignedAt, diff)
+	}
+}
+
+// TestMemoryIsOfEverythingThatCame: a signature that held with its log entry does
+// not hold without, in the same memory.
+func TestMemoryIsOfEverythingThatCame(t *testing.T) {
+	s, v := verifytest.New(t), remembering()
+	good := s.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV2, Stamp: true})
+	if n, why := codes(t, v, newMemory().hang(good), keyless(s)); n != 1 {
+		t.Fatalf("rejected %v", why)
+	}
+	var b protobundle.Bundle
+	if err := protojson.Unmarshal(good, &b); err != nil {
+		t.Fatal(err)
+	}
+	b.VerificationMaterial.TlogEntries = nil
+	bare, err := protojson.Marshal(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, why := codes(t, v, newMemory().hang(bare), keyless(s)); n != 0 || why[verify.CodeLogRequired] != 1 {
+		t.Errorf("bundle: %d, %v", n, why)
+	}
+	p := simplePayload(image.Digest)
+	a := s.Annotations(p, signing{Log: verifytest.LogV1SET})
+	if n, why := codes(t, v, newMemory().tag(".sig", typeSimple, p, a), keyless(s)); n != 1 {
+		t.Fatalf("rejected %v", why)
+	}
+	delete(a, "dev.sigstore.cosign/bundle")
+	if n, why := codes(t, v, newMemory().tag(".sig", typeSimple, p, a), keyless(s)); n != 0 || why[verify.CodeLogRequired] != 1 {
+		t.Errorf("legacy: %d, %v", n, why)
+	}
 }

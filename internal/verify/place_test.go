@@ -182,6 +182,8 @@ func TestThroughIndex(t *testing.T) {
 		return list
 	}
 	src := &perDigest{memory: m, of: map[gatehouse.Digest][]gatehouse.Descriptor{mine: hang(mine), strange: hang(strange)}}
+	lied := index(gatehouse.DigestOf([]byte("lied about")))
+	m.bytes[lied], src.of[lied] = m.bytes[mine], hang(lied)
 	for name, c := range map[string]struct {
 		through gatehouse.Digest
 		kind    gatehouse.NeedKind
@@ -194,6 +196,7 @@ func TestThroughIndex(t *testing.T) {
 		"lists others":   {strange, gatehouse.NeedSignature, 0, verify.CodeOtherDigest},
 		"unsigned":       {unsigned, gatehouse.NeedSignature, 0, verify.CodeNoCandidate},
 		"not there":      {gatehouse.DigestOf([]byte("gone")), gatehouse.NeedSignature, 0, verify.CodeMissing},
+		"a lying source": {lied, gatehouse.NeedSignature, 0, verify.CodeMalformed},
 		"no digest":      {"latest", gatehouse.NeedSignature, 0, verify.CodeMalformed},
 		"directly":       {"", gatehouse.NeedSignature, 0, verify.CodeNoCandidate},
 		"through itself": {image.Digest, gatehouse.NeedSignature, 0, verify.CodeNoCandidate},

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
@@ -37,6 +38,7 @@ const payloadInToto = "application/vnd.in-toto+json"
 type Signing struct {
 	Certificate Certificate
 	Key         *ecdsa.PrivateKey // a plain key instead of a certificate
+	SHA384      bool              // what the key signs; for older signatures
 	Log         string
 	LoggedAt    time.Time // zero: At
 	Stamp       bool
@@ -58,6 +60,10 @@ type made struct {
 func (s *Sigstore) make(o Signing, over []byte) made {
 	s.t.Helper()
 	sum := sha256.Sum256(over)
+	if o.SHA384 {
+		sum := sha512.Sum384(over)
+		return made{signature: s.sign(o.Key, sum[:]), verifier: []byte(PublicPEM(s.t, o.Key)), key: o.Key}
+	}
 	if o.Key != nil {
 		return made{signature: s.sign(o.Key, sum[:]), verifier: []byte(PublicPEM(s.t, o.Key)), key: o.Key}
 	}
@@ -188,6 +194,10 @@ func (s *Sigstore) entry(o Signing, m made, envelope, statement, over []byte) *p
 		signature, verifier = o.Forge(signature, verifier)
 	}
 	hash := func(b []byte) map[string]any {
+		if o.SHA384 {
+			sum := sha512.Sum384(b)
+			return map[string]any{"algorithm": "sha384", "value": hex.EncodeToString(sum[:])}
+		}
 		sum := sha256.Sum256(b)
 		return map[string]any{"algorithm": "sha256", "value": hex.EncodeToString(sum[:])}
 	}
