@@ -9,19 +9,21 @@ import (
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/verify/notary"
 	"github.com/gatehouse-dev/gatehouse/internal/verify/trust"
 )
 
 // authority is a [gatehouse.Authority], parsed and found to make sense.
 type authority struct {
 	gatehouse.Authority
-	name  string
-	ways  []*way // each key, or the one way for certificates
-	rules []rule // of identities; empty for keys
-	root  *trust.Root
-	log   bool // an entry in a log is required
-	stamp bool // a signed timestamp is required
-	trust string
+	name   string
+	ways   []*way // each key, or the one way for certificates
+	rules  []rule // of identities; empty for keys
+	notary *notary.Policy
+	root   *trust.Root
+	log    bool // an entry in a log is required
+	stamp  bool // a signed timestamp is required
+	trust  string
 }
 
 // way is one way in which a signature can hold: by one key, or by a certificate.
@@ -80,6 +82,11 @@ func parseAuthority(a gatehouse.Authority, roots *trust.Cache) (*authority, erro
 			return nil, err
 		}
 		p.ways = []*way{w}
+	}
+	if a.Notary != nil {
+		if p.notary, err = notary.Parse(*a.Notary); err != nil {
+			return nil, p.wrap(err)
+		}
 	}
 	all := sha256.New()
 	for _, w := range p.ways {

@@ -53,22 +53,31 @@ func (r *run) conclude(c candidate, cl claim) {
 	if r.skewed(c, done.SignedAt) || done.Log != nil && r.skewed(c, done.Log.At) {
 		return
 	}
-	for name, want := range sorted(r.need.Authority.Annotations) {
-		got, ok := cl.annotations[name].(string)
-		if !ok {
-			c.reject(CodeAnnotation, "annotation %s=%s is required and missing", name, want)
-			return
-		}
-		if got != want {
-			c.reject(CodeAnnotation, "annotation %s is %q, %q is required", name, clip(got), want)
-			return
-		}
+	if !r.annotated(c, cl.annotations) {
+		return
 	}
 	r.held(c)
 	r.evidence = append(r.evidence, gatehouse.Evidence{
 		Need: r.need.Name, Subject: r.image.Digest, Artifact: c.artifact, Format: c.format,
 		Predicate: cl.predicate, Identity: done.Identity, SignedAt: done.SignedAt, Log: done.Log, Payload: cl.payload,
 	})
+}
+
+// annotated reports whether a signature carries the annotations that the authority
+// asks for; where it does not, the candidate is rejected.
+func (r *run) annotated(c candidate, got map[string]any) bool {
+	for name, want := range sorted(r.need.Authority.Annotations) {
+		value, ok := got[name].(string)
+		if !ok {
+			c.reject(CodeAnnotation, "annotation %s=%s is required and missing", name, want)
+			return false
+		}
+		if value != want {
+			c.reject(CodeAnnotation, "annotation %s is %q, %q is required", name, clip(value), want)
+			return false
+		}
+	}
+	return true
 }
 
 // signer tells what the first of the authority's ways says in which s holds, or
