@@ -56,13 +56,12 @@ func (r *run) concludeNotary(c candidate, envelope []byte, target gatehouse.Desc
 	target = gatehouse.Descriptor{MediaType: target.MediaType, Digest: r.image.Digest, Size: target.Size}
 	s, err := r.auth.notary.Verify(envelope, c.layer.MediaType, target, r.now)
 	if err != nil {
-		code := CodeMalformed
 		var no *notary.Error
 		if errors.As(err, &no) {
 			c.reject(no.Code, "%s", no.Message)
-			return
+		} else {
+			c.reject(CodeMalformed, "%s", clip(err.Error()))
 		}
-		c.reject(code, "%s", clip(err.Error()))
 		return
 	}
 	if !s.Authentic {
@@ -72,6 +71,10 @@ func (r *run) concludeNotary(c candidate, envelope []byte, target gatehouse.Desc
 			code, why = s.Warnings[0].Code, s.Warnings[0].Message
 		}
 		c.reject(code, "%s", why)
+		return
+	}
+	if r.auth.stamp && s.SignedAt.IsZero() {
+		c.reject(CodeNoTimestamp, "authority %s requires a signed timestamp, and the signature brings none", r.auth.name)
 		return
 	}
 	if r.skewed(c, s.SignedAt) {

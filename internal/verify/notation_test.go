@@ -86,18 +86,19 @@ func TestNotation(t *testing.T) {
 			need gatehouse.Need
 			code string
 		}{
-			"another CA":         {newMemory().hangNotation(about, mediaType, notation(t, cert(strange, "acme"), about, mediaType)), n, verify.CodeUntrustedCA},
-			"another signer":     {newMemory().hangNotation(about, mediaType, notation(t, cert(ca, "evil"), about, mediaType)), n, verify.CodeWrongIdentity},
-			"another artifact":   {newMemory().hangNotation(about, mediaType, notation(t, acme, other, mediaType)), n, verify.CodeOtherDigest},
-			"another subject":    {newMemory().hangNotation(other, mediaType, good), n, verify.CodeOtherDigest},
-			"two envelopes":      {newMemory().hangNotation(about, mediaType, good, good), n, verify.CodeMalformed},
-			"garbage":            {newMemory().hangNotation(about, mediaType, []byte("x")), n, verify.CodeMalformed},
-			"another media type": {newMemory().hangNotation(about, "text/plain", good), n, verify.CodeUnsupported},
-			"an attestation":     {signed, with(func(n *gatehouse.Need) { n.Kind, n.Predicate = gatehouse.NeedAttestation, "x" }), verify.CodeOtherPredict},
-			"annotation":         {signed, with(func(n *gatehouse.Need) { n.Authority.Annotations = map[string]string{"build": "8"} }), verify.CodeAnnotation},
-			"a key is wanted":    {signed, need(verifytest.PublicPEM(t, verifytest.NewKey(t))), verify.CodeOtherFormat},
-			"audit looks away":   {newMemory().hangNotation(about, mediaType, notation(t, cert(strange, "acme"), about, mediaType)), with(func(n *gatehouse.Need) { n.Authority.Notary.Level = "audit" }), verify.CodeUntrustedCA},
-			"a bundle":           {newMemory().hang(verifytest.New(t).Bundle(statementFor(image.Digest, signPredicate), signing{Key: verifytest.NewKey(t)})), n, verify.CodeOtherFormat},
+			"another CA":            {newMemory().hangNotation(about, mediaType, notation(t, cert(strange, "acme"), about, mediaType)), n, verify.CodeUntrustedCA},
+			"another signer":        {newMemory().hangNotation(about, mediaType, notation(t, cert(ca, "evil"), about, mediaType)), n, verify.CodeWrongIdentity},
+			"another artifact":      {newMemory().hangNotation(about, mediaType, notation(t, acme, other, mediaType)), n, verify.CodeOtherDigest},
+			"another subject":       {newMemory().hangNotation(other, mediaType, good), n, verify.CodeOtherDigest},
+			"two envelopes":         {newMemory().hangNotation(about, mediaType, good, good), n, verify.CodeMalformed},
+			"garbage":               {newMemory().hangNotation(about, mediaType, []byte("x")), n, verify.CodeMalformed},
+			"another media type":    {newMemory().hangNotation(about, "text/plain", good), n, verify.CodeUnsupported},
+			"an attestation":        {signed, with(func(n *gatehouse.Need) { n.Kind, n.Predicate = gatehouse.NeedAttestation, "x" }), verify.CodeOtherPredict},
+			"annotation":            {signed, with(func(n *gatehouse.Need) { n.Authority.Annotations = map[string]string{"build": "8"} }), verify.CodeAnnotation},
+			"a timestamp is wanted": {signed, with(func(n *gatehouse.Need) { n.Authority.RequireTimestamp = true }), verify.CodeNoTimestamp},
+			"a key is wanted":       {signed, need(verifytest.PublicPEM(t, verifytest.NewKey(t))), verify.CodeOtherFormat},
+			"audit looks away":      {newMemory().hangNotation(about, mediaType, notation(t, cert(strange, "acme"), about, mediaType)), with(func(n *gatehouse.Need) { n.Authority.Notary.Level = "audit" }), verify.CodeUntrustedCA},
+			"a bundle":              {newMemory().hang(verifytest.New(t).Bundle(statementFor(image.Digest, signPredicate), signing{Key: verifytest.NewKey(t)})), n, verify.CodeOtherFormat},
 		} {
 			got, why := codes(t, remembering(), c.src, c.need)
 			if got != 0 || why[c.code] != 1 || len(why) != 1 {
