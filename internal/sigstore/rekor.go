@@ -38,6 +38,9 @@ type Included struct {
 	Root       []byte
 	Proof      [][]byte // from the leaf to the root
 	Checkpoint []byte   // the signed note over the tree
+	// LogID names the log with the key of the checkpoint, where that is not the one
+	// of [RekorOptions]: a log may have got another key a moment ago.
+	LogID []byte
 }
 
 // Rekor is the HTTP API of a transparency log as Rekor v2 has it: entries are
@@ -86,18 +89,21 @@ func NewRekor(o RekorOptions) (*Rekor, error) {
 		answered: protojson.MarshalOptions{EmitUnpopulated: true},
 	}
 	if r.addr == nil {
-		r.addr = func(req *http.Request) string {
-			host, _, err := net.SplitHostPort(req.RemoteAddr)
-			if err != nil {
-				return req.RemoteAddr
-			}
-			return host
-		}
+		r.addr = connectionAddr
 	}
 	if r.observe == nil {
 		r.observe = func(string, gatehouse.Code, time.Duration) {}
 	}
 	return r, nil
+}
+
+// connectionAddr is the address of the connection that a request came on.
+func connectionAddr(req *http.Request) string {
+	host, _, err := net.SplitHostPort(req.RemoteAddr)
+	if err != nil {
+		return req.RemoteAddr
+	}
+	return host
 }
 
 // Paths of the API.
@@ -160,9 +166,13 @@ func (r *Rekor) create(w http.ResponseWriter, req *http.Request, kind *string) (
 	if err != nil {
 		return nil, err
 	}
+	id := r.id
+	if len(in.LogID) > 0 {
+		id = in.LogID
+	}
 	return r.answered.Marshal(&pbrekor.TransparencyLogEntry{
 		LogIndex:    in.Index,
-		LogId:       &pbcommon.LogId{KeyId: r.id},
+		LogId:       &pbcommon.LogId{KeyId: id},
 		KindVersion: &pbrekor.KindVersion{Kind: entry.kind, Version: entry.version},
 		InclusionProof: &pbrekor.InclusionProof{
 			LogIndex: in.Index, RootHash: in.Root, TreeSize: in.Size, Hashes: in.Proof,

@@ -1,0 +1,176 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+const (
+	discoveryMax = 256 << 10 // bytes
+	keySetMax    = 1 << 20   // bytes
+	keysMax      = 200       // keys of an issuer
+
+	// freshFor is how long keys are used without looking again, staleFor how long
+	// when the issuer does not answer. fetchPause is the least time between two
+	// fetches: tokens with made-up key ids cause no more.
+	freshFor   = time.Hour
+	staleFor   = 24 * time.Hour
+	fetchPause = 15 * time.Second
+	fetchTime  = 10 * time.Second
+)
+
+// keySet are the keys of one issuer.
+type keySet struct {
+	issuer Issuer
+	client *http.Client // nil: keys come from a file
+	now    func() time.Time
+
+	mu      sync.Mutex // also serializes fetches
+	keys    []jose.JSONWebKey
+	fetched time.Time // when the keys came
+	tried   time.Time // when they were asked for last
+	failure error     // of the last try
+}
+
+// find returns the keys that a token with the given key id may be signed by: those
+// with the id, or all where it has none. It fetches them where they are not known.
+// CodeDenied: there is no such key. CodeUnavailable: nothing is known of the
+// issuer's keys.
+func (k *keySet) find(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	found := k.having(id)
+	if len(found) > 0 && now.Sub(k.fetched) < freshFor {
+		return found, nil
+	}
+	if k.tried.IsZero() || now.Sub(k.tried) >= fetchPause {
+		keys, err := k.fetch(ctx)
+		k.tried, k.failure = now, err
+		if err == nil {
+			k.keys, k.fetched = keys, now
+			found = k.having(id)
+		}
+	}
+	switch {
+	case k.fetched.IsZero() || now.Sub(k.fetched) >= staleFor:
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the keys of the issuer %s cannot be had: %w", k.issuer.URL, k.failure).
+			WithHint("an issuer in a private network needs allow-private")
+	case len(found) == 0:
+		return nil, gatehouse.Errorf(gatehouse.CodeDenied, "the token is signed with the key %.100q, which %s does not have", id, k.issuer.URL)
+	}
+	return found, nil
+}
+
+func (k *keySet) having(id string) (out []jose.JSONWebKey) {
+	for _, key := range k.keys {
+		if id == "" || key.KeyID == id {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+func (k *keySet) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
+	if k.issuer.KeysFile != "" {
+		data, err := os.ReadFile(k.issuer.KeysFile)
+		if err != nil {
+			return nil, err
+		}
+		return parseKeys(data)
+	}
+	// For all who wait: that the one who came first has gone must not fail it.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
+	defer stop()
+	data, err := k.get(ctx, strings.TrimSuffix(k.issuer.URL, "/")+"/.well-known/openid-configuration", discoveryMax)
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Issuer  string `json:"issuer"`
+		KeysURL string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "what %s tells of itself is no JSON: %w", k.issuer.URL, err)
+	}
+	if doc.Issuer != k.issuer.URL {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s says that it is the issuer %.200q", k.issuer.URL, doc.Issuer).
+			WithHint("sigstore-issuers names an issuer exactly as its tokens do")
+	}
+	u, err := url.Parse(doc.KeysURL)
+	if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && strings.HasPrefix(k.issuer.URL, "http://")) {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s has its keys at %.200q, which is no https URL", k.issuer.URL, doc.KeysURL)
+	}
+	if data, err = k.get(ctx, doc.KeysURL, keySetMax); err != nil {
+		return nil, err
+	}
+	return parseKeys(data)
+}
+
+func (k *keySet) get(ctx context.Context, url string, most int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	if k.issuer.TokenFile != "" {
+		token, err := os.ReadFile(k.issuer.TokenFile)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	res, err := k.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s answered %s", url, res.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(res.Body, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the answer of %s has more than %d bytes", url, most)
+	}
+	return data, nil
+}
+
+// parseKeys reads a JWKS and keeps the public keys that sign.
+func parseKeys(data []byte) ([]jose.JSONWebKey, error) {
+	// One by one: a key of a kind that nobody here knows must not hide the others.
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &set); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the keys of the issuer are no JWKS: %w", err)
+	}
+	if len(set.Keys) > keysMax {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the issuer has %d keys, and may have %d", len(set.Keys), keysMax)
+	}
+	var out []jose.JSONWebKey
+	for _, raw := range set.Keys {
+		var key jose.JSONWebKey
+		if err := key.UnmarshalJSON(raw); err != nil || !key.IsPublic() || key.Use != "" && key.Use != "sig" {
+			continue
+		}
+		out = append(out, key)
+	}
+	if len(out) == 0 {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the issuer has no public key that signs")
+	}
+	return out, nil
+}
