@@ -28,6 +28,7 @@ const (
 	EventPolicyChanged    EventType = "policy.changed"
 	EventExceptionChanged EventType = "exception.changed"
 	EventDecisionDenied   EventType = "admission.denied"
+	EventSigstoreRotated  EventType = "sigstore.rotated" // the private Sigstore has other keys
 )
 
 // Event is one row of the outbox.

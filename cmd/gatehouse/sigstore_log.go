@@ -31,7 +31,7 @@ These commands prove that its log is what it was. docs/sigstore-log.md says how.
   gatehouse sigstore witness --log https://registry.example/log --log-key log.key --state /var/lib/witness
   gatehouse sigstore export DIR --log-key log.key`,
 	})
-	cmd.AddCommand(a.sigstoreStatusCmd(), a.sigstoreWitnessCmd(), a.sigstoreExportCmd())
+	cmd.AddCommand(a.sigstoreInitCmd(), a.sigstoreStatusCmd(), a.sigstoreRotateCmd(), a.sigstoreWitnessCmd(), a.sigstoreExportCmd())
 	return cmd
 }
 

@@ -83,7 +83,7 @@ type Policies interface {
 	Decision(ctx context.Context, id string) (gatehouse.Decision, error)
 }
 
-// Options of the API. All are required.
+// Options of the API. All but Sigstore are required.
 type Options struct {
 	Access     Access
 	Images     Images
@@ -96,6 +96,7 @@ type Options struct {
 	Findings   Findings
 	Malware    Malware
 	Exceptions Exceptions
+	Sigstore   Sigstore // nil: off
 	Log        *slog.Logger
 }
 
@@ -122,6 +123,8 @@ func New(o Options) http.Handler {
 		"GET /api/v1/decisions/{id}":     h.decision,
 		"POST /api/v1/fsck":              h.fsck,
 		"GET /api/v1/scrub":              h.scrub,
+		"GET /api/v1/sigstore":           h.sigstoreShow,
+		"POST /api/v1/sigstore/rotate":   h.sigstoreRotate,
 
 		"GET /api/v1/exceptions":         h.exceptionList,
 		"POST /api/v1/exceptions":        h.exceptionCreate,

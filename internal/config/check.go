@@ -19,7 +19,7 @@ func invalid(key, format string, args ...any) *gatehouse.Error {
 // Check finds settings that cannot work or are not safe. It opens nothing.
 // Errors: CodeInvalid; none of them shows a secret.
 func (c Config) Check() error {
-	for _, check := range []func() error{c.checkData, c.checkTLS, c.checkWords, c.checkAddresses, c.checkReach, c.checkAdapter, c.checkOpinion} {
+	for _, check := range []func() error{c.checkData, c.checkTLS, c.checkWords, c.checkAddresses, c.checkReach, c.checkAdapter, c.checkOpinion, c.checkSigstore} {
 		if err := check(); err != nil {
 			return err
 		}

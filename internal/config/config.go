@@ -72,6 +72,9 @@ type Config struct {
 	// them ("registry.example.com", "10.0.0.5:5000"). The listen address is
 	// always one of them.
 	Hostnames []string `yaml:"hostnames" help:"registry names that mean this server, as image references write them"`
+	// URL under which clients reach this server, https://HOST or https://HOST:PORT.
+	// Empty: https:// and the first of hostnames, else the listen address.
+	ExternalURL string `yaml:"external-url" help:"URL under which clients reach this server, for example https://registry.example.com"`
 	// Policy files and directories that are loaded at start, besides those
 	// that were put by the API.
 	Policy []string `yaml:"policy" help:"policy files and directories to load at start"`
@@ -170,6 +173,23 @@ type Config struct {
 	// URL under which the other scanner reaches this registry. Empty:
 	// https://HOST with the first of hostnames, else the listen address.
 	SecondOpinionRegistry string `yaml:"second-opinion-registry" help:"URL under which the other scanner reaches this registry"`
+
+	// Be a private Sigstore: a certificate authority (Fulcio), a transparency log
+	// (Rekor), a timestamp authority, and the TUF repository that tells stock clients
+	// of them. docs/sigstore.md has the rest.
+	Sigstore bool `yaml:"sigstore" help:"be a private Sigstore: certificate authority, log, timestamps and TUF repository"`
+	// The issuers whose identity tokens get certificates: KIND+https://HOST/PATH with
+	// audience, domain, base, jwks, ca and token as options, where KIND is email,
+	// kubernetes, github, gitlab, spiffe, uri or username. github, gitlab and
+	// kubernetes alone are the usual ones.
+	SigstoreIssuers []string `yaml:"sigstore-issuers" help:"issuers whose identity tokens get certificates, for example github or kubernetes+https://HOST"`
+	// Passphrase that seals the keys of the private Sigstore, 16 characters at least.
+	// Better kept in sigstore-passphrase-file. Empty: with SQLite one is made in the
+	// data directory (keys/sigstore-passphrase); with PostgreSQL it must be set.
+	SigstorePassphrase string `yaml:"sigstore-passphrase" help:"passphrase that seals the keys of the private Sigstore"`
+	// File that holds the value of sigstore-passphrase. Only one of the two may be
+	// set.
+	SigstorePassphraseFile string `yaml:"sigstore-passphrase-file" help:"file that holds the value of --sigstore-passphrase"`
 
 	// Age from which a blob or manifest that nothing refers to may be collected.
 	GCGrace time.Duration `yaml:"gc-grace" help:"age from which a blob or manifest that nothing refers to is collected"`

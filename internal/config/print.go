@@ -43,7 +43,7 @@ func (c Config) Redacted() Config {
 	c.Database = redactURL(c.Database)
 	c.Storage = redactURL(c.Storage)
 	c.TraceEndpoint = redactURL(c.TraceEndpoint)
-	for _, secret := range []*string{&c.ScannerAdapterToken, &c.SecondOpinionToken} {
+	for _, secret := range []*string{&c.ScannerAdapterToken, &c.SecondOpinionToken, &c.SigstorePassphrase} {
 		if *secret != "" {
 			*secret = redacted
 		}

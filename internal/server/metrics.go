@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -41,6 +42,8 @@ type metrics struct {
 
 	certificateEnds    *prometheus.GaugeVec
 	certificateReloads *prometheus.CounterVec
+
+	sigstore *prometheus.HistogramVec
 }
 
 const namespace = "gatehouse"
@@ -84,6 +87,7 @@ func newMetrics(version string) *metrics {
 	m.traces = counter("trace_spans_lost_total", "Spans that the collector did not take.").WithLabelValues()
 	m.certificateEnds = gauge("tls_certificate_not_after_seconds", "When the certificate in force ends, seconds since 1970.", "certificate")
 	m.certificateReloads = counter("tls_certificate_reloads_total", "Changed certificates that were read.", "certificate", "result")
+	m.sigstore = histogram("sigstore_request_duration_seconds", "Time of requests for certificates, entries of the log and timestamps.", requestBuckets, "service", "result")
 	for _, v := range []gatehouse.Verdict{gatehouse.Deny, gatehouse.Warn, gatehouse.Allow} {
 		m.decisions.WithLabelValues(v.String())
 	}
@@ -103,6 +107,13 @@ func revision() string {
 		}
 	}
 	return "unknown"
+}
+
+// sigstoreRequest observes requests of one service of the private Sigstore.
+func (m *metrics) sigstoreRequest(service string) func(gatehouse.Code, time.Duration) {
+	return func(code gatehouse.Code, took time.Duration) {
+		m.sigstore.WithLabelValues(service, cmp.Or(string(code), "ok")).Observe(took.Seconds())
+	}
 }
 
 // methods are those that are counted by their name.

@@ -69,7 +69,8 @@ type Server struct {
 	admission  admissionCert
 	certs      []*certificate
 
-	adapterHandler http.Handler // nil: off
+	adapterHandler http.Handler     // nil: off
+	sigstore       *privateSigstore // nil: off
 
 	main, webhook, monitor net.Listener
 	ready                  atomic.Bool
@@ -99,6 +100,7 @@ func newServer(ctx context.Context, cfg config.Config, getenv func(string) strin
 		func() error { return s.openData(ctx, getenv) },
 		func() error { return s.openTrust(ctx, getenv) },
 		s.listen,
+		func() error { return s.openSigstore(ctx, getenv) },
 		s.unready,
 		// Last: a start that fails for another reason must not leave an account.
 		func() error { return s.openAccounts(ctx, getenv) },
@@ -261,6 +263,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	back.Go(func() error { return s.content.RunGC(work) })
 	back.Go(func() error { return s.feeds.schedule(work) })
+	if s.sigstore != nil {
+		back.Go(func() error { return s.sigstore.run(work) })
+	}
 	for _, c := range s.certs {
 		back.Go(func() error { return c.watch(work) })
 	}
@@ -314,12 +319,17 @@ func (s *Server) jobHandlers(handlers map[string]job.Handler) map[string]job.Han
 
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/api/", api.New(api.Options{
+	options := api.Options{
 		Access: s.access, Images: images{s}, Findings: images{s}, Malware: malwareLists{s},
 		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
-	}))
+	}
+	if s.sigstore != nil {
+		options.Sigstore = s.sigstore
+		s.sigstore.on(mux)
+	}
+	mux.Handle("/api/", api.New(options))
 	if s.adapterHandler != nil {
 		mux.Handle(adapter.Path+"/", s.adapterHandler)
 	}

@@ -29,7 +29,10 @@ type signatureLogOptions struct {
 	witnesses []witness.Remote
 	client    *http.Client // for witnesses
 	observe   func(kind string, code gatehouse.Code, took time.Duration)
-	log       *slog.Logger
+	// identify finds the log id of the key that has signed a checkpoint: another
+	// replica may have another key already. nil: it is the one above.
+	identify func(ctx context.Context, checkpoint []byte) ([]byte, error)
+	log      *slog.Logger
 }
 
 // openSignatureLog opens the log of an origin. CodeInvalid: the key or the origin
@@ -49,12 +52,15 @@ func openSignatureLog(ctx context.Context, d *db.DB, o signatureLogOptions) (*si
 	}
 	id := tlog.LogID(o.origin, o.key.Public().(ed25519.PublicKey)) // as NewSigner has made sure
 	l.id = id[:]
-	l.api, err = sigstore.NewRekor(sigstore.RekorOptions{Log: rekorLog{l.Log}, LogID: l.id, Observe: o.observe, Logger: o.log})
+	l.api, err = sigstore.NewRekor(sigstore.RekorOptions{Log: rekorLog{l.Log, o.identify}, LogID: l.id, Observe: o.observe, Logger: o.log})
 	return l, err
 }
 
 // rekorLog is a log in the words of the edge.
-type rekorLog struct{ *tlog.Log }
+type rekorLog struct {
+	*tlog.Log
+	identify func(ctx context.Context, checkpoint []byte) ([]byte, error)
+}
 
 // AddAndWait implements sigstore.Log.
 func (l rekorLog) AddAndWait(ctx context.Context, entry []byte) (sigstore.Included, error) {
@@ -66,7 +72,10 @@ func (l rekorLog) AddAndWait(ctx context.Context, entry []byte) (sigstore.Includ
 	for _, h := range in.Proof {
 		out.Proof = append(out.Proof, h[:])
 	}
-	return out, nil
+	if l.identify != nil {
+		out.LogID, err = l.identify(ctx, in.Checkpoint)
+	}
+	return out, err
 }
 
 // Tile implements sigstore.Log.

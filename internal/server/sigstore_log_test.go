@@ -34,11 +34,11 @@ func TestSignatureLog(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
-	in, err := rekorLog{l.Log}.AddAndWait(t.Context(), []byte("entry"))
+	in, err := rekorLog{Log: l.Log}.AddAndWait(t.Context(), []byte("entry"))
 	if err != nil || in.Size != 1 || in.Index != 0 || len(in.Root) != 32 || len(in.Proof) != 0 {
 		t.Fatalf("%+v %v", in, err)
 	}
-	if second, err := (rekorLog{l.Log}).AddAndWait(t.Context(), []byte("second")); err != nil || len(second.Proof) != 1 {
+	if second, err := (rekorLog{Log: l.Log}).AddAndWait(t.Context(), []byte("second")); err != nil || len(second.Proof) != 1 {
 		t.Errorf("%+v %v", second, err)
 	}
 	mux := http.NewServeMux()

@@ -15,6 +15,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
@@ -323,4 +324,27 @@ func (r *Ring) create(ctx context.Context, logURL string) error {
 		change.Add = append(change.Add, row)
 	}
 	return r.store.Change(ctx, 0, change)
+}
+
+// With returns the ring with its changes going through another store.
+func (r *Ring) With(store Store) *Ring {
+	c := *r
+	c.store = store
+	return &c
+}
+
+// Same reports whether two sets have the same keys in force.
+func (s *Set) Same(other *Set) bool {
+	for kind, list := range s.keys {
+		if len(other.keys[kind]) != len(list) || other.Current(kind).ID != s.Current(kind).ID {
+			return false
+		}
+	}
+	return true
+}
+
+// Ed25519 returns the public key of a log key; nil of another one.
+func (k *Key) Ed25519() ed25519.PublicKey {
+	pub, _ := k.public.(ed25519.PublicKey)
+	return pub
 }

@@ -1,0 +1,46 @@
+package config
+
+import (
+	"net/url"
+	"strings"
+)
+
+// sigstorePassphraseMin is the shortest passphrase of the private Sigstore, in
+// bytes.
+const sigstorePassphraseMin = 16
+
+// checkSigstore checks the private Sigstore; what its issuers mean is checked
+// where they are made. No error shows the passphrase.
+func (c Config) checkSigstore() error {
+	if c.ExternalURL != "" {
+		u, err := url.Parse(c.ExternalURL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			return invalid("external-url", "the value is not https://HOST or https://HOST:PORT")
+		}
+	}
+	if c.SigstorePassphrase != "" && c.SigstorePassphraseFile != "" {
+		return invalid("sigstore-passphrase", "sigstore-passphrase and sigstore-passphrase-file are both set").WithHint("set one of them")
+	}
+	if c.SigstorePassphrase != "" && len(c.SigstorePassphrase) < sigstorePassphraseMin {
+		return invalid("sigstore-passphrase", "it has less than %d characters", sigstorePassphraseMin).WithHint("make one with: openssl rand -hex 32")
+	}
+	if !c.Sigstore || c.Database == "" && c.DatabaseFile == "" {
+		return nil
+	}
+	if c.SigstorePassphrase == "" && c.SigstorePassphraseFile == "" {
+		return invalid("sigstore", "its keys lie in PostgreSQL, and nothing seals them").WithHint("set sigstore-passphrase-file, the same one for all replicas")
+	}
+	if c.ExternalURL == "" {
+		return invalid("sigstore", "replicas must tell clients one URL").WithHint("set external-url, the same one for all replicas")
+	}
+	return nil
+}
+
+// SigstoreSecret is the passphrase of the private Sigstore, from
+// sigstore-passphrase or its file; empty: none is set. It must not be logged.
+func (c Config) SigstoreSecret() (string, error) {
+	if c.SigstorePassphraseFile == "" {
+		return c.SigstorePassphrase, nil
+	}
+	return secretFile("sigstore-passphrase-file", c.SigstorePassphraseFile)
+}
