@@ -4,7 +4,9 @@ package oidctest
 
 import (
 	"crypto"
-	"crypto/rsa"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -12,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"crypto/rand"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -70,11 +70,11 @@ func (i *Issuer) answer(w http.ResponseWriter, v any) {
 // Rotate signs with a new key from now on; the public keys of those before stay.
 func (i *Issuer) Rotate(t testing.TB, id string) {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.Use(jose.RS256, id, key, key.Public())
+	i.Use(jose.ES256, id, key, key.Public())
 }
 
 // Use signs with a key and publishes its public part.
