@@ -17,7 +17,7 @@ type Sigstore struct {
 type SigstoreKey struct {
 	ID, Kind, Name string
 	Public         []byte // PKIX
-	Chain          []byte // DER, one certificate after the other
+	Chain          []byte // DER, one certificate after the other; nil: none
 	Sealed         []byte
 	From, Until    time.Time // Until is zero while the key is in force
 }
@@ -61,6 +61,9 @@ func (t *Tx) SigstoreKeys(ctx context.Context) ([]SigstoreKey, error) {
 			return nil, unavailable(err)
 		}
 		k.From, k.Until = fromMicros(from), fromMicros(until)
+		if len(k.Chain) == 0 {
+			k.Chain = nil
+		}
 		out = append(out, k)
 	}
 	return out, ended(rows)
@@ -70,7 +73,7 @@ func (t *Tx) SigstoreKeys(ctx context.Context) ([]SigstoreKey, error) {
 func (t *Tx) AddSigstoreKeys(ctx context.Context, keys ...SigstoreKey) error {
 	rows := make([][]any, len(keys))
 	for i, k := range keys {
-		rows[i] = []any{k.ID, k.Kind, k.Name, k.Public, k.Chain, k.Sealed, micros(k.From), micros(k.Until)}
+		rows[i] = []any{k.ID, k.Kind, k.Name, k.Public, append([]byte{}, k.Chain...), k.Sealed, micros(k.From), micros(k.Until)}
 	}
 	return t.insertRows(ctx, `INSERT INTO sigstore_key (id, kind, name, public, chain, sealed, from_at, until_at) VALUES `, rows)
 }

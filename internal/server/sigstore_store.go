@@ -69,7 +69,7 @@ func (k sigstoreKeys) Change(ctx context.Context, generation int64, change keyri
 		rows := make([]db.SigstoreKey, len(change.Add))
 		for i, key := range change.Add {
 			kinds = append(kinds, key.Kind)
-			rows[i] = db.SigstoreKey{ID: key.ID, Kind: key.Kind, Name: key.Name, Public: key.Public, Chain: append([]byte{}, slices.Concat(key.Chain...)...),
+			rows[i] = db.SigstoreKey{ID: key.ID, Kind: key.Kind, Name: key.Name, Public: key.Public, Chain: slices.Concat(key.Chain...),
 				Sealed: key.Sealed, From: key.From, Until: key.Until}
 		}
 		if err := tx.AddSigstoreKeys(ctx, rows...); err != nil {

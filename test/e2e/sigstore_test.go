@@ -1,17 +1,27 @@
 package e2e_test
 
 import (
+	"io"
+	"log"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
+	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/oidc/oidctest"
 	"github.com/gatehouse-dev/gatehouse/test/e2e"
 	"github.com/gatehouse-dev/gatehouse/test/tool"
@@ -132,5 +142,117 @@ func TestStockCosignKeyless(t *testing.T) {
 	k.must("", "initialize", "--mirror", g.URL+"/tuf", "--root", "root.json")
 	for _, image := range images {
 		verify(image)
+	}
+}
+
+// balancer hands requests to servers in turn, as one in front of replicas does,
+// and to the next one where one is not there.
+type balancer struct {
+	*httptest.Server
+	mu      sync.Mutex
+	targets []string // guarded by mu: hosts
+	turn    int      // guarded by mu
+}
+
+func newBalancer(t *testing.T) *balancer {
+	t.Helper()
+	b := &balancer{}
+	b.Server = httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.turn++
+			r.SetURL(&url.URL{Scheme: "http", Host: b.targets[b.turn%len(b.targets)]})
+		},
+		ErrorLog: log.New(io.Discard, "", 0),
+	})
+	t.Cleanup(b.Close)
+	return b
+}
+
+func (b *balancer) to(hosts ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.targets = hosts
+}
+
+// TestStockCosignOnReplicas: two servers that start at the same time on one
+// PostgreSQL make one Sigstore: each request of a signature goes to another one of
+// them. Then keys are rotated on one while the other one does not know it yet, and
+// the one that leads the log dies.
+func TestStockCosignOnReplicas(t *testing.T) {
+	k := newKeyless(t, nil, "cosign")
+	database, bucket := dbtest.Postgres(t), s3test.Start(t)
+	issuer, front := oidctest.New(t, false), newBalancer(t)
+	dir, binary := t.TempDir(), e2e.BuildGatehouse(t)
+	passphrase := filepath.Join(dir, "passphrase")
+	if err := os.WriteFile(passphrase, []byte("a passphrase of no value\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Images lie in another registry: this is about signatures.
+	images := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
+	t.Cleanup(images.Close)
+	k.g = &e2e.Gatehouse{Binary: binary, Dir: dir, Host: images.Listener.Addr().String()}
+	var processes []*e2e.Process
+	var hosts []string
+	for _, name := range []string{"a", "b"} {
+		ready := filepath.Join(dir, name+".ready")
+		p, err := e2e.Start(t, e2e.Program{
+			Name: binary, Log: filepath.Join(dir, name+".log"), Env: append([]string{"GATEHOUSE_ADMIN_PASSWORD=" + e2e.AdminPassword}, bucket.Env...),
+			Args: []string{
+				"serve", "--data", filepath.Join(dir, name), "--database", database, "--storage", bucket.URL, "--listen", "127.0.0.1:0", "--admission-listen", "",
+				"--ready-file", ready, "--sigstore", "--sigstore-issuers", "kubernetes+" + issuer.URL, "--allow-private", "127.0.0.0/8",
+				"--sigstore-passphrase-file", passphrase, "--external-url", front.URL,
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		processes = append(processes, p)
+	}
+	for i, name := range []string{"a", "b"} {
+		hosts = append(hosts, awaitReady(t, processes[i], filepath.Join(dir, name+".ready")))
+	}
+	front.to(hosts...)
+	t.Setenv("GATEHOUSE_USERNAME", "admin")
+	t.Setenv("GATEHOUSE_PASSWORD", e2e.AdminPassword)
+	k.g.Run(t, binary, "sigstore", "init", "--server", front.URL, "-o", filepath.Join(k.home, "root.json"))
+	k.must("", "initialize", "--mirror", front.URL+"/tuf", "--root", "root.json")
+	var signed []string
+	round := func(what string) {
+		t.Helper()
+		signed = append(signed, pushRandom(t, k.g, "team/"+what))
+		k.must(issuer.Token(t, "system:serviceaccount:ci:builder", nil), "sign", "--yes", signed[len(signed)-1])
+		for _, image := range signed {
+			k.must("", "verify", "--certificate-identity", builder, "--certificate-oidc-issuer", issuer.URL, image)
+		}
+	}
+	round("one")
+	round("two")
+	k.g.Run(t, binary, "sigstore", "rotate", "--all", "--server", "http://"+hosts[0])
+	front.to(hosts[1]) // which has not looked yet
+	round("three")
+	front.to(hosts...)
+	round("four")
+	processes[0].Kill()
+	front.to(hosts[1])
+	round("five")
+}
+
+// awaitReady waits for the file that a server writes when it answers, and returns
+// its host.
+func awaitReady(t *testing.T, p *e2e.Process, file string) string {
+	t.Helper()
+	for {
+		if b, err := os.ReadFile(file); err == nil {
+			return strings.TrimPrefix(strings.TrimSpace(string(b)), "http://")
+		}
+		select {
+		case <-p.Done():
+			t.Fatalf("gatehouse serve ended by itself: %v\n%s", p.Err(), p.LogTail())
+		case <-t.Context().Done():
+			t.Fatal("gatehouse serve does not get ready")
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 }
