@@ -207,3 +207,39 @@ func TestSecretsFromFiles(t *testing.T) {
 		t.Errorf("a file without a URL: %v", err)
 	}
 }
+
+func TestSigstoreSettings(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*config.Config)
+		want   string // a part of the error; empty: none
+	}{
+		{"on", func(c *config.Config) { c.Sigstore = true }, ""},
+		{"on, with PostgreSQL", func(c *config.Config) {
+			c.Sigstore, c.Database, c.SigstorePassphraseFile, c.ExternalURL = true, "postgres://db.example/x", "file", "https://registry.example"
+		}, ""},
+		{"nothing seals what lies in PostgreSQL", func(c *config.Config) {
+			c.Sigstore, c.Database, c.ExternalURL = true, "postgres://db.example/x", "https://registry.example"
+		}, "nothing seals"},
+		{"no URL for replicas", func(c *config.Config) {
+			c.Sigstore, c.DatabaseFile, c.SigstorePassphraseFile = true, "file", "file"
+		}, "one URL"},
+		{"a passphrase twice", func(c *config.Config) { c.SigstorePassphrase, c.SigstorePassphraseFile = "0123456789abcdef", "file" }, "both set"},
+		{"a short passphrase", func(c *config.Config) { c.SigstorePassphrase = "hunter2" }, "less than 16"},
+		{"a URL with a path", func(c *config.Config) { c.ExternalURL = "https://registry.example/x" }, "external-url"},
+		{"a URL with a password", func(c *config.Config) { c.ExternalURL = "https://a:hunter2@registry.example" }, "external-url"},
+		{"no URL", func(c *config.Config) { c.ExternalURL = "registry.example" }, "external-url"},
+	} {
+		cfg := config.Default()
+		c.change(&cfg)
+		err := cfg.Check()
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+	cfg := config.Default()
+	cfg.SigstorePassphrase = "0123456789abcdef"
+	if cfg.Redacted().SigstorePassphrase == cfg.SigstorePassphrase {
+		t.Error("the passphrase is shown")
+	}
+}

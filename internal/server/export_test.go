@@ -1,5 +1,7 @@
 package server
 
+import "context"
+
 // NewAt is New with a clock.
 var NewAt = newServer
 
@@ -17,3 +19,7 @@ const (
 	ReloadEvery = reloadEvery
 	CertLife    = certLife
 )
+
+// PublishSigstore brings the TUF repository up to date, as the server does each
+// hour.
+func (s *Server) PublishSigstore(ctx context.Context) error { return s.sigstore.publish(ctx) }
