@@ -183,6 +183,9 @@ type Config struct {
 	// kubernetes, github, gitlab, spiffe, uri or username. github, gitlab and
 	// kubernetes alone are the usual ones.
 	SigstoreIssuers []string `yaml:"sigstore-issuers" help:"issuers whose identity tokens get certificates, for example github or kubernetes+https://HOST"`
+	// Witnesses that cosign the log of the private Sigstore before a checkpoint is
+	// out: KEY URL each, as gatehouse sigstore witness prints its key.
+	SigstoreWitnesses []string `yaml:"sigstore-witnesses" help:"witnesses that cosign the log of the private Sigstore, each as KEY URL"`
 	// Passphrase that seals the keys of the private Sigstore, 16 characters at least.
 	// Better kept in sigstore-passphrase-file. Empty: with SQLite one is made in the
 	// data directory (keys/sigstore-passphrase); with PostgreSQL it must be set.

@@ -30,6 +30,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/sign/tuf"
 	"github.com/gatehouse-dev/gatehouse/internal/sigstore"
 	"github.com/gatehouse-dev/gatehouse/internal/tlog"
+	"github.com/gatehouse-dev/gatehouse/internal/tlog/witness"
 )
 
 const (
@@ -52,6 +53,7 @@ var sigstoreActor = gatehouse.Actor{Name: "gatehouse"}
 type privateSigstore struct {
 	*Server
 	at       string // URL, without a slash at the end
+	watchers []witness.Remote
 	ring     *keyring.Ring
 	tokens   *oidc.Verifier
 	fulcio   *sigstore.Fulcio
@@ -100,6 +102,13 @@ func (s *Server) openSigstore(ctx context.Context, getenv func(string) string) (
 	}
 	if p.tokens, err = s.sigstoreTokens(getenv); err != nil {
 		return err
+	}
+	for _, setting := range s.cfg.SigstoreWitnesses {
+		w, err := witness.ParseRemote(setting)
+		if err != nil {
+			return fmt.Errorf("sigstore-witnesses: %w", err)
+		}
+		p.watchers = append(p.watchers, w)
 	}
 	sealer, err := s.sigstoreSealer()
 	if err != nil {
@@ -250,7 +259,7 @@ func (p *privateSigstore) serveWith(ctx context.Context, keys *keyring.Set) erro
 		return err
 	}
 	v.log, err = openSignatureLog(ctx, p.db, signatureLogOptions{
-		origin: origin, key: key, client: p.egress.Client(), identify: p.logOf, log: p.Server.log,
+		origin: origin, key: key, witnesses: p.watchers, client: p.egress.Client(), identify: p.logOf, log: p.Server.log,
 		observe: func(_ string, code gatehouse.Code, took time.Duration) { p.metrics.sigstoreRequest("log")(code, took) },
 	})
 	if err != nil {

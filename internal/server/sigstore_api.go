@@ -2,13 +2,14 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"math/big"
 	"slices"
 	"time"
 
-	"crypto"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/keyring"
@@ -151,4 +152,20 @@ func (p *privateSigstore) Rotate(ctx context.Context, actor gatehouse.Actor, par
 	}
 	p.Server.log.InfoContext(ctx, "sigstore rotated", "actor", actor.Name, "parts", parts)
 	return p.Show(ctx)
+}
+
+// figures are those of the log and of what comes to an end.
+func (p *privateSigstore) figures(ctx context.Context, add func(*prometheus.Desc, float64, ...string)) {
+	services := p.services.Load()
+	if stats, err := services.log.Stats(ctx); err == nil {
+		add(descLogSize, float64(stats.Size))
+		add(descLogWaiting, float64(stats.Waiting))
+		add(descLogOut, seconds(stats.PublishedAt))
+	}
+	if _, files, err := (sigstoreKeys{p.db, sigstoreActor}).files(ctx); err == nil {
+		if ends, err := tuf.Ends(files); err == nil {
+			add(descTrustEnds, seconds(ends))
+		}
+	}
+	add(descCAEnds, seconds(services.keys.Ends()))
 }

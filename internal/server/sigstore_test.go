@@ -155,6 +155,12 @@ func TestSigstoreRotation(t *testing.T) {
 	if got := scrape(t, r)[`gatehouse_sigstore_request_duration_seconds_count{result="invalid",service="timestamp"}`]; got != "1" {
 		t.Errorf("the refused request is counted %q times", got)
 	}
+	figures := scrape(t, r)
+	for _, name := range []string{"sigstore_log_entries", "sigstore_log_waiting", "sigstore_log_checkpoint_seconds", "sigstore_metadata_not_after_seconds", "sigstore_authority_not_after_seconds"} {
+		if figures["gatehouse_"+name] == "" {
+			t.Errorf("there is no figure %s", name)
+		}
+	}
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}

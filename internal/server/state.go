@@ -47,6 +47,11 @@ var (
 	descWaiting    = desc("decisions_waiting", "Decisions that are not written yet.")
 	descReindex    = desc("reindex_images", "Images that wait to be indexed again by this version's indexer.")
 	descRescan     = desc("malware_layers", "Layers that wait to be looked at with new malware signatures.")
+	descLogSize    = desc("sigstore_log_entries", "Entries of the newest checkpoint of the private Sigstore's log.")
+	descLogWaiting = desc("sigstore_log_waiting", "Entries that wait for a place in the log, up to 1000.")
+	descLogOut     = desc("sigstore_log_checkpoint_seconds", "When the newest checkpoint came out, seconds since 1970.")
+	descTrustEnds  = desc("sigstore_metadata_not_after_seconds", "When the metadata of the TUF repository expire, seconds since 1970.")
+	descCAEnds     = desc("sigstore_authority_not_after_seconds", "When the first certificate of an authority of the private Sigstore ends, seconds since 1970.")
 	descReady      = desc("ready", "1 while /readyz answers 200.")
 )
 
@@ -55,6 +60,7 @@ func (s *state) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descUp, descStatements, descJobs, descGeneration, descImported, descUpdated, descRecords, descFeedGood, descFeedFailed, descFeedTime,
 		descPolicies, descComplete, descWaiting, descReindex, descRescan, descReady,
+		descLogSize, descLogWaiting, descLogOut, descTrustEnds, descCAEnds,
 	} {
 		ch <- d
 	}
@@ -133,6 +139,9 @@ func (s *state) collect() []prometheus.Metric {
 	if set, err := s.policies.Set(ctx); err == nil {
 		add(descPolicies, float64(len(set.Policies)))
 		add(descComplete, truth(set.Complete))
+	}
+	if s.sigstore != nil {
+		s.sigstore.figures(ctx, add)
 	}
 	return append(out, s.storage.collect(ctx)...)
 }
