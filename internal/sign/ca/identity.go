@@ -127,6 +127,13 @@ type claimed struct {
 	plain bool
 }
 
+// fulcio is an extension of Fulcio's. 1 to 6 are those that verifiers still read
+// and Fulcio calls deprecated: the issuer, and GitHub's trigger, commit, workflow,
+// repository and ref.
+func fulcio(n int) asn1.ObjectIdentifier {
+	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 1, n}
+}
+
 func github(t oidc.Token) (string, []claimed, error) {
 	c, base := t.Claim, t.Issuer.Base+"/"
 	for _, need := range []string{"job_workflow_ref", "repository", "sha", "event_name"} {
@@ -135,11 +142,11 @@ func github(t oidc.Token) (string, []claimed, error) {
 		}
 	}
 	return base + c("job_workflow_ref"), []claimed{
-		{certificate.OIDGitHubWorkflowTrigger, c("event_name"), true},
-		{certificate.OIDGitHubWorkflowSHA, c("sha"), true},
-		{certificate.OIDGitHubWorkflowName, c("workflow"), true},
-		{certificate.OIDGitHubWorkflowRepository, c("repository"), true},
-		{certificate.OIDGitHubWorkflowRef, c("ref"), true},
+		{fulcio(2), c("event_name"), true},
+		{fulcio(3), c("sha"), true},
+		{fulcio(4), c("workflow"), true},
+		{fulcio(5), c("repository"), true},
+		{fulcio(6), c("ref"), true},
 		{oid: certificate.OIDBuildSignerURI, value: base + c("job_workflow_ref")},
 		{oid: certificate.OIDBuildSignerDigest, value: c("job_workflow_sha")},
 		{oid: certificate.OIDRunnerEnvironment, value: c("runner_environment")},
@@ -200,7 +207,7 @@ func prefixed(prefix, claim string) string {
 
 // extensions are Fulcio's: the issuer, and what is claimed.
 func extensions(issuer string, values []claimed) (out []pkix.Extension, err error) {
-	values = append([]claimed{{certificate.OIDIssuer, issuer, true}, {oid: certificate.OIDIssuerV2, value: issuer}}, values...)
+	values = append([]claimed{{fulcio(1), issuer, true}, {oid: certificate.OIDIssuerV2, value: issuer}}, values...)
 	for _, v := range values {
 		if v.value == "" {
 			continue
