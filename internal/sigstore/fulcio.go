@@ -48,7 +48,7 @@ type Fulcio struct {
 // FulcioOptions are what [NewFulcio] needs. Authority must be set.
 type FulcioOptions struct {
 	Authority Authority
-	// PerSecond and Burst bound the requests of one address; 20 and 200 by default.
+	// PerSecond and Burst bound the requests of one address; 50 and 500 by default.
 	PerSecond float64
 	Burst     int
 	// Addr tells who asks, for that bound; the address of the connection by default.
@@ -63,7 +63,7 @@ type FulcioOptions struct {
 func NewFulcio(o FulcioOptions) *Fulcio {
 	f := &Fulcio{
 		authority: o.Authority, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), addr: o.Addr, observe: o.Observe,
-		limit: limiter{perSecond: cmp.Or(o.PerSecond, 20), burst: float64(cmp.Or(o.Burst, 200))},
+		limit: limiter{perSecond: cmp.Or(o.PerSecond, 50), burst: float64(cmp.Or(o.Burst, 500))},
 	}
 	if f.addr == nil {
 		f.addr = connectionAddr

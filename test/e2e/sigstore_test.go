@@ -145,6 +145,22 @@ func TestStockCosignKeyless(t *testing.T) {
 	}
 }
 
+// TestStockCosign2Keyless: a cosign of version 2 does so too, when it is told to use
+// what version 3 uses by itself.
+func TestStockCosign2Keyless(t *testing.T) {
+	k := newKeyless(t, nil, "cosign2")
+	k.g = e2e.ReserveGatehouse(t)
+	issuer := oidctest.New(t, false)
+	k.g.Start(t, "--sigstore", "--sigstore-issuers", "kubernetes+"+issuer.URL, "--allow-private", "127.0.0.0/8")
+	k.g.Run(t, k.g.Binary, "sigstore", "init", "--server", k.g.URL, "-o", filepath.Join(k.home, "root.json"))
+	k.must("", "initialize", "--mirror", k.g.URL+"/tuf", "--root", "root.json")
+	image := pushRandom(t, k.g, "team/app")
+	k.must(issuer.Token(t, "system:serviceaccount:ci:builder", nil), "sign", "--yes", "--use-signing-config", "--new-bundle-format", image)
+	verify := []string{"verify", "--new-bundle-format", "--use-signed-timestamps", "--certificate-oidc-issuer", issuer.URL, "--certificate-identity"}
+	k.must("", append(verify, builder, image)...)
+	k.refused("no matching CertificateIdentity found", append(verify, builder+"2", image)...)
+}
+
 // balancer hands requests to servers in turn, as one in front of replicas does,
 // and to the next one where one is not there.
 type balancer struct {

@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"math/big"
 	"net/http"
 	"strings"
@@ -139,10 +140,7 @@ func TestIdentities(t *testing.T) {
 		"pipeline_source": "push", "job_id": "9", "runner_environment": "self-hosted",
 	}
 	account := map[string]any{"kubernetes.io": map[string]any{"namespace": "ci", "serviceaccount": map[string]any{"name": "builder"}}}
-	long := map[string]any{}
-	for k, v := range githubClaims {
-		long[k] = v
-	}
+	long := maps.Clone(githubClaims)
 	long["workflow"] = strings.Repeat("x", 2000)
 	for _, c := range []struct {
 		name, setting, subject string
@@ -179,6 +177,7 @@ func TestIdentities(t *testing.T) {
 				BuildConfigURI: "https://github.com/org/app/.github/workflows/top.yml@refs/heads/main", BuildConfigDigest: "abc2", BuildTrigger: "push",
 				RunInvocationURI: "https://github.com/org/app/actions/runs/9/attempts/1", SourceRepositoryVisibilityAtSigning: "private",
 			}},
+		{name: "spiffe, written in another way", setting: "spiffe?domain=example.org", subject: "spiffe://example.org/a b", want: "!in its usual form"},
 		{name: "github, a claim that fits nowhere", setting: "github", subject: "a", claims: long, want: "!no certificate can hold"},
 		{name: "github, another token", setting: "github", subject: "a", want: "!no claim job_workflow_ref"},
 		{name: "gitlab", setting: "gitlab?base=https://gitlab.example", subject: "project_path:org/app:ref_type:branch:ref:main", claims: gitlabClaims,

@@ -57,6 +57,11 @@ func identify(t oidc.Token) (id identity, err error) {
 	if err != nil {
 		return id, err
 	}
+	if id.uri != "" {
+		if id.uri, err = canonical(t, id.uri); err != nil {
+			return id, err
+		}
+	}
 	id.name = id.email + id.uri + id.other
 	for _, v := range append([]claimed{{value: id.name}}, ext...) {
 		if len(v.value) > valueMax || !utf8.ValidString(v.value) || strings.ContainsFunc(v.value, unicode.IsControl) {
@@ -65,6 +70,16 @@ func identify(t oidc.Token) (id identity, err error) {
 	}
 	id.extensions, err = extensions(t.Issuer.URL, ext)
 	return id, err
+}
+
+// canonical is a URL as a certificate has it. Forges name files, whose names may
+// have to be escaped, as Fulcio does; anybody else must write a URL as it is.
+func canonical(t oidc.Token, uri string) (string, error) {
+	u, err := url.Parse(uri)
+	if err != nil || u.String() != uri && t.Issuer.Kind != oidc.GitHub && t.Issuer.Kind != oidc.GitLab {
+		return "", denied("%.100q is no URL in its usual form", uri)
+	}
+	return u.String(), nil
 }
 
 func address(t oidc.Token) (string, error) {
@@ -232,9 +247,6 @@ func (id identity) into(template *x509.Certificate) error {
 		u, err := url.Parse(id.uri)
 		if err != nil {
 			return denied("%.100q is no URL", id.uri)
-		}
-		if u.String() != id.uri {
-			return denied("%.100q is no URL in its usual form", id.uri)
 		}
 		template.URIs = []*url.URL{u}
 	default:
