@@ -111,7 +111,7 @@ func writeWhole(path string, data []byte) error {
 
 func (a *app) sigstoreRotateCmd() *cobra.Command {
 	var q asking
-	parts, all := map[string]*bool{}, false
+	parts, all, atOnce := map[string]*bool{}, false, false
 	cmd := q.bind(&cobra.Command{
 		Use:   "rotate",
 		Short: "put new keys of the private Sigstore in force; the old ones stay trusted for what they signed",
@@ -120,6 +120,7 @@ before have signed stays valid: clients go on trusting them for the time in whic
 they were in force. Clients need nothing but to fetch, which stock ones do by
 themselves, also after new root keys (--tuf). An administrator must ask.`,
 		Example: `  gatehouse sigstore rotate --ca --tsa
+  gatehouse sigstore rotate --ca --at-once
   gatehouse sigstore rotate --all --server https://registry.example`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -137,7 +138,7 @@ themselves, also after new root keys (--tuf). An administrator must ask.`,
 			if err != nil {
 				return err
 			}
-			body, err := json.Marshal(map[string][]string{"parts": named})
+			body, err := json.Marshal(map[string]any{"parts": named, "atOnce": atOnce})
 			if err != nil {
 				return err
 			}
@@ -154,6 +155,7 @@ themselves, also after new root keys (--tuf). An administrator must ask.`,
 			"tsa": "new keys of the timestamp authority", "tuf": "new keys of the TUF repository",
 		}[part])
 	}
+	cmd.Flags().BoolVar(&atOnce, "at-once", false, "trust nothing that the keys before sign from now on: they were stolen")
 	cmd.Flags().BoolVar(&all, "all", false, "new keys of everything")
 	return cmd
 }

@@ -12,8 +12,9 @@ import (
 type Sigstore interface {
 	// Show tells where it is and what clients must trust. Nothing of it is secret.
 	Show(ctx context.Context) (any, error)
-	// Rotate puts new keys of the named parts in force.
-	Rotate(ctx context.Context, actor gatehouse.Actor, parts []string) (any, error)
+	// Rotate puts new keys of the named parts in force. Those before may sign for a
+	// while, unless atOnce.
+	Rotate(ctx context.Context, actor gatehouse.Actor, parts []string, atOnce bool) (any, error)
 }
 
 var errNoSigstore = gatehouse.Errorf(gatehouse.CodeNotFound, "this server is no private Sigstore").WithHint("turn it on with the setting sigstore: true")
@@ -39,14 +40,15 @@ func (h handler) sigstoreRotate(w http.ResponseWriter, r *http.Request, actor ga
 		return errNoSigstore
 	}
 	var in struct {
-		Parts []string `json:"parts"`
+		Parts  []string `json:"parts"`
+		AtOnce bool     `json:"atOnce"`
 	}
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&in); err != nil {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the body is not {\"parts\": [\"ca\", …]}: %w", err)
 	}
-	v, err := h.Sigstore.Rotate(r.Context(), actor, in.Parts)
+	v, err := h.Sigstore.Rotate(r.Context(), actor, in.Parts, in.AtOnce)
 	if err != nil {
 		return err
 	}

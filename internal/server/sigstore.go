@@ -77,10 +77,17 @@ func (s *Server) externalURL() (string, error) {
 	switch {
 	case s.cfg.ExternalURL != "":
 		return strings.TrimSuffix(s.cfg.ExternalURL, "/"), nil
-	case len(s.cfg.Hostnames) > 0 && (s.cfg.TLSCert != "" || !config.Loopback(s.cfg.Listen)):
-		return "https://" + s.cfg.Hostnames[0], nil
 	case len(s.cfg.Hostnames) > 0:
-		return "http://" + s.cfg.Hostnames[0], nil
+		name := s.cfg.Hostnames[0]
+		host, _, err := net.SplitHostPort(name)
+		if err != nil {
+			host = name
+		}
+		// Without TLS nobody but this machine is spoken to: something in front has it.
+		if s.cfg.TLSCert == "" && config.Loopback(net.JoinHostPort(host, "0")) {
+			return "http://" + name, nil
+		}
+		return "https://" + name, nil
 	}
 	host, _, err := net.SplitHostPort(s.main.Addr().String())
 	if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsUnspecified() {
@@ -223,7 +230,7 @@ func (p *privateSigstore) sameLog(ctx context.Context, keys *keyring.Set) (*keyr
 		return keys, err
 	}
 	p.Server.log.WarnContext(ctx, "sigstore log begins anew", "before", origin, "now", p.at, "reason", "the server's external URL has another host")
-	return p.ring.Rotate(ctx, p.at, "log")
+	return p.ring.Rotate(ctx, p.at, keyring.Overlap, "log")
 }
 
 // serveWith makes the services of a set of keys and has them answer from now on.

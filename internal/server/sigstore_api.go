@@ -135,11 +135,15 @@ func (p *privateSigstore) Show(ctx context.Context) (any, error) {
 }
 
 // Rotate implements api.Sigstore.
-func (p *privateSigstore) Rotate(ctx context.Context, actor gatehouse.Actor, parts []string) (any, error) {
+func (p *privateSigstore) Rotate(ctx context.Context, actor gatehouse.Actor, parts []string, atOnce bool) (any, error) {
 	if len(parts) == 0 || slices.Contains(parts, "") {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "nothing is named that should get new keys").WithHint("parts are ca, ct, log, tsa and tuf")
 	}
-	if _, err := p.ring.With(sigstoreKeys{p.db, actor}).Rotate(ctx, p.at, parts...); err != nil {
+	overlap := keyring.Overlap
+	if atOnce {
+		overlap = 0
+	}
+	if _, err := p.ring.With(sigstoreKeys{p.db, actor}).Rotate(ctx, p.at, overlap, parts...); err != nil {
 		return nil, err
 	}
 	// The keys are there and will be told, by this or a later renewal: clients must
@@ -150,7 +154,7 @@ func (p *privateSigstore) Rotate(ctx context.Context, actor gatehouse.Actor, par
 	if err := p.follow(ctx); err != nil {
 		return nil, err
 	}
-	p.Server.log.InfoContext(ctx, "sigstore rotated", "actor", actor.Name, "parts", parts)
+	p.Server.log.InfoContext(ctx, "sigstore rotated", "actor", actor.Name, "parts", parts, "atOnce", atOnce)
 	return p.Show(ctx)
 }
 

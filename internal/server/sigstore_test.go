@@ -137,6 +137,12 @@ func TestSigstoreRotation(t *testing.T) {
 	if second.RootVersion != 2 {
 		t.Errorf("root version %d, want 2", second.RootVersion)
 	}
+	r.must("POST", "/api/v1/sigstore/rotate", `{"parts":["ct"],"atOnce":true}`)
+	for _, k := range r.sigstore().Keys {
+		if !k.Until.IsZero() && k.Until.After(time.Now().Add(time.Second)) != (k.Kind != "ct") {
+			t.Errorf("the old %s key may sign until %s", k.Kind, k.Until)
+		}
+	}
 	// Clients that have the first root follow.
 	trusted, config, err := tuf.Fetch(t.Context(), http.DefaultTransport, r.url+"/tuf", []byte(first.Root))
 	if err != nil || strings.Count(string(trusted), `"codeSigning"`) != 0 || !strings.Contains(string(config), "http://localhost/timestamp") {
@@ -146,7 +152,7 @@ func TestSigstoreRotation(t *testing.T) {
 	if err := json.Unmarshal(trusted, &doc); err != nil || len(doc.CertificateAuthorities) != 2 {
 		t.Errorf("%d authorities are trusted, want 2: %v", len(doc.CertificateAuthorities), err)
 	}
-	if events := r.must("GET", "/api/v1/events?n=1000", ""); strings.Count(events, "sigstore.rotated") != 2 {
+	if events := r.must("GET", "/api/v1/events?n=1000", ""); strings.Count(events, "sigstore.rotated") != 3 {
 		t.Errorf("events do not tell of the first keys and of the change:\n%s", events)
 	}
 	if code, _ := r.call("POST", "/timestamp", "x"); code != http.StatusBadRequest {
@@ -164,7 +170,7 @@ func TestSigstoreRotation(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if got := audited(t, dir, "sigstore.rotate"); !slices.Equal(got, []string{"admin ca", "admin tuf-root", "admin tuf-targets", "admin tuf-online"}) {
+	if got := audited(t, dir, "sigstore.rotate"); !slices.Equal(got, []string{"admin ca", "admin tuf-root", "admin tuf-targets", "admin tuf-online", "admin ct"}) {
 		t.Errorf("audit records %q", got)
 	}
 }
@@ -282,7 +288,7 @@ func TestSigstoreCertifies(t *testing.T) {
 	}
 	r := start(t, dir, withSigstore(func(c *config.Config) { c.SigstoreIssuers = []string{setting} }))
 	request := `{"credentials":{"oidcIdentityToken":"` + issuer.Token(t, "alice", nil) + `"},"certificateSigningRequest":"AAAA"}`
-	if code, body := r.call("POST", "/api/v2/signingCert", request); code != http.StatusServiceUnavailable || !strings.Contains(body, "allow-private") {
+	if code, body := r.call("POST", "/api/v2/signingCert", request); code != http.StatusServiceUnavailable || !strings.Contains(body, "allow-private") || strings.Contains(body, "refused") {
 		t.Errorf("an issuer in a private network: %d %s", code, body)
 	}
 	if err := r.stop(); err != nil {

@@ -273,6 +273,10 @@ func fail(w http.ResponseWriter, req *http.Request, logger *slog.Logger, err err
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	out := rekorError{Code: code, Message: err.Error(), Details: []string{}}
+	var known *gatehouse.Error
+	if errors.As(err, &known) {
+		out.Message = known.Message // its cause is for the log
+	}
 	if hint := gatehouse.HintOf(err); hint != "" {
 		out.Message += "; " + hint
 	}

@@ -78,13 +78,12 @@ type Store interface {
 	Change(ctx context.Context, generation int64, change Change) error
 }
 
-// overlap is how long an old key may go on signing after a new one has come:
-// other replicas notice after a moment, and clocks differ. slack is how much
-// earlier a new key counts.
-const (
-	overlap = time.Hour
-	slack   = time.Minute
-)
+// Overlap is how long an old key may go on signing after a new one has come:
+// other replicas notice after a moment, and clocks differ.
+const Overlap = time.Hour
+
+// slack is how much earlier than it was made a new key counts.
+const slack = time.Minute
 
 // Ring opens the keys of a store.
 type Ring struct {
@@ -262,9 +261,10 @@ func (r *Ring) Load(ctx context.Context) (*Set, error) {
 }
 
 // Rotate puts new keys of parts (see [Parts]) in force. Those before stay trusted
-// for what they have signed, and may sign for another hour. CodeInvalid: there is
-// no such part.
-func (r *Ring) Rotate(ctx context.Context, logURL string, parts ...string) (*Set, error) {
+// for what they have signed, and what they sign for as long as overlap:
+// [Overlap], or 0 where somebody else may have them. CodeInvalid: there is no such
+// part.
+func (r *Ring) Rotate(ctx context.Context, logURL string, overlap time.Duration, parts ...string) (*Set, error) {
 	var kinds []string
 	for _, part := range parts {
 		if Parts[part] == nil {

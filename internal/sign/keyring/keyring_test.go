@@ -67,7 +67,7 @@ func TestRotate(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
-			if _, err := ring.Rotate(context.Background(), at, "ca", "log"); err != nil {
+			if _, err := ring.Rotate(context.Background(), at, keyring.Overlap, "ca", "log"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -98,7 +98,7 @@ func TestRotate(t *testing.T) {
 	if set.Same(first) || !set.Same(set) {
 		t.Error("Same() does not tell other keys")
 	}
-	if _, err := ring.Rotate(t.Context(), at, "roof"); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+	if _, err := ring.Rotate(t.Context(), at, keyring.Overlap, "roof"); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
 		t.Errorf("Rotate(roof) = %v", err)
 	}
 	doc, err := set.TrustedRoot(at)

@@ -65,8 +65,11 @@ func (k *keySet) find(ctx context.Context, id string) ([]jose.JSONWebKey, error)
 	}
 	switch {
 	case k.fetched.IsZero() || now.Sub(k.fetched) >= staleFor:
-		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the keys of the issuer %s cannot be had: %w", k.issuer.URL, k.failure).
+		// Why is for our log: it names addresses in our network.
+		e := gatehouse.Errorf(gatehouse.CodeUnavailable, "the keys of the issuer %s cannot be had", k.issuer.URL).
 			WithHint("an issuer in a private network needs allow-private")
+		e.Err = k.failure
+		return nil, e
 	case len(found) == 0:
 		return nil, gatehouse.Errorf(gatehouse.CodeDenied, "the token is signed with the key %.100q, which %s does not have", id, k.issuer.URL)
 	}
