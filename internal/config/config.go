@@ -186,9 +186,15 @@ type Config struct {
 	// Witnesses that cosign the log of the private Sigstore before a checkpoint is
 	// out: KEY URL each, as gatehouse sigstore witness prints its key.
 	SigstoreWitnesses []string `yaml:"sigstore-witnesses" help:"witnesses that cosign the log of the private Sigstore, each as KEY URL"`
+	// Key that seals the keys of the private Sigstore instead of a passphrase, as
+	// gatehouse sign --key names it: SCHEME://… of a key service, through Sigstore's
+	// plugin program on PATH. Its signatures must be the same each time, as those of
+	// RSA (PKCS #1 v1.5) and Ed25519 are.
+	SigstoreSealKey string `yaml:"sigstore-seal-key" help:"key of a key service that seals the keys of the private Sigstore, for example awskms:///alias/x"`
 	// Passphrase that seals the keys of the private Sigstore, 16 characters at least.
 	// Better kept in sigstore-passphrase-file. Empty: with SQLite one is made in the
-	// data directory (keys/sigstore-passphrase); with PostgreSQL it must be set.
+	// data directory (keys/sigstore-passphrase); with PostgreSQL it must be set, or
+	// sigstore-seal-key.
 	SigstorePassphrase string `yaml:"sigstore-passphrase" help:"passphrase that seals the keys of the private Sigstore"`
 	// File that holds the value of sigstore-passphrase. Only one of the two may be
 	// set.

@@ -221,6 +221,10 @@ func TestSigstoreSettings(t *testing.T) {
 		{"nothing seals what lies in PostgreSQL", func(c *config.Config) {
 			c.Sigstore, c.Database, c.ExternalURL = true, "postgres://db.example/x", "https://registry.example"
 		}, "nothing seals"},
+		{"a key of a service, with PostgreSQL", func(c *config.Config) {
+			c.Sigstore, c.Database, c.SigstoreSealKey, c.ExternalURL = true, "postgres://db.example/x", "awskms:///k", "https://registry.example"
+		}, ""},
+		{"a key and a passphrase", func(c *config.Config) { c.SigstoreSealKey, c.SigstorePassphraseFile = "awskms:///k", "file" }, "both set"},
 		{"no URL for replicas", func(c *config.Config) {
 			c.Sigstore, c.DatabaseFile, c.SigstorePassphraseFile = true, "file", "file"
 		}, "one URL"},

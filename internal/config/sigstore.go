@@ -21,14 +21,17 @@ func (c Config) checkSigstore() error {
 	if c.SigstorePassphrase != "" && c.SigstorePassphraseFile != "" {
 		return invalid("sigstore-passphrase", "sigstore-passphrase and sigstore-passphrase-file are both set").WithHint("set one of them")
 	}
+	if c.SigstoreSealKey != "" && (c.SigstorePassphrase != "" || c.SigstorePassphraseFile != "") {
+		return invalid("sigstore-seal-key", "a key and a passphrase are both set").WithHint("set one of them")
+	}
 	if c.SigstorePassphrase != "" && len(c.SigstorePassphrase) < sigstorePassphraseMin {
 		return invalid("sigstore-passphrase", "it has less than %d characters", sigstorePassphraseMin).WithHint("make one with: openssl rand -hex 32")
 	}
 	if !c.Sigstore || c.Database == "" && c.DatabaseFile == "" {
 		return nil
 	}
-	if c.SigstorePassphrase == "" && c.SigstorePassphraseFile == "" {
-		return invalid("sigstore", "its keys lie in PostgreSQL, and nothing seals them").WithHint("set sigstore-passphrase-file, the same one for all replicas")
+	if c.SigstorePassphrase == "" && c.SigstorePassphraseFile == "" && c.SigstoreSealKey == "" {
+		return invalid("sigstore", "its keys lie in PostgreSQL, and nothing seals them").WithHint("set sigstore-passphrase-file or sigstore-seal-key, the same one for all replicas")
 	}
 	if c.ExternalURL == "" {
 		return invalid("sigstore", "replicas must tell clients one URL").WithHint("set external-url, the same one for all replicas")

@@ -23,6 +23,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
+	"github.com/gatehouse-dev/gatehouse/internal/keyref"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/ca"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/keyring"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/oidc"
@@ -117,7 +118,7 @@ func (s *Server) openSigstore(ctx context.Context, getenv func(string) string) (
 		}
 		p.watchers = append(p.watchers, w)
 	}
-	sealer, err := s.sigstoreSealer()
+	sealer, err := s.sigstoreSealer(ctx, getenv)
 	if err != nil {
 		return err
 	}
@@ -139,7 +140,16 @@ func (s *Server) openSigstore(ctx context.Context, getenv func(string) string) (
 }
 
 // sigstoreSealer is what the settings say; with SQLite a passphrase is made.
-func (s *Server) sigstoreSealer() (keyring.Sealer, error) {
+func (s *Server) sigstoreSealer(ctx context.Context, getenv func(string) string) (keyring.Sealer, error) {
+	if ref := s.cfg.SigstoreSealKey; ref != "" {
+		// The operator named it: it may be anything of this machine.
+		key, err := keyref.Signer(ctx, ref, keyref.Options{Local: true, Getenv: getenv, Proxies: egress.ProxiesFrom(getenv),
+			Password: func(bool) ([]byte, error) { return []byte(getenv("COSIGN_PASSWORD")), nil }})
+		if err != nil {
+			return nil, fmt.Errorf("sigstore-seal-key: %w", err)
+		}
+		return keyring.FromSigner(ref, key.Sign), nil
+	}
 	secret, err := s.cfg.SigstoreSecret()
 	if err != nil {
 		return nil, err
