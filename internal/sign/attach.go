@@ -22,45 +22,169 @@ type Options struct {
 	Legacy      bool // under the tag scheme
 	Both        bool // as a bundle and under the tag scheme
 	Annotations map[string]string
-	Now         time.Time // for the manifest's annotation
+	Now         time.Time // for annotations and, with Created, configurations
+
+	// Repo is where the signature goes; empty: beside the image.
+	Repo gatehouse.Repo
+	// TagPrefix is put before the tag of the tag scheme.
+	TagPrefix string
+	// Created notes Now in the configuration of the tag scheme's manifest, which
+	// otherwise is the same each time.
+	Created bool
+	// Identities are the names of the image in simple signatures, one signature
+	// for each; empty: the repository's own.
+	Identities []string
+	// Payload is signed under the tag scheme instead of a payload that is made.
+	Payload []byte
+	// Replace drops attestations of the same predicate type from the tag scheme's
+	// manifest.
+	Replace bool
+}
+
+func (o Options) repo(image Image) gatehouse.Repo {
+	if o.Repo != "" {
+		return o.Repo
+	}
+	return image.Ref.Repo
 }
 
 // appendsMax is how often a signature tag is written again because somebody
 // else wrote it in between.
 const appendsMax = 5
 
-// Attach signs image and stores the signature beside it, in image.Ref.Repo. It
-// returns the digests of the manifests that now carry it; none where the same
-// signature was there already.
+// Attach signs image with a key and nothing else, as [Signer.Attach] does, and
+// returns the manifests that now carry the signatures.
+func Attach(ctx context.Context, s Store, k *Key, image Image, o Options) ([]gatehouse.Digest, error) {
+	signer, err := NewSigner(k, Services{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	made, err := signer.Attach(ctx, s, image, o)
+	var done []gatehouse.Digest
+	for _, m := range made {
+		if m.Stored != "" {
+			done = append(done, m.Stored)
+		}
+	}
+	return done, err
+}
+
+// Attach signs image and stores the signatures beside it, in the form that o
+// asks for; a nil store stores nothing. It returns what it made: nothing where
+// the key's signature was there already.
 //
-// Errors: CodeConflict (others kept overwriting the signature tag) and what the
+// Errors: CodeConflict (others kept overwriting the signature tag), CodeDenied
+// and CodeUnavailable (a service refused, or could not be reached), and what the
 // store says. Where both forms are asked for, the first may be stored and the
 // second not.
-func Attach(ctx context.Context, s Store, k *Key, image Image, o Options) ([]gatehouse.Digest, error) {
+func (s *Signer) Attach(ctx context.Context, store Store, image Image, o Options) ([]Made, error) {
 	if _, err := gatehouse.ParseDigest(string(image.Ref.Digest)); err != nil {
 		return nil, err
 	}
-	var done []gatehouse.Digest
+	var all []Made
 	if o.Both || !o.Legacy {
-		a, err := k.Bundle(ctx, image, o.Annotations, o.Now)
+		payload, err := signStatement(image.Ref.Digest, o.Annotations)
 		if err != nil {
 			return nil, err
 		}
-		if err := Push(ctx, s, image.Ref.Repo, a); err != nil {
+		m, err := s.bundle(ctx, SignPredicate, payload)
+		if err != nil {
 			return nil, err
 		}
-		done = append(done, a.Digest)
+		if err := m.store(ctx, store, image, o); err != nil {
+			return nil, err
+		}
+		all = append(all, m)
 	}
-	if o.Both || o.Legacy {
-		d, err := attachLegacy(ctx, s, k, image, o)
+	if !o.Both && !o.Legacy {
+		return all, nil
+	}
+	payloads, err := simplePayloads(image.Ref, o)
+	if err != nil {
+		return all, err
+	}
+	for _, p := range payloads {
+		m, err := s.attachLegacy(ctx, store, image, p, o)
 		if err != nil {
-			return done, err
+			return all, err
 		}
-		if d != "" {
-			done = append(done, d)
+		if m != nil {
+			all = append(all, *m)
 		}
 	}
-	return done, nil
+	return all, nil
+}
+
+// attachLegacy returns nil where the key has signed payload already.
+func (s *Signer) attachLegacy(ctx context.Context, store Store, image Image, payload []byte, o Options) (*Made, error) {
+	if store != nil && !s.Keyless() && len(s.services.ForLegacy().Logs)+len(s.services.Timestamps) == 0 {
+		existing, err := existingAt(ctx, store, o.repo(image), o.TagPrefix+LegacyTag(image.Ref.Digest))
+		if err != nil {
+			return nil, err
+		}
+		_, layers, err := parseExisting(existing)
+		if err != nil {
+			return nil, err
+		}
+		if s.key.signed(layers, payload) {
+			return nil, nil
+		}
+	}
+	m, err := s.legacySigned(ctx, payload)
+	if err != nil {
+		return nil, err
+	}
+	return &m, m.store(ctx, store, image, o)
+}
+
+// Attest signs a statement about image, which [NewStatement] has made, and
+// stores it as [Signer.Attach] does signatures.
+func (s *Signer) Attest(ctx context.Context, store Store, image Image, st Statement, o Options) ([]Made, error) {
+	if _, err := gatehouse.ParseDigest(string(image.Ref.Digest)); err != nil {
+		return nil, err
+	}
+	var all []Made
+	for _, form := range []struct {
+		wanted bool
+		make   func(context.Context, string, []byte) (Made, error)
+	}{{o.Both || !o.Legacy, s.bundle}, {o.Both || o.Legacy, s.legacyAttested}} {
+		if !form.wanted {
+			continue
+		}
+		m, err := form.make(ctx, st.Predicate, st.JSON)
+		if err != nil {
+			return all, err
+		}
+		if err := m.store(ctx, store, image, o); err != nil {
+			return all, err
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+// Store puts what was made elsewhere, a bundle or a signature of the tag scheme,
+// beside image.
+func (m Made) Store(ctx context.Context, store Store, image Image, o Options) (gatehouse.Digest, error) {
+	err := m.store(ctx, store, image, o)
+	return m.Stored, err
+}
+
+func (m *Made) store(ctx context.Context, store Store, image Image, o Options) error {
+	if store == nil {
+		return nil
+	}
+	if m.Bundle != nil {
+		a, err := m.Referrer(image, o.Now)
+		if err == nil {
+			err = Push(ctx, store, o.repo(image), a)
+		}
+		if err == nil {
+			m.Stored = a.Digest
+		}
+		return err
+	}
+	return m.storeLegacy(ctx, store, image, o)
 }
 
 // Push stores an attachment: what the manifest needs first.
@@ -73,32 +197,43 @@ func Push(ctx context.Context, s Store, repo gatehouse.Repo, a Attachment) error
 	return s.PutManifest(ctx, repo, a.Tag, a.MediaType, a.Manifest)
 }
 
-// attachLegacy reads, appends, writes and looks again: the tag scheme has no
+// storeLegacy reads, appends, writes and looks again: the tag scheme has no
 // lock, and of two signers at the same time one would be lost.
-func attachLegacy(ctx context.Context, s Store, k *Key, image Image, o Options) (gatehouse.Digest, error) {
-	tag, written := LegacyTag(image.Ref.Digest), gatehouse.Digest("")
+func (m *Made) storeLegacy(ctx context.Context, s Store, image Image, o Options) error {
+	tag := o.TagPrefix + m.tag(image.Ref.Digest)
+	if !gatehouse.ValidTag(tag) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "%q cannot be a tag", tag).WithHint("sign without --legacy")
+	}
 	for range appendsMax {
-		existing, err := s.ManifestByTag(ctx, image.Ref.Repo, tag)
-		if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-			existing, err = nil, nil
-		}
+		existing, err := existingAt(ctx, s, o.repo(image), tag)
 		if err != nil {
-			return "", err
+			return err
 		}
-		a, err := k.Legacy(ctx, image, o.Annotations, existing)
+		a, err := m.legacy(image, existing, o)
 		if err != nil {
-			return "", err
+			return err
 		}
 		if a.Tag == "" { // it is there, by this call or an earlier one
-			return written, nil
+			return nil
 		}
-		if err := Push(ctx, s, image.Ref.Repo, a); err != nil {
-			return "", err
+		a.Tag = tag
+		if err := Push(ctx, s, o.repo(image), a); err != nil {
+			return err
 		}
-		written = a.Digest
+		m.Stored = a.Digest
+		o.Replace = false // what others add meanwhile is theirs
 	}
-	return "", gatehouse.Errorf(gatehouse.CodeConflict, "tag %s was overwritten by others %d times", tag, appendsMax).
+	return gatehouse.Errorf(gatehouse.CodeConflict, "tag %s was overwritten by others %d times", tag, appendsMax).
 		WithHint("try again, or sign without --legacy")
+}
+
+// existingAt returns nil where there is no such tag.
+func existingAt(ctx context.Context, s Store, repo gatehouse.Repo, tag string) (*gatehouse.Manifest, error) {
+	m, err := s.ManifestByTag(ctx, repo, tag)
+	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
+		return nil, nil
+	}
+	return m, err
 }
 
 // Content is the part of our own registry that [InContent] writes to.

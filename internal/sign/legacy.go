@@ -2,9 +2,10 @@ package sign
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -17,6 +18,19 @@ const legacySignaturesMax = 1000
 func LegacyTag(digest gatehouse.Digest) string {
 	return digest.Algorithm() + "-" + digest.Hex() + ".sig"
 }
+
+// AttestationTag is where cosign before version 3 keeps the attestations of
+// digest.
+func AttestationTag(digest gatehouse.Digest) string {
+	return digest.Algorithm() + "-" + digest.Hex() + ".att"
+}
+
+// SBOMTag is where `cosign attach sbom` keeps the SBOM of digest.
+func SBOMTag(digest gatehouse.Digest) string {
+	return digest.Algorithm() + "-" + digest.Hex() + ".sbom"
+}
+
+const simpleType = "cosign container image signature"
 
 type simple struct {
 	Critical struct {
@@ -31,41 +45,45 @@ type simple struct {
 	Optional map[string]string `json:"optional"`
 }
 
-// Legacy signs image as cosign before version 3 did: a simple-signing payload
-// as one more layer of the manifest under [LegacyTag]. existing is what the tag
-// points at now, nil for nothing; its other signatures are kept. The zero
-// Attachment means that existing holds this very signature already.
+// tag is where the tag scheme keeps m.
+func (m Made) tag(digest gatehouse.Digest) string {
+	if m.Predicate != "" {
+		return AttestationTag(digest)
+	}
+	return LegacyTag(digest)
+}
+
+// legacy adds m as one more layer to existing, the manifest under the tag now,
+// nil for none; its other layers are kept. The zero Attachment means that
+// existing holds m already.
 //
 // Errors: CodeConflict (existing is not a list of signatures), CodeTooLarge.
-func (k *Key) Legacy(ctx context.Context, image Image, annotations map[string]string, existing *gatehouse.Manifest) (Attachment, error) {
-	payload, err := simplePayload(image.Ref, annotations)
-	if err != nil {
-		return Attachment{}, err
-	}
+func (m Made) legacy(image Image, existing *gatehouse.Manifest, o Options) (Attachment, error) {
 	doc, layers, err := parseExisting(existing)
 	if err != nil {
 		return Attachment{}, err
 	}
-	if k.signed(layers, payload) {
+	added := m.layer()
+	if there(layers, added) {
 		return Attachment{}, nil
 	}
+	if o.Replace && m.Predicate != "" {
+		layers = without(layers, m.Predicate)
+	}
 	if len(layers) >= legacySignaturesMax {
-		return Attachment{}, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s has %d signatures already", LegacyTag(image.Ref.Digest), len(layers)).
+		return Attachment{}, gatehouse.Errorf(gatehouse.CodeTooLarge, "%s has %d signatures already", m.tag(image.Ref.Digest), len(layers)).
 			WithHint("sign without --legacy: bundles do not share a manifest")
 	}
-	sig, err := k.sign(ctx, payload)
-	if err != nil {
-		return Attachment{}, gatehouse.Errorf(gatehouse.CodeInternal, "signing: %w", err)
-	}
-	layer, err := json.Marshal(gatehouse.Descriptor{
-		MediaType: typeSimple, Digest: gatehouse.DigestOf(payload), Size: int64(len(payload)),
-		Annotations: map[string]string{signatureAnnotation: base64.StdEncoding.EncodeToString(sig)},
-	})
+	layer, err := json.Marshal(added)
 	if err != nil {
 		return Attachment{}, err
 	}
 	layers = append(layers, layer)
-	config, err := legacyConfig(layers)
+	created := time.Time{}
+	if o.Created {
+		created = o.Now.UTC().Truncate(time.Second)
+	}
+	config, err := legacyConfig(layers, created)
 	if err != nil {
 		return Attachment{}, err
 	}
@@ -80,22 +98,94 @@ func (k *Key) Legacy(ctx context.Context, image Image, annotations map[string]st
 		return Attachment{}, err
 	}
 	if len(body) > gatehouse.ManifestSizeMax {
-		return Attachment{}, gatehouse.Errorf(gatehouse.CodeTooLarge, "the manifest of %s would have %d bytes", LegacyTag(image.Ref.Digest), len(body))
+		return Attachment{}, gatehouse.Errorf(gatehouse.CodeTooLarge, "the manifest of %s would have %d bytes", m.tag(image.Ref.Digest), len(body))
 	}
 	return Attachment{
-		Blobs: [][]byte{config, payload}, Manifest: body, MediaType: typeManifest,
-		Digest: gatehouse.DigestOf(body), Tag: LegacyTag(image.Ref.Digest),
+		Blobs: [][]byte{config, m.Payload}, Manifest: body, MediaType: typeManifest,
+		Digest: gatehouse.DigestOf(body), Tag: m.tag(image.Ref.Digest),
 	}, nil
 }
 
-func simplePayload(ref gatehouse.Ref, annotations map[string]string) ([]byte, error) {
+// layer is m as the tag scheme keeps it.
+func (m Made) layer() gatehouse.Descriptor {
+	d := gatehouse.Descriptor{
+		MediaType: typeSimple, Digest: gatehouse.DigestOf(m.Payload), Size: int64(len(m.Payload)),
+		Annotations: map[string]string{signatureAnnotation: base64.StdEncoding.EncodeToString(m.Signature)},
+	}
+	if m.Predicate != "" {
+		d.MediaType = typeEnvelope
+		d.Annotations[predicateAnnotation] = m.Predicate
+	}
+	for name, value := range map[string][]byte{
+		certificateAnnotation: m.Certificate, chainAnnotation: m.Chain, logAnnotation: m.Log, timestampAnnotation: m.Timestamp,
+	} {
+		if len(value) > 0 {
+			d.Annotations[name] = string(value)
+		}
+	}
+	return d
+}
+
+// there reports whether one of layers is added: the same signature over the same
+// bytes.
+func there(layers []json.RawMessage, added gatehouse.Descriptor) bool {
+	return slices.ContainsFunc(layers, func(raw json.RawMessage) bool {
+		var d gatehouse.Descriptor
+		return json.Unmarshal(raw, &d) == nil && d.Digest == added.Digest && d.MediaType == added.MediaType &&
+			d.Annotations[signatureAnnotation] == added.Annotations[signatureAnnotation]
+	})
+}
+
+// without drops attestations of one predicate type.
+func without(layers []json.RawMessage, predicate string) []json.RawMessage {
+	return slices.DeleteFunc(layers, func(raw json.RawMessage) bool {
+		var d gatehouse.Descriptor
+		return json.Unmarshal(raw, &d) == nil && d.Annotations[predicateAnnotation] == predicate
+	})
+}
+
+// simplePayloads makes what is signed under the tag scheme, or checks what was
+// given: a payload about another image is a signature that nobody can verify.
+func simplePayloads(ref gatehouse.Ref, o Options) ([][]byte, error) {
+	if o.Payload != nil {
+		var s simple
+		err := json.Unmarshal(o.Payload, &s)
+		switch {
+		case err != nil:
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the payload is not a simple signature: %w", err)
+		case s.Critical.Type != simpleType:
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the payload is of type %q, not %q", clip(s.Critical.Type), simpleType)
+		case s.Critical.Image.Digest != ref.Digest:
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the payload is about %q, the image is %s", clip(string(s.Critical.Image.Digest)), ref.Digest)
+		}
+		return [][]byte{o.Payload}, nil
+	}
+	identities := o.Identities
+	if len(identities) == 0 {
+		identities = []string{""}
+	}
+	var all [][]byte
+	for _, id := range identities {
+		p, err := simplePayload(ref, id, o.Annotations)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func simplePayload(ref gatehouse.Ref, identity string, annotations map[string]string) ([]byte, error) {
 	var s simple
 	s.Critical.Identity.DockerReference = ref.Name()
 	if ref.Registry == "docker.io" { // as cosign writes it
 		s.Critical.Identity.DockerReference = "index.docker.io/" + string(ref.Repo)
 	}
+	if identity != "" {
+		s.Critical.Identity.DockerReference = identity
+	}
 	s.Critical.Image.Digest = ref.Digest
-	s.Critical.Type = "cosign container image signature"
+	s.Critical.Type = simpleType
 	s.Optional = annotations
 	return json.Marshal(s)
 }
@@ -119,7 +209,7 @@ func parseExisting(m *gatehouse.Manifest) (map[string]json.RawMessage, []json.Ra
 // legacyConfig is the image configuration that makes the manifest pass for an
 // image in registries that know nothing else. The layers are not compressed, so
 // that each diffID is the layer's digest.
-func legacyConfig(layers []json.RawMessage) ([]byte, error) {
+func legacyConfig(layers []json.RawMessage, created time.Time) ([]byte, error) {
 	type history struct {
 		Created string `json:"created"`
 	}
@@ -133,7 +223,7 @@ func legacyConfig(layers []json.RawMessage) ([]byte, error) {
 			DiffIDs []gatehouse.Digest `json:"diff_ids"`
 		} `json:"rootfs"`
 		Config struct{} `json:"config"`
-	}{Created: "0001-01-01T00:00:00Z"}
+	}{Created: created.Format(time.RFC3339)}
 	config.RootFS.Type = "layers"
 	for _, raw := range layers {
 		var d gatehouse.Descriptor
@@ -141,7 +231,7 @@ func legacyConfig(layers []json.RawMessage) ([]byte, error) {
 			return nil, gatehouse.Errorf(gatehouse.CodeConflict, "an existing signature is malformed: %w", err)
 		}
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, d.Digest)
-		config.History = append(config.History, history{Created: "0001-01-01T00:00:00Z"})
+		config.History = append(config.History, history{Created: created.Format(time.RFC3339)})
 	}
 	return json.Marshal(config)
 }
