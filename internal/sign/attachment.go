@@ -3,6 +3,7 @@ package sign
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"time"
@@ -10,6 +11,7 @@ import (
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
 	"github.com/sigstore/sigstore/pkg/signature/options"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -71,6 +73,38 @@ type Made struct {
 	Log, Timestamp []byte
 	// Stored is the manifest that now carries it; empty where it was not stored.
 	Stored gatehouse.Digest
+}
+
+// Base64 is the signature as cosign writes it to a file.
+func (m Made) Base64() (string, error) {
+	if m.Bundle == nil && m.Predicate == "" {
+		return base64.StdEncoding.EncodeToString(m.Signature), nil
+	}
+	var b protobundle.Bundle
+	if err := protojson.Unmarshal(m.Bundle, &b); err != nil {
+		return "", gatehouse.Errorf(gatehouse.CodeInvalid, "an attestation of the tag scheme holds its own signature")
+	}
+	return base64.StdEncoding.EncodeToString(b.GetDsseEnvelope().GetSignatures()[0].GetSig()), nil
+}
+
+// File is m as cosign writes it with --bundle: the bundle, or what it calls a
+// signed payload.
+func (m Made) File() ([]byte, error) {
+	switch {
+	case m.Bundle != nil:
+		return m.Bundle, nil
+	case m.Predicate != "":
+		return m.Payload, nil
+	}
+	var cert string
+	if len(m.Certificate) > 0 {
+		cert = base64.StdEncoding.EncodeToString(m.Certificate)
+	}
+	return json.Marshal(struct {
+		Base64Signature string          `json:"base64Signature"`
+		Cert            string          `json:"cert,omitempty"`
+		RekorBundle     json.RawMessage `json:"rekorBundle,omitempty"`
+	}{base64.StdEncoding.EncodeToString(m.Signature), cert, m.Log})
 }
 
 type statement struct {

@@ -155,6 +155,9 @@ func (s *Signer) CheckWith(trustedRoot []byte) error {
 // Key is what signs: the key that was given, or the short-lived one.
 func (s *Signer) Key() *Key { return s.key }
 
+// Services are what vouches for the signatures of s.
+func (s *Signer) Services() Services { return s.services }
+
 // Keyless reports whether s signs with a certificate that is issued to it.
 func (s *Signer) Keyless() bool { return s.token != "" }
 
