@@ -71,7 +71,10 @@ Start with: gatehouse quickstart`,
 	}{
 		{"Start:", []*cobra.Command{a.quickstartCmd(), a.serveCmd()}},
 		{"Scan:", []*cobra.Command{a.scanCmd(), a.registryScanCmd(), a.rootfsCmd(), a.fsCmd(), a.sbomCmd(), a.dbCmd(), a.malwareCmd()}},
-		{"Sign and verify:", []*cobra.Command{a.generateKeyPairCmd(), a.importKeyPairCmd(), a.publicKeyCmd(), a.signCmd(), a.verifyCmd(), a.sigstoreCmd()}},
+		{"Sign and verify:", []*cobra.Command{
+			a.generateKeyPairCmd(), a.importKeyPairCmd(), a.publicKeyCmd(), a.signCmd(), a.verifyCmd(), a.attestCmd(), a.verifyAttestationCmd(),
+			a.treeCmd(), a.copyCmd(), a.attachCmd(), a.downloadCmd(), a.triangulateCmd(), a.initializeCmd(), a.sigstoreCmd(),
+		}},
 		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd(), a.exceptionCmd()}},
 		{"Look after what is stored:", []*cobra.Command{a.tagCmd(), a.gcCmd(), a.fsckCmd()}},
 	} {

@@ -321,7 +321,7 @@ func withChildren(ctx context.Context, r manifests, repo gatehouse.Repo, m *gate
 	for depth := 0; len(level) > 0; depth++ {
 		var next []*gatehouse.Manifest
 		for _, m := range level {
-			for _, d := range childrenOf(m) {
+			for _, d := range fetch.Children(m) {
 				if slices.ContainsFunc(all, func(a *gatehouse.Manifest) bool { return a.Digest == d.Digest }) {
 					continue
 				}

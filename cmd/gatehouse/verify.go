@@ -5,80 +5,94 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/verify"
 )
 
 // rejectedShownMax is how many reasons a person gets to read.
 const rejectedShownMax = 20
 
-// verifyCmd is `gatehouse verify --key cosign.pub IMAGE`.
+// verifyCmd is `gatehouse verify IMAGE`.
 func (a *app) verifyCmd() *cobra.Command {
-	var o signOptions
-	var output, hash string
+	var o verifyFlags
+	var annotations []string
+	var any bool
 	cmd := &cobra.Command{
-		Use:   "verify --key cosign.pub IMAGE…",
+		Use:   "verify [--key cosign.pub] IMAGE…",
 		Short: "verify that an image is signed",
 		Long: `Verify looks for signatures wherever clients put them (tag scheme, bundles that
-refer to the image, the index under the fallback tag) and checks them against the
-key. What was signed is printed to standard output; what was checked, and why
-other signatures do not count, to standard error.
+refer to the image, the index under the fallback tag) and checks them against a
+key, or against an identity that a certificate proves. What was signed is printed
+to standard output; what was checked, and why other signatures do not count, to
+standard error.
 
 Exit code 0: each image has a signature that holds. 1: one has none. 2: it could
 not be found out.`,
 		Example: `  gatehouse verify --key cosign.pub registry.example/app:v1
-  gatehouse verify --key cosign.pub -a env=prod -o text registry.example/app@sha256:…`,
+  gatehouse verify --key cosign.pub -a env=prod -o text registry.example/app@sha256:…
+  gatehouse verify --certificate-identity ci@example.com --certificate-oidc-issuer https://issuer.example registry.example/app:v1`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
-			defer cancel()
-			if output != "json" && output != "text" {
-				return gatehouse.Errorf(gatehouse.CodeInvalid, "output %q is not json or text", output).WithHint("use json or text")
-			}
-			return gaveUp(ctx, a.verify(ctx, o, hash, output, args), "timeout", o.timeout)
+			return a.within(cmd, &o.registry, func(ctx context.Context) error {
+				want, err := pairs(annotations)
+				if err != nil {
+					return err
+				}
+				return a.verifyAll(ctx, cmd, &o, args, func(au gatehouse.Authority) gatehouse.Need {
+					au.Annotations, au.AnyAttestation = want, any
+					return gatehouse.Need{Kind: gatehouse.NeedSignature, Authority: au}
+				}, func(v verified) (string, error) { return "", a.printEvidence(v.evidence, v.written, o.output) })
+			})
 		},
 	}
-	o.bind(cmd, "public key: cosign.pub or env://NAME")
-	cmd.Flags().StringVarP(&output, "output", "o", "json", "output: json or text")
-	cmd.Flags().StringVar(&hash, "signature-digest-algorithm", "", "insist on a digest algorithm of the signature: sha256, sha384, sha512")
-	accept(cmd, "insecure-ignore-tlog", "insecure-ignore-sct", "offline", "private-infrastructure", "new-bundle-format", "check-claims")
+	o.bind(cmd)
+	f := cmd.Flags()
+	f.StringSliceVarP(&annotations, "annotations", "a", nil, "KEY=VALUE pairs that have to be signed")
+	f.BoolVar(&any, "any-attestation", false, "let any attestation about the image pass for a signature, as cosign does")
+	f.StringVar(&o.attachment, "attachment", "", "verify what is attached under a tag instead: sbom")
+	replaced(cmd, map[string]string{
+		"signature": "attach it first: `gatehouse attach signature --signature FILE --payload FILE IMAGE`",
+		"payload":   "attach it first: `gatehouse attach signature --signature FILE --payload FILE IMAGE`",
+	})
 	return cmd
 }
 
-func (a *app) verify(ctx context.Context, o signOptions, hash, output string, args []string) error {
-	if o.key == "" {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "verify: --key is missing, and verifying identities is not supported yet").
-			WithHint("give the signer's public key, cosign.pub")
-	}
+// verified is one image and what was found for it.
+type verified struct {
+	written  string
+	ref      gatehouse.Ref
+	evidence []gatehouse.Evidence
+}
+
+// verifyAll looks for evidence of each image. show prints it, or returns why it
+// does not suffice.
+func (a *app) verifyAll(ctx context.Context, cmd *cobra.Command, o *verifyFlags, args []string, need func(gatehouse.Authority) gatehouse.Need, show func(verified) (string, error)) error {
 	refs, err := a.images(args)
 	if err != nil {
 		return err
 	}
-	annotations, err := o.pairs()
+	known, err := a.known(refs)
 	if err != nil {
 		return err
 	}
-	key, err := a.publicKey(ctx, o.key)
+	n, err := o.registry.connect(cmd, a, known)
 	if err != nil {
 		return err
 	}
-	need := gatehouse.Need{Kind: gatehouse.NeedSignature, Authority: gatehouse.Authority{
-		Name: o.key, Keys: []string{string(key)}, Hash: hash, Annotations: annotations,
-	}}
-	if _, err := verify.ParseKeys(string(key)); err != nil { // before anything is fetched
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "--key %s: %s", o.key, strings.TrimPrefix(err.Error(), "authority without a name: ")).
-			WithHint("give the signer's public key as generate-key-pair writes it: cosign.pub")
+	au, err := a.authority(ctx, cmd, o, n)
+	if err != nil {
+		return err
 	}
-	c := o.client(a, refs)
+	asked := need(au)
 	var no []string
 	for _, ref := range refs {
-		why, err := a.verifyOne(ctx, c, ref, need, output)
+		why, err := a.verifyOne(ctx, n, o, ref, asked, show)
 		if err != nil {
-			return fmt.Errorf("verify %s: %w", ref, err)
+			return fmt.Errorf("%s %s: %w", cmd.Name(), ref, err)
 		}
 		if why != "" {
 			no = append(no, why)
@@ -90,43 +104,135 @@ func (a *app) verify(ctx context.Context, o signOptions, hash, output string, ar
 	return nil
 }
 
-// verifyOne prints the signatures of one image that hold, or returns why there
-// are none.
-func (a *app) verifyOne(ctx context.Context, c *fetch.Client, ref gatehouse.Ref, need gatehouse.Need, output string) (string, error) {
-	m, err := c.Resolve(ctx, ref)
+// verifyOne shows what holds of one image, or returns why nothing does.
+func (a *app) verifyOne(ctx context.Context, n *network, o *verifyFlags, ref gatehouse.Ref, need gatehouse.Need, show func(verified) (string, error)) (string, error) {
+	written := ref.String()
+	ref, err := attachmentOf(ctx, n, ref, o.attachment, o.registry.tagPrefix)
 	if err != nil {
 		return "", err
 	}
-	written := ref.String()
+	m, err := n.registries.Resolve(ctx, ref)
+	if err != nil {
+		return "", err
+	}
 	ref.Digest = m.Digest
-	evidence, rejected, err := verify.Image(ctx, c.Registry(ref.Registry), ref, need)
+	if need.Through, err = a.reachedThrough(ctx, n, o.through, ref); err != nil {
+		return "", err
+	}
+	at, err := a.repository(ref)
+	if err != nil {
+		return "", err
+	}
+	if o.registry.tagPrefix != "" || at != ref {
+		need.Authority.Sources = []gatehouse.SignatureSource{{Registry: at.Registry, Repo: at.Repo, TagPrefix: o.registry.tagPrefix}}
+	}
+	v := verify.Verifier{Now: time.Now, Sources: func(host string) (verify.Source, error) { return n.registries.Registry(host), nil }}
+	evidence, rejected, err := v.Image(ctx, n.registries.Registry(ref.Registry), ref, need)
 	if err != nil {
 		return "", err
 	}
 	if len(evidence) == 0 {
-		return notVerified(ref, rejected), nil
+		return a.notVerified(o, need, ref, rejected), nil
 	}
 	a.say("\nVerification for %s --\nThe following checks were performed on each of these signatures:", written)
-	a.say("  - The cosign claims were validated")
-	if len(need.Authority.Annotations) > 0 {
-		a.say("  - The specified annotations were verified.")
+	for _, check := range checksOf(need) {
+		a.say("  - %s", check)
 	}
-	a.say("  - The signatures were verified against the specified public key")
 	if n := len(rejected); n > 0 {
 		a.say("%d others do not count:\n%s", n, strings.Join(reasons(rejected), "\n"))
 	}
-	return "", a.printEvidence(evidence, written, output)
+	return show(verified{written, ref, evidence})
 }
 
-func notVerified(ref gatehouse.Ref, rejected []gatehouse.Rejected) string {
-	lines := append([]string{fmt.Sprintf("error: not verified: %s has no signature that holds", ref)}, reasons(rejected)...)
+// reachedThrough is the index that --through names, once it is clear that it
+// lists the image.
+func (a *app) reachedThrough(ctx context.Context, n *network, index string, ref gatehouse.Ref) (gatehouse.Digest, error) {
+	if index == "" {
+		return "", nil
+	}
+	of, err := gatehouse.ParseRef(index)
+	if err != nil {
+		return "", fmt.Errorf("--through: %w", err)
+	}
+	if of.Registry != ref.Registry || of.Repo != ref.Repo {
+		return "", gatehouse.Errorf(gatehouse.CodeInvalid, "--through %s is of another repository than the image", index)
+	}
+	m, err := n.registries.Resolve(ctx, of)
+	if err != nil {
+		return "", fmt.Errorf("--through: %w", err)
+	}
+	for _, d := range fetch.Children(m) {
+		if d.Digest == ref.Digest {
+			return m.Digest, nil
+		}
+	}
+	return "", gatehouse.Errorf(gatehouse.CodeInvalid, "--through %s does not list %s", index, ref.Digest)
+}
+
+// checksOf lists what was checked, in cosign's words.
+func checksOf(need gatehouse.Need) []string {
+	list := []string{"The cosign claims were validated"}
+	au := need.Authority
+	if len(au.Annotations) > 0 {
+		list = append(list, "The specified annotations were verified.")
+	}
+	if au.RequireLog || au.Keyless != nil && !au.Keyless.IgnoreLog {
+		list = append(list, "Existence of the claims in the transparency log was verified offline")
+	}
+	if au.RequireTimestamp || au.Keyless != nil && au.Keyless.IgnoreLog {
+		list = append(list, "The signed timestamps were verified")
+	}
+	if au.Keyless != nil {
+		return append(list, "The code-signing certificate was verified using trusted certificate authority certificates")
+	}
+	return append(list, "The signatures were verified against the specified public key")
+}
+
+// notVerified says why, and what would help.
+func (a *app) notVerified(o *verifyFlags, need gatehouse.Need, ref gatehouse.Ref, rejected []gatehouse.Rejected) string {
+	what := "signature"
+	if need.Kind == gatehouse.NeedAttestation {
+		what = "attestation of type " + need.Predicate
+	}
+	lines := append([]string{fmt.Sprintf("error: not verified: %s has no %s that holds", ref, what)}, reasons(rejected)...)
 	hint := "sign it with `gatehouse sign --key cosign.key " + ref.Name() + "@" + string(ref.Digest) + "`"
+	if need.Kind == gatehouse.NeedAttestation {
+		hint = "attest it with `gatehouse attest --key cosign.key --type … --predicate FILE " + ref.Name() + "@" + string(ref.Digest) + "`"
+	}
 	for _, r := range rejected {
-		if r.Code == verify.CodeWrongKey {
-			hint = "give the public key of the one who signed"
+		if h := hintFor(r.Code, need.Authority); h != "" {
+			hint = h
 		}
 	}
 	return strings.Join(append(lines, "hint: "+hint), "\n")
+}
+
+// hintFor is what mostly helps where candidates were rejected with a code.
+func hintFor(code string, au gatehouse.Authority) string {
+	keyless := au.Keyless != nil
+	switch code {
+	case verify.CodeWrongKey:
+		if keyless {
+			return "it is signed with a key: give its public key with --key instead of an identity"
+		}
+		return "give the public key of the one who signed"
+	case verify.CodeLogRequired:
+		if keyless {
+			return "if signatures are not logged where you are, verify by timestamps: --insecure-ignore-tlog --use-signed-timestamps"
+		}
+		return "if signatures of this key are not logged, leave out --trusted-root, or say --insecure-ignore-tlog"
+	case verify.CodeUntrustedCA, verify.CodeUnknownLog, verify.CodeBadSCT:
+		return "is this the trust of the Sigstore that signed? `gatehouse initialize --mirror https://HOST/tuf --root root.json` fetches it, --trusted-root FILE gives it"
+	case verify.CodeWrongIdentity:
+		return "if that is who should have signed, say so with --certificate-identity and --certificate-oidc-issuer"
+	case verify.CodeNoTimestamp:
+		return "the signer has to have it stamped or logged while the certificate is valid: sign with --timestamp-server-url or --rekor-url"
+	case verify.CodeNoSCT:
+		return "if that certificate authority logs no certificates, say --insecure-ignore-sct"
+	case verify.CodeNotASignature:
+		return "an attestation says something about an image, not that it is signed: sign it, or look at attestations with `gatehouse verify-attestation`"
+	}
+	return ""
 }
 
 func reasons(rejected []gatehouse.Rejected) []string {
@@ -186,8 +292,34 @@ func (a *app) printEvidence(evidence []gatehouse.Evidence, written, output strin
 	return err
 }
 
-// payloadOf shows a statement as cosign does: in the older payload's shape.
+// payloadOf shows a statement as cosign does: in the older payload's shape, with
+// what the certificate says among the annotations.
 func payloadOf(e gatehouse.Evidence, written string) (payload, error) {
+	p, err := plainPayload(e, written)
+	if err != nil || e.Identity.Issuer == "" && e.Identity.Subject == "" {
+		return p, err
+	}
+	if p.Optional == nil {
+		p.Optional = map[string]any{}
+	}
+	w := e.Identity.Workflow
+	for _, f := range []struct{ name, oid, value string }{
+		{"Issuer", ".1", e.Identity.Issuer}, {"Subject", "", e.Identity.Subject},
+		{"githubWorkflowTrigger", ".2", w.Trigger}, {"githubWorkflowSha", ".3", w.SHA}, {"githubWorkflowName", ".4", w.Name},
+		{"githubWorkflowRepository", ".5", w.Repository}, {"githubWorkflowRef", ".6", w.Ref},
+	} {
+		if f.value == "" {
+			continue
+		}
+		p.Optional[f.name] = f.value
+		if f.oid != "" {
+			p.Optional["1.3.6.1.4.1.57264.1"+f.oid] = f.value
+		}
+	}
+	return p, nil
+}
+
+func plainPayload(e gatehouse.Evidence, written string) (payload, error) {
 	var p payload
 	if e.Format == verify.FormatLegacy {
 		err := json.Unmarshal(e.Payload, &p)

@@ -79,7 +79,7 @@ func (m Made) legacy(image Image, existing *gatehouse.Manifest, o Options) (Atta
 		return Attachment{}, err
 	}
 	layers = append(layers, layer)
-	created := time.Time{}
+	created := noTime
 	if o.Created {
 		created = o.Now.UTC().Truncate(time.Second)
 	}
@@ -148,15 +148,8 @@ func without(layers []json.RawMessage, predicate string) []json.RawMessage {
 // given: a payload about another image is a signature that nobody can verify.
 func simplePayloads(ref gatehouse.Ref, o Options) ([][]byte, error) {
 	if o.Payload != nil {
-		var s simple
-		err := json.Unmarshal(o.Payload, &s)
-		switch {
-		case err != nil:
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the payload is not a simple signature: %w", err)
-		case s.Critical.Type != simpleType:
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the payload is of type %q, not %q", clip(s.Critical.Type), simpleType)
-		case s.Critical.Image.Digest != ref.Digest:
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the payload is about %q, the image is %s", clip(string(s.Critical.Image.Digest)), ref.Digest)
+		if err := CheckPayload(ref.Digest, o.Payload); err != nil {
+			return nil, err
 		}
 		return [][]byte{o.Payload}, nil
 	}
@@ -205,6 +198,9 @@ func parseExisting(m *gatehouse.Manifest) (map[string]json.RawMessage, []json.Ra
 	doc["mediaType"] = []byte(`"` + typeManifest + `"`) // cosign could also write Docker's
 	return doc, layers, nil
 }
+
+// noTime is what cosign writes where the time is not to be told.
+var noTime time.Time
 
 // legacyConfig is the image configuration that makes the manifest pass for an
 // image in registries that know nothing else. The layers are not compressed, so
