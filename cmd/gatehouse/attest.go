@@ -163,7 +163,7 @@ func (a *app) attestManifest(ctx context.Context, n *network, signer *sign.Signe
 			return err
 		}
 		if o.form.bundle != "" {
-			if err := replaceFile(o.form.bundle, file, 0o600); err != nil {
+			if err := writeOut(o.form.bundle, file, 0o600); err != nil {
 				return err
 			}
 			a.say("Wrote %s", o.form.bundle)

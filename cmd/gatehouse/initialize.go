@@ -186,7 +186,7 @@ func (k *knownTrust) write(dir string) error {
 	if err != nil {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "the TUF repository's documents are not JSON: %w", err)
 	}
-	return replaceFile(filepath.Join(dir, "trust.json"), b, 0o600)
+	return writeOut(filepath.Join(dir, "trust.json"), b, 0o600)
 }
 
 // initialized is what initialize has left, not older than a day where the mirror

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
 )
 
@@ -238,7 +240,7 @@ func (a *app) writeMade(o *signFlags, signer *sign.Signer, made []sign.Made) err
 		if f.path == "" {
 			continue
 		}
-		if err := replaceFile(f.path, []byte(f.content), 0o600); err != nil {
+		if err := writeOut(f.path, []byte(f.content), 0o600); err != nil {
 			return err
 		}
 		a.say("Wrote %s", f.path)
@@ -338,4 +340,16 @@ func withChildren(ctx context.Context, r manifests, repo gatehouse.Repo, m *gate
 		level = next
 	}
 	return all, nil
+}
+
+// writeOut writes a file that a flag names, replacing what is there; what is no
+// file, as /dev/stdout, is written to.
+func writeOut(path string, content []byte, mode os.FileMode) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		if err := os.WriteFile(path, content, mode); err != nil {
+			return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't write %s: %w", path, err)
+		}
+		return nil
+	}
+	return writeFile(path, content, mode, true)
 }

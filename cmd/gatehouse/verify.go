@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/verify"
 )
 

@@ -251,3 +251,8 @@ func (a *app) trustedFiles(o *verifyFlags) (p trust.PEM, replaces []string, err 
 	}
 	return p, replaces, err
 }
+
+// trimAuthority leaves out that the key has no authority with a name yet.
+func trimAuthority(err error) string {
+	return strings.TrimPrefix(err.Error(), "authority without a name: ")
+}
