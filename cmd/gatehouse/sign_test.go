@@ -174,7 +174,7 @@ func TestSignErrors(t *testing.T) {
 		{[]string{"sign", "--key", private, strings.Replace(ref, ":v1", ":none", 1)}, "does not have it"},
 		{[]string{"sign", "--key", private, "--legacy", "--both", ref}, "legacy"},
 		{[]string{"sign", "--key", private}, "requires at least 1 arg"},
-		{[]string{"verify", ref}, "--key is missing"},
+		{[]string{"verify", ref}, "--certificate-identity and --certificate-oidc-issuer"},
 		{[]string{"verify", "--key", private, ref}, "is a private key"},
 		{[]string{"verify", "--key", public, "-o", "xml", ref}, "not json or text"},
 		{[]string{"verify", "--key", public, "127.0.0.1:1/app:v1"}, "cannot be reached"},
@@ -190,7 +190,7 @@ func TestSignErrors(t *testing.T) {
 	c.env["COSIGN_PASSWORD"] = "wrong"
 	c.want(2, "sign", "--key", private, ref)
 	c.wantSaid(c.stderr, "the password is wrong")
-	c.env["COSIGN_PASSWORD"], c.env["COSIGN_REPOSITORY"] = "pw", "elsewhere/app"
+	c.env["COSIGN_PASSWORD"], c.env["COSIGN_REPOSITORY"] = "pw", "127.0.0.1:1/app:v2"
 	c.want(2, "sign", "--key", private, ref)
 	c.want(2, "verify", "--key", public, ref)
 	c.wantSaid(c.stderr, "COSIGN_REPOSITORY")

@@ -200,38 +200,59 @@ func (a *app) notVerified(o *verifyFlags, need gatehouse.Need, ref gatehouse.Ref
 	if need.Kind == gatehouse.NeedAttestation {
 		hint = "attest it with `gatehouse attest --key cosign.key --type … --predicate FILE " + ref.Name() + "@" + string(ref.Digest) + "`"
 	}
-	for _, r := range rejected {
-		if h := hintFor(r.Code, need.Authority); h != "" {
-			hint = h
-		}
+	if h := hintFor(rejected, need.Authority.Keyless != nil); h != "" {
+		hint = h
 	}
 	return strings.Join(append(lines, "hint: "+hint), "\n")
 }
 
-// hintFor is what mostly helps where candidates were rejected with a code.
-func hintFor(code string, au gatehouse.Authority) string {
-	keyless := au.Keyless != nil
-	switch code {
-	case verify.CodeWrongKey:
-		if keyless {
-			return "it is signed with a key: give its public key with --key instead of an identity"
+// verifyHints are what helps, by code, the gravest first: of several reasons the
+// hint is about that one.
+var verifyHints = []struct{ code, key, keyless string }{
+	{
+		verify.CodeBadSignature, "do not use it before it is clear who changed the signature or what it is over; the signer can sign again",
+		"do not use it before it is clear who changed the signature or what it is over; the signer can sign again",
+	},
+	{
+		verify.CodeWrongIdentity, "",
+		"if that is who should have signed, say so with --certificate-identity and --certificate-oidc-issuer",
+	},
+	{
+		verify.CodeWrongKey, "give the public key of the one who signed",
+		"it is signed with a key: give its public key with --key instead of an identity",
+	},
+	{
+		verify.CodeUntrustedCA, "",
+		"is this the trust of the Sigstore that signed? `gatehouse initialize --mirror https://HOST/tuf --root root.json` fetches it, --trusted-root FILE gives it",
+	},
+	{
+		verify.CodeUnknownLog, "is this the trust of the Sigstore that signed? `gatehouse initialize` fetches it, --trusted-root FILE gives it",
+		"is this the trust of the Sigstore that signed? `gatehouse initialize` fetches it, --trusted-root FILE gives it",
+	},
+	{
+		verify.CodeLogRequired, "if signatures of this key are not logged, leave out --trusted-root, or say --insecure-ignore-tlog",
+		"if signatures are not logged where you are, verify by timestamps: --insecure-ignore-tlog --use-signed-timestamps",
+	},
+	{
+		verify.CodeNoTimestamp, "sign with --timestamp-server-url, or leave out --use-signed-timestamps",
+		"the signer has to have it stamped or logged while the certificate is valid: sign with --timestamp-server-url or --rekor-url",
+	},
+	{verify.CodeNoSCT, "", "if that certificate authority logs no certificates, say --insecure-ignore-sct"},
+	{
+		verify.CodeNotASignature, "an attestation says something about an image, not that it is signed: sign it, or look at attestations with `gatehouse verify-attestation`",
+		"an attestation says something about an image, not that it is signed: sign it, or look at attestations with `gatehouse verify-attestation`",
+	},
+}
+
+func hintFor(rejected []gatehouse.Rejected, keyless bool) string {
+	for _, h := range verifyHints {
+		for _, r := range rejected {
+			if r.Code == h.code && keyless {
+				return h.keyless
+			} else if r.Code == h.code {
+				return h.key
+			}
 		}
-		return "give the public key of the one who signed"
-	case verify.CodeLogRequired:
-		if keyless {
-			return "if signatures are not logged where you are, verify by timestamps: --insecure-ignore-tlog --use-signed-timestamps"
-		}
-		return "if signatures of this key are not logged, leave out --trusted-root, or say --insecure-ignore-tlog"
-	case verify.CodeUntrustedCA, verify.CodeUnknownLog, verify.CodeBadSCT:
-		return "is this the trust of the Sigstore that signed? `gatehouse initialize --mirror https://HOST/tuf --root root.json` fetches it, --trusted-root FILE gives it"
-	case verify.CodeWrongIdentity:
-		return "if that is who should have signed, say so with --certificate-identity and --certificate-oidc-issuer"
-	case verify.CodeNoTimestamp:
-		return "the signer has to have it stamped or logged while the certificate is valid: sign with --timestamp-server-url or --rekor-url"
-	case verify.CodeNoSCT:
-		return "if that certificate authority logs no certificates, say --insecure-ignore-sct"
-	case verify.CodeNotASignature:
-		return "an attestation says something about an image, not that it is signed: sign it, or look at attestations with `gatehouse verify-attestation`"
 	}
 	return ""
 }
