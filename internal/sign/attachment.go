@@ -9,6 +9,7 @@ import (
 	"time"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	sgsign "github.com/sigstore/sigstore-go/pkg/sign"
 	"github.com/sigstore/sigstore/pkg/signature/options"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -149,12 +150,16 @@ func (s *Signer) legacySigned(ctx context.Context, payload []byte) (Made, error)
 		return Made{}, err
 	}
 	m := Made{Payload: payload, Signature: b.GetMessageSignature().GetSignature()}
-	return m, s.legacyMaterial(&m, b)
+	err = s.legacyMaterial(&m, b)
+	return m, err
 }
 
-// legacyAttested puts a statement into a DSSE envelope for the tag scheme.
+// legacyAttested puts a statement into a DSSE envelope for the tag scheme. What is
+// stamped is the envelope, which holds the signature: cosign looks for that.
 func (s *Signer) legacyAttested(ctx context.Context, predicate string, payload []byte) (Made, error) {
-	b, err := s.vouched(ctx, &sgsign.DSSEData{Data: payload, PayloadType: typeInToto}, s.services.ForLegacy())
+	services := s.services.ForLegacy()
+	services.Timestamps = nil
+	b, err := s.vouched(ctx, &sgsign.DSSEData{Data: payload, PayloadType: typeInToto}, services)
 	if err != nil {
 		return Made{}, err
 	}
@@ -171,8 +176,18 @@ func (s *Signer) legacyAttested(ctx context.Context, predicate string, payload [
 	if err != nil {
 		return Made{}, err
 	}
+	if all := s.stamping(s.services); len(all) > 0 { // the annotation holds one
+		stamp, err := all[0].GetTimestamp(ctx, envelope)
+		if err != nil {
+			return Made{}, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s stamps nothing: %s", s.services.Timestamps[0], clip(err.Error()))
+		}
+		b.VerificationMaterial.TimestampVerificationData = &protobundle.TimestampVerificationData{
+			Rfc3161Timestamps: []*protocommon.RFC3161SignedTimestamp{{SignedTimestamp: stamp}},
+		}
+	}
 	m := Made{Predicate: predicate, Payload: envelope}
-	return m, s.legacyMaterial(&m, b)
+	err = s.legacyMaterial(&m, b)
+	return m, err
 }
 
 // legacyMaterial writes what vouches for a signature as cosign's annotations.

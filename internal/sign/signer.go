@@ -188,11 +188,7 @@ func (s *Signer) vouched(ctx context.Context, content sgsign.Content, services S
 	for _, l := range services.Logs {
 		o.TransparencyLogs = append(o.TransparencyLogs, told{s.reach.transparency(l), l.URL})
 	}
-	for _, url := range services.Timestamps {
-		o.TimestampAuthorities = append(o.TimestampAuthorities, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{
-			URL: url, Timeout: s.reach.timeout, Transport: s.reach.transport,
-		}))
-	}
+	o.TimestampAuthorities = s.stamping(services)
 	b, err := sgsign.Bundle(content, keypair{s.key}, o)
 	if err == nil {
 		return b, nil
@@ -204,6 +200,15 @@ func (s *Signer) vouched(ctx context.Context, content sgsign.Content, services S
 		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "signing: %w", err)
 	}
 	return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "signing: %s", clip(err.Error()))
+}
+
+func (s *Signer) stamping(services Services) (all []*sgsign.TimestampAuthority) {
+	for _, url := range services.Timestamps {
+		all = append(all, sgsign.NewTimestampAuthority(&sgsign.TimestampAuthorityOptions{
+			URL: url, Timeout: s.reach.timeout, Transport: s.reach.transport,
+		}))
+	}
+	return all
 }
 
 // told names the log that failed.
