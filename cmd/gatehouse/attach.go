@@ -227,11 +227,13 @@ verified.`,
 	f := cmd.Flags()
 	f.StringVar(&in.signature, "signature", "", "the signature in base64: a file, or - for standard input")
 	f.StringVar(&in.payload, "payload", "", "what was signed, or a bundle")
+	f.StringVar(&in.payload, "bundle", "", "the same")
 	f.StringVar(&in.certificate, "certificate", "", "PEM certificate of the signer")
 	f.StringVar(&in.chain, "certificate-chain", "", "PEM certificates that issued it")
 	f.StringVar(&in.stamp, "tsr", "", "RFC 3161 timestamp response")
 	f.StringVar(&in.log, "rekor-response", "", "what cosign wrote with --bundle: the entry of Rekor v1")
-	_ = cmd.MarkFlagRequired("payload")
+	f.Lookup("bundle").Hidden = true
+	cmd.MarkFlagsOneRequired("payload", "bundle")
 	return cmd
 }
 

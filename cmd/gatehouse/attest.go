@@ -66,6 +66,9 @@ func bindPredicateType(cmd *cobra.Command, kind *string) {
 func (a *app) attest(ctx context.Context, cmd *cobra.Command, o *attestFlags, args []string) error {
 	options := o.form.options()
 	options.Replace = o.replace
+	if err := o.form.check(options); err != nil {
+		return err
+	}
 	switch {
 	case (len(args) > 1 || o.recursive || options.Both) && o.form.bundle != "":
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "several attestations do not go into one file").WithHint("attest one image at a time, in one form")

@@ -20,6 +20,7 @@ type formFlags struct {
 	legacy, both, newFormat bool
 	created                 bool
 	bundle                  string // file
+	referrers               string
 }
 
 func (o *formFlags) bind(cmd *cobra.Command, what string) {
@@ -32,7 +33,22 @@ func (o *formFlags) bind(cmd *cobra.Command, what string) {
 	f.BoolVar(&o.created, "record-creation-timestamp", false, "note the time in the tag scheme's manifest")
 	f.StringVar(&o.bundle, "bundle", "", "write what was made to FILE, too: the bundle, or the tag scheme's signature with what vouches for it")
 	f.BoolP("yes", "y", false, "accepted for cosign's scripts; does nothing")
-	f.Lookup("yes").Hidden = true
+	f.StringVar(&o.referrers, "registry-referrers-mode", "", "cosign's name: legacy is --legacy's place; bundles are referrers anyway")
+	for _, hidden := range []string{"yes", "registry-referrers-mode"} {
+		f.Lookup(hidden).Hidden = true
+	}
+}
+
+// check refuses the one form of cosign's that is only read here.
+func (o *formFlags) check(s sign.Options) error {
+	switch {
+	case o.referrers == "oci-1-1" && (s.Legacy || s.Both):
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "signatures of the tag scheme are not written as referrers").
+			WithHint("leave out --legacy: a bundle is a referrer")
+	case !slices.Contains([]string{"", "legacy", "oci-1-1"}, o.referrers):
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "--registry-referrers-mode %q is not known", o.referrers).WithHint("leave it out")
+	}
+	return nil
 }
 
 func (o *formFlags) options() sign.Options {
@@ -98,7 +114,10 @@ A tag is resolved first: what is signed is the digest that it has now.`,
 
 func (a *app) sign(ctx context.Context, cmd *cobra.Command, o *signFlags, args []string) error {
 	options := o.form.options()
-	var err error
+	err := o.form.check(options)
+	if err != nil {
+		return err
+	}
 	if options.Annotations, err = pairs(o.annotations); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/report"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
 )
@@ -224,7 +225,7 @@ Nothing of it is verified: that is what verify and verify-attestation do.`,
 
 func (a *app) downloadKind(kind string) *cobra.Command {
 	var o registryFlags
-	var predicate string
+	var predicate, platform string
 	cmd := &cobra.Command{
 		Use:     kind + " IMAGE",
 		Short:   "print the " + kind + "s of an image",
@@ -243,6 +244,17 @@ func (a *app) downloadKind(kind string) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if platform != "" {
+					p, err := fetch.ParsePlatform(platform)
+					if err != nil {
+						return err
+					}
+					img, err := n.registries.Image(ctx, ref, p)
+					if err != nil {
+						return err
+					}
+					ref.Digest = img.Ref.Digest
+				}
 				list, err := a.attachedTo(ctx, n, &o, ref)
 				if err != nil {
 					return err
@@ -252,6 +264,9 @@ func (a *app) downloadKind(kind string) *cobra.Command {
 		},
 	}
 	o.bind(cmd)
+	if kind != "signature" {
+		cmd.Flags().StringVar(&platform, "platform", "", "of the image of this platform, where an index is named: OS/ARCH")
+	}
 	if kind == "attestation" {
 		cmd.Flags().StringVar(&predicate, "predicate-type", "", "only of this type: a short name or a URI")
 	}

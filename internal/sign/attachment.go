@@ -143,8 +143,21 @@ func (s *Signer) bundle(ctx context.Context, predicate string, payload []byte) (
 	return m, err
 }
 
+// provable refuses to sign with a certificate under the tag scheme where nothing
+// that fits there would prove when.
+func (s *Signer) provable() error {
+	if services := s.services.ForLegacy(); s.Keyless() && len(services.Logs)+len(services.Timestamps) == 0 {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "under the tag scheme nothing would prove when this was signed: it cannot carry an entry of Rekor v2, and there is no timestamp authority").
+			WithHint("leave out --legacy and --both, or name a timestamp authority")
+	}
+	return nil
+}
+
 // legacySigned signs a simple-signing payload for the tag scheme.
 func (s *Signer) legacySigned(ctx context.Context, payload []byte) (Made, error) {
+	if err := s.provable(); err != nil {
+		return Made{}, err
+	}
 	b, err := s.vouched(ctx, &sgsign.PlainData{Data: payload}, s.services.ForLegacy())
 	if err != nil {
 		return Made{}, err
@@ -157,6 +170,9 @@ func (s *Signer) legacySigned(ctx context.Context, payload []byte) (Made, error)
 // legacyAttested puts a statement into a DSSE envelope for the tag scheme. What is
 // stamped is the envelope, which holds the signature: cosign looks for that.
 func (s *Signer) legacyAttested(ctx context.Context, predicate string, payload []byte) (Made, error) {
+	if err := s.provable(); err != nil {
+		return Made{}, err
+	}
 	services := s.services.ForLegacy()
 	services.Timestamps = nil
 	b, err := s.vouched(ctx, &sgsign.DSSEData{Data: payload, PayloadType: typeInToto}, services)
