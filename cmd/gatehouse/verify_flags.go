@@ -97,6 +97,8 @@ func (a *app) authority(ctx context.Context, cmd *cobra.Command, o *verifyFlags,
 		return au, gatehouse.Errorf(gatehouse.CodeInvalid, "--check-claims=false would take the signature of any image for one of this").WithHint("leave it out")
 	case o.output != "json" && o.output != "text":
 		return au, gatehouse.Errorf(gatehouse.CodeInvalid, "output %q is not json or text", o.output).WithHint("use json or text")
+	case o.format != "" && o.format != "bundle" && o.format != "legacy":
+		return au, gatehouse.Errorf(gatehouse.CodeInvalid, "--format %q is not known", o.format).WithHint("use bundle or legacy, or leave it out for every form")
 	case o.certificate != "" && o.sct != "":
 		return au, gatehouse.Errorf(gatehouse.CodeInvalid, "a detached --sct is not read").WithHint("certificates with the timestamp embedded, as Fulcio issues them, need none; else say --insecure-ignore-sct")
 	}

@@ -91,6 +91,9 @@ func (c rekorV2) Add(ctx context.Context, entry any) (*protorekor.TransparencyLo
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(answer, &tle); err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the log's answer cannot be read: %w", err)
 	}
+	if len(tle.CanonicalizedBody) == 0 || tle.GetInclusionProof().GetCheckpoint().GetEnvelope() == "" || len(tle.GetLogId().GetKeyId()) == 0 {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the log's entry is incomplete")
+	}
 	return &tle, nil
 }
 
@@ -170,8 +173,12 @@ func oneEntry(answer []byte) (models.LogEntryAnon, error) {
 	if err := json.Unmarshal(answer, &all); err != nil || len(all) != 1 {
 		return models.LogEntryAnon{}, gatehouse.Errorf(gatehouse.CodeUnavailable, "the log's answer is not one entry")
 	}
-	for _, e := range all {
+	for _, e := range all { // the library follows these pointers without asking
 		if e.Body == nil || e.IntegratedTime == nil || e.LogIndex == nil || e.LogID == nil || e.Verification == nil {
+			break
+		}
+		p := e.Verification.InclusionProof
+		if p == nil || p.Checkpoint == nil || p.LogIndex == nil || p.RootHash == nil || p.TreeSize == nil {
 			break
 		}
 		return e, nil
