@@ -85,6 +85,7 @@ Start with: gatehouse quickstart`,
 		}
 	}
 	root.AddCommand(a.configCmd(), a.versionCmd())
+	root.AddCommand(a.cosignOnlyCmds()...)
 	group(root)
 	root.SetFlagErrorFunc(unknownFlag)
 	a.addHelp(root)

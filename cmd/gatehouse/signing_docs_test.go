@@ -115,3 +115,28 @@ func knowsFlagsOf(t *testing.T, program string) {
 		t.Errorf("cosign's help lists only %d flags", total)
 	}
 }
+
+// TestCosignCommandsAreKnown: every command of stock cosign is here, or says what
+// takes its place.
+func TestCosignCommandsAreKnown(t *testing.T) {
+	co, c := newCosign(t), newConsole(t)
+	if err := co.run("--help"); err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(co.output, "Available Commands:\n")
+	list, _, _ = strings.Cut(list, "\nFlags:")
+	commands := 0
+	for line := range strings.Lines(list) {
+		name, _, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || strings.HasPrefix(name, "-") || slices.Contains([]string{"help", "bundle", "debug"}, name) {
+			continue // bundle is another thing here
+		}
+		commands++
+		if code := c.run(name, "--help"); code != 0 && !strings.Contains(c.stderr, "of cosign is not here") {
+			t.Errorf("%s: %s", name, c.stderr)
+		}
+	}
+	if commands < 20 {
+		t.Errorf("cosign lists only %d commands:\n%s", commands, co.output)
+	}
+}

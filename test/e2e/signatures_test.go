@@ -244,6 +244,17 @@ func TestDocumentLines(t *testing.T) {
 		s.must(program, "verify", "--key", "cosign.pub", tag)
 		s.must(program, "verify", "--certificate-identity", builder, "--certificate-oidc-issuer", s.issuer.URL, tag)
 	}
+	// Both were logged, which is asked for with a key as well.
+	s.must("gatehouse", "verify", "--insecure-ignore-tlog=false", "--use-signed-timestamps", "--key", "cosign.pub", tag)
+	s.must("gatehouse", "sign", "--tlog-upload=false", "--key", filepath.Join(s.g.Dir, "theirs.key"), tag)
+	if out, err := s.run("gatehouse", "verify", "--insecure-ignore-tlog=false", "--key", filepath.Join(s.g.Dir, "theirs.pub"), tag); err == nil || !strings.Contains(out, "log-required") {
+		t.Errorf("a signature that was not logged: %v\n%s", err, out)
+	}
+	s.must("gatehouse", "verify", "--key", filepath.Join(s.g.Dir, "theirs.pub"), tag)
+	// cosign 2 asks for certificates as Fulcio's API of version 1 has it.
+	if out, err := s.run("cosign2", "sign", "--yes", "--fulcio-url", s.g.URL, "--rekor-url", s.g.URL, tag); err == nil || !strings.Contains(out, "signingCert") {
+		t.Errorf("cosign 2 signs without a key now; docs/signatures.md says it does not: %v\n%s", err, out)
+	}
 }
 
 // TestCopyTakesSignaturesAlong copies an index with a signature, a signature of a
