@@ -124,6 +124,8 @@ func (s *signers) ways() []way {
 		{name: "cosign 3, legacy, key", program: "cosign", sign: slices.Concat([]string{"--yes", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false"}, key), verify: unlogged},
 		{name: "cosign 3, legacy, keyless", program: "cosign", keyless: true, sign: slices.Concat([]string{"--yes", "--new-bundle-format=false"}, services), verify: stamped},
 		{name: "cosign 2, legacy, key", program: "cosign2", sign: slices.Concat([]string{"--yes", "--tlog-upload=false"}, key), verify: unlogged},
+		{name: "cosign 2, bundle, key", program: "cosign2", sign: slices.Concat([]string{"--yes", "--use-signing-config", "--new-bundle-format"}, key), bundle: true},
+		{name: "cosign 2, bundle, keyless", program: "cosign2", keyless: true, sign: []string{"--yes", "--use-signing-config", "--new-bundle-format"}, bundle: true},
 		{name: "gatehouse, bundle, key", program: "gatehouse", sign: key, bundle: true},
 		{name: "gatehouse, bundle, keyless", program: "gatehouse", keyless: true, bundle: true},
 		{name: "gatehouse, legacy, key", program: "gatehouse", sign: slices.Concat([]string{"--legacy"}, key), verify: unlogged},
@@ -251,7 +253,8 @@ func TestDocumentLines(t *testing.T) {
 		t.Errorf("a signature that was not logged: %v\n%s", err, out)
 	}
 	s.must("gatehouse", "verify", "--key", filepath.Join(s.g.Dir, "theirs.pub"), tag)
-	// cosign 2 asks for certificates as Fulcio's API of version 1 has it.
+	// Unless it is told to use what version 3 uses, cosign 2 asks for certificates as
+	// Fulcio's API of version 1 has it.
 	if out, err := s.run("cosign2", "sign", "--yes", "--fulcio-url", s.g.URL, "--rekor-url", s.g.URL, tag); err == nil || !strings.Contains(out, "signingCert") {
 		t.Errorf("cosign 2 signs without a key now; docs/signatures.md says it does not: %v\n%s", err, out)
 	}
