@@ -51,6 +51,16 @@ func (a *app) environment(cmd *cobra.Command) error {
 	return err
 }
 
+// personal are flags that a file which merely lies in the current directory must
+// not set: it may have come with somebody's sources, and would say where identity
+// tokens are sent, whom to trust or what to overlook.
+var personal = []string{
+	"identity-token", "fulcio-url", "rekor-url", "timestamp-server-url", "signing-config", "mirror", "root", "root-checksum",
+	"trusted-root", "ca-roots", "ca-intermediates", "certificate-chain", "cert-chain", "timestamp-certificate-chain", "registry-cacert",
+	"insecure-ignore-tlog", "private-infrastructure", "insecure-ignore-sct", "any-attestation",
+	"allow-insecure-registry", "allow-http-registry", "yes",
+}
+
 // otherVariables are read beside the settings and flags.
 var otherVariables = []string{"config", "username", "username-file", "password", "password-file", "admin-password", "admin-password-file"}
 
@@ -92,6 +102,10 @@ func (a *app) setFlag(cmd *cobra.Command, f *pflag.Flag, found bool) error {
 	where := fmt.Sprintf("%s:%d: %s: %q", a.file.Path, e.Line, e.Key, strings.Join(e.Values, ","))
 	if e.List && !slices.Contains([]string{"stringArray", "stringSlice"}, f.Value.Type()) {
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s is a list; --%s takes one value", where, f.Name)
+	}
+	if found && slices.Contains(personal, f.Name) {
+		return gatehouse.Errorf(gatehouse.CodeDenied, "%s: a file that merely lies in the current directory does not set it", where).
+			WithHint("give --%s, set %s, or name the file with --config", f.Name, name)
 	}
 	a.fromFile = true
 	a.foundServer = a.foundServer || f.Name == "server" && found

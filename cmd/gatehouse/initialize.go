@@ -152,16 +152,25 @@ func (a *app) initialize(ctx context.Context, n *network, mirror string, root []
 	if err != nil {
 		return err
 	}
-	// Metadata of another mirror prove nothing about this one.
-	if err := os.RemoveAll(dir); err != nil {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't clear %s: %w", dir, err)
+	// Metadata of another mirror prove nothing about this one. What is there is kept
+	// until the new one has proven itself.
+	next := dir + ".new"
+	defer os.RemoveAll(next)
+	if err := os.RemoveAll(next); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't clear %s: %w", next, err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't make %s: %w", dir, err)
+	if err := os.MkdirAll(next, 0o700); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't make %s: %w", next, err)
 	}
 	k := &knownTrust{Mirror: mirror, Root: root}
-	if err := a.fetchTrust(ctx, n, dir, k); err != nil {
+	if err := a.fetchTrust(ctx, n, next, k); err != nil {
 		return err
+	}
+	if err = os.RemoveAll(dir); err == nil {
+		err = os.Rename(next, dir)
+	}
+	if err != nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't replace %s: %w", dir, err)
 	}
 	a.done("Trust of %s is kept in %s", mirror, dir)
 	a.done("Identities are verified by it from now on: gatehouse verify --certificate-identity … --certificate-oidc-issuer … IMAGE")

@@ -99,4 +99,3 @@ func TestPEMInsteadOfATrustedRoot(t *testing.T) {
 	c.wantSaid(c.stderr, "unknown-log")
 	verify(2, "--trusted-root", root, "--certificate-chain", file("none.pem", "nothing"))
 }
-

@@ -32,11 +32,9 @@ func (o *formFlags) bind(cmd *cobra.Command, what string) {
 	f.Lookup("new-bundle-format").Hidden = true
 	f.BoolVar(&o.created, "record-creation-timestamp", false, "note the time in the tag scheme's manifest")
 	f.StringVar(&o.bundle, "bundle", "", "write what was made to FILE, too: the bundle, or the tag scheme's signature with what vouches for it")
-	f.BoolP("yes", "y", false, "accepted for cosign's scripts; does nothing")
+	f.BoolP("yes", "y", false, "let a public log show the signature")
 	f.StringVar(&o.referrers, "registry-referrers-mode", "", "cosign's name: legacy is --legacy's place; bundles are referrers anyway")
-	for _, hidden := range []string{"yes", "registry-referrers-mode"} {
-		f.Lookup(hidden).Hidden = true
-	}
+	f.Lookup("registry-referrers-mode").Hidden = true
 }
 
 // check refuses the one form of cosign's that is only read here.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -110,6 +111,9 @@ func (a *app) signer(ctx context.Context, cmd *cobra.Command, o *signerFlags, n 
 	if !o.tlogUpload {
 		services.Logs = nil
 	}
+	if err := a.publicLogs(cmd, services); err != nil {
+		return nil, err
+	}
 	if o.key != "" {
 		return a.keySigner(ctx, o, services, n)
 	}
@@ -136,10 +140,26 @@ func (a *app) signer(ctx context.Context, cmd *cobra.Command, o *signerFlags, n 
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range services.Logs {
-		a.say("The signature and the certificate, which says who you are, will be shown by the log %s", l.URL)
-	}
 	return s, a.checkWith(s, o)
+}
+
+// publicLogs says where signatures will be shown. What the public Sigstore's log
+// shows, everybody sees for ever: that is not done unasked.
+func (a *app) publicLogs(cmd *cobra.Command, services sign.Services) error {
+	yes, _ := cmd.Flags().GetBool("yes")
+	for _, l := range services.Logs {
+		u, err := url.Parse(l.URL)
+		if err != nil {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "log %q is not a URL: %w", l.URL, err)
+		}
+		public := strings.HasSuffix(u.Hostname(), ".sigstore.dev") || strings.HasSuffix(u.Hostname(), ".sigstage.dev")
+		if public && !yes {
+			return gatehouse.Errorf(gatehouse.CodeDenied, "%s would show the image's digest and who signed it to everybody, for ever", l.URL).
+				WithHint("say --yes if that is meant, or --tlog-upload=false")
+		}
+		a.say("The signature, and the key or certificate that made it, will be shown by the log %s", l.URL)
+	}
+	return nil
 }
 
 func (a *app) keySigner(ctx context.Context, o *signerFlags, services sign.Services, n *network) (*sign.Signer, error) {

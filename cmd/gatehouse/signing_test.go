@@ -38,6 +38,7 @@ func TestSigningMistakes(t *testing.T) {
 		{[]string{"sign", "--fulcio-url", "https://127.0.0.1:1", ref}, "nothing would prove when", "--timestamp-server-url"},
 		{[]string{"sign", "--fulcio-url", "https://127.0.0.1:1", "--timestamp-server-url", "https://127.0.0.1:1", "--oidc-disable-ambient-providers", ref}, "no identity token", "id-token: write"},
 		{[]string{"sign", "--fulcio-url", "nowhere", "--timestamp-server-url", "https://127.0.0.1:1", "--identity-token", "a.b.c", ref}, "is not the URL of a service", "https://HOST"},
+		{[]string{"sign", "--key", private, "--signing-config", publicConfig(t, dir), ref}, "to everybody, for ever", "--yes"},
 		{[]string{"sign", "--signing-config", root, ref}, "signing config", ""},
 		{[]string{"sign", "--signing-config", root, "--rekor-url", "https://x.example", ref}, "--signing-config says where", "one or the other"},
 		{[]string{"sign", "--key", private, "--sk", ref}, "--sk of cosign", "KMS plugin"},
@@ -86,6 +87,14 @@ func TestSigningMistakes(t *testing.T) {
 			t.Errorf("gatehouse %s\n%s", strings.Join(x.args, " "), c.stderr)
 		}
 	}
+}
+
+// publicConfig is a signing config that names the public Sigstore's log.
+func publicConfig(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "public.json")
+	write(t, path, []byte(`{"mediaType":"application/vnd.dev.sigstore.signingconfig.v0.2+json","rekorTlogUrls":[{"url":"https://log2025-1.rekor.sigstore.dev","majorApiVersion":2,"validFor":{"start":"2025-01-01T00:00:00Z"},"operator":"sigstore.dev"}],"rekorTlogConfig":{"selector":"ANY"},"tsaConfig":{}}`))
+	return path
 }
 
 // indexOfTwo pushes an index of two images.
@@ -232,6 +241,36 @@ func TestRekorIsAskedForItsVersion(t *testing.T) {
 		t.Cleanup(s.Close)
 		if got, err := speaksRekorV1(t.Context(), http.DefaultTransport, s.URL+"/"); err != nil || got != c.v1 {
 			t.Errorf("%d %s: %v, %v", c.status, c.kind, got, err)
+		}
+	}
+}
+
+// TestFoundFileIsNotTrusted: a settings file that came with somebody's sources
+// neither sends an identity token anywhere nor turns off a check.
+func TestFoundFileIsNotTrusted(t *testing.T) {
+	c := newConsole(t)
+	_, public := makeKeys(t, c)
+	c.env["SIGSTORE_ID_TOKEN"] = "a.b.c"
+	dir := t.TempDir()
+	t.Chdir(dir)
+	const ref = "127.0.0.1:1/app@sha256:1111111111111111111111111111111111111111111111111111111111111111"
+	for line, command := range map[string][]string{
+		"fulcio-url: https://127.0.0.1:1": {"sign", ref},
+		"any-attestation: true":           {"verify", "--key", public, ref},
+		"insecure-ignore-tlog: true":      {"verify", "--key", public, ref},
+		"trusted-root: root.json":         {"verify", "--key", public, ref},
+		"mirror: https://127.0.0.1:1/tuf": {"initialize"},
+	} {
+		write(t, filepath.Join(dir, "gatehouse.yaml"), []byte(line+"\n"))
+		c.want(2, command...)
+		c.wantSaid(c.stderr, "merely lies in the current directory")
+		write(t, filepath.Join(dir, "named.yaml"), []byte(line+"\n"))
+		if err := os.Remove(filepath.Join(dir, "gatehouse.yaml")); err != nil {
+			t.Fatal(err)
+		}
+		c.run(append([]string{"--config", "named.yaml"}, command...)...)
+		if strings.Contains(c.stderr, "merely lies") {
+			t.Errorf("%s in a file that is named: %s", line, c.stderr)
 		}
 	}
 }
