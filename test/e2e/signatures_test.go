@@ -111,6 +111,12 @@ type way struct {
 	bundle bool // as a bundle; cosign 2 needs a flag to look for those
 }
 
+// unread tells what stock cosign cannot read of itself: version 2 has statements
+// logged as envelopes, and version 3 knows no such entries in Rekor v2.
+func (w way) unread(program string) bool {
+	return w.program == "cosign2" && w.bundle && program == "cosign"
+}
+
 // ways are all of them. What the tag scheme cannot carry, an entry of Rekor v2,
 // is left out, and a timestamp proves the time.
 func (s *signers) ways() []way {
@@ -168,8 +174,8 @@ func TestSignaturesOfEverybody(t *testing.T) {
 		}
 		for _, program := range []string{"gatehouse", "cosign", "cosign2"} {
 			out, err := s.verify(program, "verify", w, index)
-			if err != nil {
-				t.Errorf("%s: %s does not verify: %v\n%s", w.name, program, err, out)
+			if w.unread(program) != (err != nil) {
+				t.Errorf("%s: %s verifies: %v, which docs/signatures.md tells otherwise\n%s", w.name, program, err == nil, out)
 			}
 			if _, err := s.verify(program, "verify", w, child); err == nil {
 				t.Errorf("%s: %s takes the index's signature for that of a child", w.name, program)
@@ -197,8 +203,8 @@ func TestAttestationsOfEverybody(t *testing.T) {
 		}
 		for _, program := range []string{"gatehouse", "cosign", "cosign2"} {
 			out, err := s.verify(program, "verify-attestation", w, "--type", "vuln", "--policy", allow, image)
-			if w.name == "cosign 3, legacy, keyless" && program != "gatehouse" {
-				// cosign 3 has the signature stamped, and looks for a stamp on the envelope.
+			// cosign 3 has the signature stamped, and looks for a stamp on the envelope.
+			if w.unread(program) || w.name == "cosign 3, legacy, keyless" && program != "gatehouse" {
 				if err == nil {
 					t.Errorf("%s: %s verifies now; docs/signatures.md says it does not", w.name, program)
 				}
