@@ -16,7 +16,7 @@ import (
 // FuzzKeyless: whatever a layer and its annotations are, only what the identity
 // has signed becomes evidence.
 func FuzzKeyless(f *testing.F) {
-	s := verifytest.New(f)
+	s := verifytest.NewFixed(f)
 	statement, payload := statementFor(image.Digest, signPredicate), simplePayload(image.Digest)
 	v, n := remembering(), keyless(s)
 	v.Cache = nil
@@ -66,8 +66,8 @@ func ignoring(n gatehouse.Need) gatehouse.Need {
 // FuzzManifests: manifests, indexes under the fallback tag and indexes that images
 // were reached by, as anybody may write them.
 func FuzzManifests(f *testing.F) {
-	k := verifytest.NewKey(f)
-	s := verifytest.New(f)
+	k := verifytest.FixedKey(f, 100)
+	s := verifytest.NewFixed(f)
 	m := newMemory()
 	good := m.manifest(m.bundle(s.Bundle(statementFor(image.Digest, signPredicate), signing{Key: k})))
 	f.Add(m.bytes[good.Digest], false)
@@ -103,7 +103,7 @@ func FuzzManifests(f *testing.F) {
 
 // FuzzCertificate: the extensions of a certificate that anybody may have made.
 func FuzzCertificate(f *testing.F) {
-	s := verifytest.New(f)
+	s := verifytest.NewFixed(f)
 	for _, c := range []verifytest.Certificate{{}, {NoSCT: true}, {Extensions: map[int]string{2: "push", 12: "x", 22: "public"}}} {
 		f.Add(s.Leaf(c, verifytest.NewKey(f)).Raw)
 	}

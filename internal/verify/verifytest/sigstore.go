@@ -51,8 +51,32 @@ type Sigstore struct {
 // New makes authorities that nobody else has the keys of.
 func New(t testing.TB) *Sigstore {
 	t.Helper()
-	s := &Sigstore{t: t, ctKey: NewKey(t), rekorKey: NewKey(t), tsaKey: NewKey(t), caKey: NewKey(t), intermediateInRoot: true}
-	rootKey, tsaRootKey := NewKey(t), NewKey(t)
+	return newSigstore(t, func() *ecdsa.PrivateKey { return NewKey(t) })
+}
+
+// NewFixed makes authorities whose keys are always the same: what one process of
+// a fuzz test has signed holds in all others.
+func NewFixed(t testing.TB) *Sigstore {
+	t.Helper()
+	n := byte(0)
+	return newSigstore(t, func() *ecdsa.PrivateKey { n++; return FixedKey(t, n) })
+}
+
+// FixedKey is an ECDSA P-256 key that everybody knows.
+func FixedKey(t testing.TB, n byte) *ecdsa.PrivateKey {
+	t.Helper()
+	scalar := sha256.Sum256([]byte{n})
+	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func newSigstore(t testing.TB, key func() *ecdsa.PrivateKey) *Sigstore {
+	t.Helper()
+	s := &Sigstore{t: t, ctKey: key(), rekorKey: key(), tsaKey: key(), caKey: key(), intermediateInRoot: true}
+	rootKey, tsaRootKey := key(), key()
 	s.ca = s.authority("root", nil, rootKey, rootKey, nil)
 	s.intermediate = s.authority("intermediate", s.ca, rootKey, s.caKey, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning})
 	s.tsaRoot = s.authority("timestamps", nil, tsaRootKey, tsaRootKey, nil)
