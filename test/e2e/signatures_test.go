@@ -229,8 +229,9 @@ func TestAttestationsOfEverybody(t *testing.T) {
 	}
 }
 
-// TestDocumentLines runs the lines of the order as they are typed there, with our
-// name in place of cosign's.
+// TestDocumentLines runs the lines that introductions to cosign have, as they are
+// typed there, with our name in place of cosign's: a key pair, a signature by tag,
+// and one without a key.
 func TestDocumentLines(t *testing.T) {
 	s := newSigners(t)
 	img, err := random.Image(128, 1)
