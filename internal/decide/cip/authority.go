@@ -6,18 +6,27 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 )
 
 // AuthorityType is the grammar of one entry of spec.authorities, for policies of
 // other kinds that name signers in the same way.
 func AuthorityType() manifest.Type { return authorityType() }
 
-// Authorities reads a list of authorities that trust keys from the field at path
-// at, as spec.authorities is read. What a ClusterImagePolicy may have beside keys
-// is refused: static authorities vouch for nobody, and the rest is not evaluated
-// yet. The list must not be empty.
-func Authorities(doc *manifest.Document, at string) ([]gatehouse.Authority, []decide.Problem) {
-	p := parser{doc: doc}
+// PolicyType is the grammar of a policy about a statement.
+func PolicyType() manifest.Type { return policyType() }
+
+// Use says what signers are named for.
+type Use struct {
+	// Documents: for VEX documents and SBOMs, which have no signature format.
+	Documents bool
+}
+
+// Authorities reads a list of signers from the field at path at, as
+// spec.authorities is read. What vouches for nobody (static), and attestations,
+// which rules ask for elsewhere, is refused. The list must not be empty.
+func Authorities(doc *manifest.Document, at string, outside Outside, use Use) ([]gatehouse.Authority, []decide.Problem) {
+	p := parser{doc: doc, outside: outside}
 	var list []authority
 	if err := doc.At(at).Decode(&list); err != nil {
 		p.problem(at, "cannot be read: "+clip(err.Error()), "")
@@ -32,18 +41,42 @@ func Authorities(doc *manifest.Document, at string) ([]gatehouse.Authority, []de
 	}
 	var read Policy
 	for i, a := range list {
+		path := fmt.Sprintf("%s[%d]", at, i)
 		if a.Static != nil {
-			p.problem(fmt.Sprintf("%s[%d].static", at, i), "a static authority signs nothing", "name an authority with key.data")
+			p.problem(path+".static", "a static authority signs nothing", "name an authority with key.data")
 			continue
 		}
-		if a.SignatureFormat != "" {
-			p.problem(fmt.Sprintf("%s[%d].signatureFormat", at, i), "signatureFormat does not apply to documents", "delete it: either format counts")
+		if a.SignatureFormat != "" && use.Documents {
+			p.problem(path+".signatureFormat", "signatureFormat does not apply to documents", "delete it: either format counts")
+		}
+		if len(a.Attestations) > 0 {
+			p.problem(path+".attestations", "attestations of an authority do not apply here", "ask for them in spec.attestations of the rule")
+			a.Attestations = nil
 		}
 		p.authority(&read, at, i, a)
 	}
 	var out []gatehouse.Authority
 	for _, a := range read.authorities {
-		out = append(out, gatehouse.Authority{Name: a.name, Keys: a.keys, Hash: a.hash})
+		out = append(out, a.Authority)
 	}
 	return out, p.problems
+}
+
+// Predicate reads a predicate type, a URI or a short name, from the field at path
+// at. Problems are warnings or leave no type.
+func Predicate(doc *manifest.Document, at, s string) (string, []decide.Problem) {
+	p := parser{doc: doc}
+	uri := p.predicate(at, s)
+	return uri, p.problems
+}
+
+// StatementPolicy reads a policy about a statement from the field at path at.
+func StatementPolicy(doc *manifest.Document, at string) (*rego.Compliance, []decide.Problem) {
+	p := parser{doc: doc}
+	var ref policyRef
+	if err := doc.At(at).Decode(&ref); err != nil {
+		p.problem(at, "cannot be read: "+clip(err.Error()), "")
+		return nil, p.problems
+	}
+	return p.compliance(at, &ref), p.problems
 }

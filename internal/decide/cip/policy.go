@@ -1,20 +1,23 @@
 // Package cip reads and evaluates ClusterImagePolicy of policy.sigstore.dev: a
 // manifest goes in, a decide.ImagePolicy or the problems of the manifest come
 // out. All of the CRD is parsed and checked; what this version cannot evaluate
-// (keyless, attestations, kms, secretRef, source, ctlog, timestamps and the
-// policy languages) is refused when it is read, never ignored.
+// (secretRef, signaturePullSecrets, CUE, policies in ConfigMaps and on servers, the
+// policy of the whole) is refused when it is read, never ignored.
 //
-// Either signature format counts, unless signatureFormat names one.
+// Either signature format counts, unless signatureFormat names one. TrustRoot
+// documents become Sigstore's trusted roots, and what an authority names of them
+// travels with it.
 package cip
 
 import (
 	"context"
 	"fmt"
-	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/glob"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 )
 
 // Policy is one ClusterImagePolicy. The zero Policy picks nothing.
@@ -34,15 +37,19 @@ const (
 	staticPass
 )
 
-// authorityRule is one authority. One without keys and static answer verifies
-// nothing.
+// authorityRule is one authority: whose signatures or attestations count, or an
+// answer without looking.
 type authorityRule struct {
-	name    string
-	keys    []string
-	hash    string
-	format  string // "", "legacy", "bundle"
-	static  staticAction
-	message string
+	gatehouse.Authority
+	static       staticAction
+	message      string
+	attestations []attestationRule // instead of a signature, where there are any
+}
+
+// attestationRule is one statement that an authority must have made.
+type attestationRule struct {
+	name, predicate string
+	policy          *rego.Compliance // nil: that it was made is enough
 }
 
 // Name returns metadata.name.
@@ -81,25 +88,33 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 			if a.static != notStatic {
 				continue
 			}
-			needs = append(needs, gatehouse.Need{
-				Name: p.need(a), Image: i, Kind: gatehouse.NeedSignature,
-				Authority: gatehouse.Authority{Name: a.name, Keys: a.keys, Hash: a.hash},
-			})
+			if len(a.attestations) == 0 {
+				needs = append(needs, gatehouse.Need{Name: p.need(a), Image: i, Kind: gatehouse.NeedSignature, Authority: a.Authority})
+			}
+			for _, att := range a.attestations {
+				needs = append(needs, gatehouse.Need{
+					Name: p.attestationNeed(a, att), Image: i, Kind: gatehouse.NeedAttestation, Predicate: att.predicate, Authority: a.Authority,
+				})
+			}
 		}
 	}
 	return needs
 }
 
-func (p *Policy) need(a authorityRule) string { return p.name + "/" + a.name }
+func (p *Policy) need(a authorityRule) string { return p.name + "/" + a.Name }
+
+func (p *Policy) attestationNeed(a authorityRule, att attestationRule) string {
+	return p.need(a) + "/" + att.name
+}
 
 // Judge passes an image when one authority does.
-func (p *Policy) Judge(_ context.Context, req gatehouse.Request) decide.Judgement {
+func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgement {
 	j := decide.Judgement{Outcome: decide.NotApplicable}
 	for _, i := range p.Picks(req) {
 		if j.Outcome == decide.NotApplicable {
 			j.Outcome = decide.Passed
 		}
-		reasons, passed := p.image(req.Images[i])
+		reasons, passed := p.image(ctx, req.Images[i], req.Now)
 		j.Reasons = append(j.Reasons, reasons...)
 		if passed {
 			j.Passed = append(j.Passed, i)
@@ -112,103 +127,53 @@ func (p *Policy) Judge(_ context.Context, req gatehouse.Request) decide.Judgemen
 
 // image asks the authorities in their order. The reasons of those that failed
 // are dropped when one passes.
-func (p *Policy) image(f gatehouse.ImageFacts) ([]gatehouse.Reason, bool) {
+func (p *Policy) image(ctx context.Context, f gatehouse.ImageFacts, now time.Time) ([]gatehouse.Reason, bool) {
 	var failed []gatehouse.Reason
 	for _, a := range p.authorities {
-		r, passed := p.authority(a, f)
-		r.Image, r.Field = f.Written, f.Field
-		if passed {
-			r.Verdict = gatehouse.Allow
-			return []gatehouse.Reason{r}, true
+		reasons, passed := p.authority(ctx, a, f, now)
+		for i := range reasons {
+			reasons[i].Image, reasons[i].Field = f.Written, f.Field
 		}
-		failed = append(failed, r)
+		if passed {
+			return reasons, true
+		}
+		failed = append(failed, reasons...)
 	}
 	return failed, false
 }
 
-func (p *Policy) authority(a authorityRule, f gatehouse.ImageFacts) (gatehouse.Reason, bool) {
-	switch a.static {
-	case staticPass:
-		return gatehouse.Reason{Code: decide.CodeStaticPass, Message: "allowed by static policy of authority " + a.name}, true
-	case staticFail:
+func (p *Policy) authority(ctx context.Context, a authorityRule, f gatehouse.ImageFacts, now time.Time) ([]gatehouse.Reason, bool) {
+	switch {
+	case a.static == staticPass:
+		return []gatehouse.Reason{{Verdict: gatehouse.Allow, Code: decide.CodeStaticPass, Message: "allowed by static policy of authority " + a.Name}}, true
+	case a.static == staticFail:
 		message := "disallowed by static policy"
 		if a.message != "" {
 			message += ": " + a.message
 		}
-		return gatehouse.Reason{Code: decide.CodeStaticFail, Message: message}, false
+		return []gatehouse.Reason{{Code: decide.CodeStaticFail, Message: message}}, false
+	case len(a.attestations) > 0:
+		return p.attested(ctx, a, f, now)
 	}
+	r, passed := p.signed(a, f)
+	return []gatehouse.Reason{r}, passed
+}
+
+func (p *Policy) signed(a authorityRule, f gatehouse.ImageFacts) (gatehouse.Reason, bool) {
 	need := p.need(a)
 	var misfit string
 	for _, e := range f.Evidence {
 		if e.Need != need || e.Subject == "" || e.Subject != f.Image.Digest {
 			continue
 		}
-		if !a.accepts(e.Format) {
+		if !Accepts(a.Format, e.Format) {
 			misfit = e.Format
 			continue
 		}
 		return gatehouse.Reason{
-			Code: decide.CodeSignatureValid, Evidence: []gatehouse.Digest{e.Artifact},
-			Message: fmt.Sprintf("signed by authority %s (%s, %s)", a.name, signer(e.Identity), e.Format),
+			Verdict: gatehouse.Allow, Code: decide.CodeSignatureValid, Evidence: []gatehouse.Digest{e.Artifact},
+			Message: fmt.Sprintf("signed by authority %s (%s, %s)", a.Name, Signer(e.Identity), e.Format),
 		}, true
 	}
-	return p.unsigned(a, f, need, misfit), false
-}
-
-func signer(id gatehouse.Identity) string {
-	if id.Key != "" {
-		return "key " + id.Key.Short()
-	}
-	return clip(id.Subject + " of " + id.Issuer)
-}
-
-// accepts reports whether the authority takes signatures of this format.
-func (a authorityRule) accepts(format string) bool {
-	switch a.format {
-	case "legacy":
-		return strings.Contains(format, "legacy")
-	case "bundle":
-		return strings.Contains(format, "bundle")
-	}
-	return true
-}
-
-// rejectedMax bounds the candidates that one reason names.
-const rejectedMax = 5
-
-// noCandidate is the code of the remark that nothing is attached to the image.
-const noCandidate = "no-candidate"
-
-// unsigned says what was looked at and why none of it counts.
-func (p *Policy) unsigned(a authorityRule, f gatehouse.ImageFacts, need, misfit string) gatehouse.Reason {
-	r := gatehouse.Reason{
-		Code:    decide.CodeSignatureMissing,
-		Message: fmt.Sprintf("signature key validation failed for authority %s for %s@%s: no matching signatures", a.name, f.Image.Name(), f.Image.Digest),
-		Hint:    fmt.Sprintf("sign it with the key of authority %s: gatehouse sign --key cosign.key %s@%s", a.name, f.Image.Name(), f.Image.Digest),
-	}
-	var tried []string
-	for _, c := range f.Rejected {
-		if c.Need != need && c.Need != "" {
-			continue
-		}
-		if c.Artifact == "" { // a remark about the image, not a candidate
-			if c.Code != noCandidate && len(tried) < rejectedMax {
-				tried = append(tried, c.Code+": "+clip(c.Message))
-			}
-			continue
-		}
-		r.Code = decide.CodeSignatureInvalid
-		if len(r.Evidence) < rejectedMax {
-			r.Evidence = append(r.Evidence, c.Artifact)
-			tried = append(tried, fmt.Sprintf("%s (%s) %s: %s", c.Artifact.Short(), clip(c.Format), c.Code, clip(c.Message)))
-		}
-	}
-	if misfit != "" {
-		r.Code = decide.CodeSignatureInvalid
-		tried = append(tried, fmt.Sprintf("a valid signature in format %s, signatureFormat asks for %s", misfit, a.format))
-	}
-	if len(tried) > 0 {
-		r.Message += ": " + strings.Join(tried, "; ")
-	}
-	return r
+	return Unsigned(a.Authority, f, need, misfit), false
 }

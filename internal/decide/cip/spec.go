@@ -24,26 +24,30 @@ type authority struct {
 	Key     *keyRef  `yaml:"key"`
 	Keyless *keyless `yaml:"keyless"`
 	Static  *static  `yaml:"static"`
-	Source  []struct {
-		OCI                  string `yaml:"oci"`
-		SignaturePullSecrets []struct {
-			Name string `yaml:"name"`
-		} `yaml:"signaturePullSecrets"`
-		TagPrefix string `yaml:"tagPrefix"`
-	} `yaml:"source"`
-	CTLog *struct {
+	Source  []source `yaml:"source"`
+	CTLog   *struct {
 		URL          string `yaml:"url"`
 		TrustRootRef string `yaml:"trustRootRef"`
 	} `yaml:"ctlog"`
-	Attestations []struct {
-		Name          string     `yaml:"name"`
-		PredicateType string     `yaml:"predicateType"`
-		Policy        *policyRef `yaml:"policy"`
-	} `yaml:"attestations"`
-	Timestamp *struct {
+	Attestations []attestation `yaml:"attestations"`
+	Timestamp    *struct {
 		TrustRootRef string `yaml:"trustRootRef"`
 	} `yaml:"rfc3161timestamp"`
 	SignatureFormat string `yaml:"signatureFormat"`
+}
+
+type source struct {
+	OCI                  string `yaml:"oci"`
+	SignaturePullSecrets []struct {
+		Name string `yaml:"name"`
+	} `yaml:"signaturePullSecrets"`
+	TagPrefix string `yaml:"tagPrefix"`
+}
+
+type attestation struct {
+	Name          string     `yaml:"name"`
+	PredicateType string     `yaml:"predicateType"`
+	Policy        *policyRef `yaml:"policy"`
 }
 
 type keyRef struct {
@@ -66,6 +70,7 @@ type keyless struct {
 	} `yaml:"identities"`
 	CACert       *keyRef `yaml:"ca-cert"`
 	TrustRootRef string  `yaml:"trustRootRef"`
+	IgnoreSCT    bool    `yaml:"insecureIgnoreSCT"`
 }
 
 type static struct {

@@ -28,20 +28,37 @@ type File struct {
 
 // Grammars returns the grammar of each kind of manifest, by kind.
 func Grammars() map[string]manifest.Type {
-	return map[string]manifest.Type{cip.Kind: cip.Schema(), rule.Kind: rule.Schema()}
+	return map[string]manifest.Type{cip.Kind: cip.Schema(), cip.KindTrustRoot: cip.SchemaTrustRoot(), rule.Kind: rule.Schema()}
 }
 
 // Load reads all files into one set. noMatch is for images that no image
-// policy picks. The result does not depend on the order of the files.
+// policy picks. The result does not depend on the order of the files. Policies that
+// refer to what no file holds (key services, TUF repositories, a trust root without
+// a name) are refused; see [Loader].
 func Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet, []decide.Problem) {
-	l := loader{names: map[string]string{}}
+	return Loader{}.Load(files, noMatch)
+}
+
+// Loader is [Load] for policies that refer to the world outside.
+type Loader struct {
+	// Outside answers what policies refer to; its Roots are those of the files.
+	Outside cip.Outside
+}
+
+// Load is as the function of that name.
+func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet, []decide.Problem) {
+	l := loader{names: map[string]string{}, outside: o.Outside}
+	l.outside.Roots = map[string][]byte{}
 	files = slices.SortedFunc(slices.Values(files), func(a, b File) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(string(a.Data), string(b.Data)))
 	})
 	for _, f := range files {
 		l.file(f)
 	}
-	if len(l.policies) == 0 && len(decide.Errors(l.problems)) == 0 {
+	for i := range l.policyDocs { // after all trust roots, which they name
+		l.policy(&l.policyDocs[i])
+	}
+	if len(l.policies)+len(l.outside.Roots) == 0 && len(decide.Errors(l.problems)) == 0 {
 		l.problems = append(l.problems, decide.Problem{
 			Path: paths(files), Message: "there is no policy here",
 			Hint: "policies are .yaml, .yml or .json manifests and .rego modules",
@@ -53,17 +70,20 @@ func Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet, []decide.P
 		Policies: l.policies,
 		NoMatch:  noMatch,
 		Complete: len(decide.Errors(l.problems)) == 0,
-		Digest:   digest(files, noMatch),
+		Digest:   digest(files, noMatch, o.Outside.Trust),
 	}, l.problems
 }
 
 // digest names a set by the bytes of its files, not by where they lie.
-func digest(files []File, noMatch gatehouse.Verdict) gatehouse.Digest {
-	sums := make([]string, 0, len(files)+1)
+func digest(files []File, noMatch gatehouse.Verdict, trust []byte) gatehouse.Digest {
+	sums := make([]string, 0, len(files)+2)
 	for _, f := range files {
 		sums = append(sums, string(gatehouse.DigestOf(f.Data)))
 	}
 	slices.Sort(sums)
+	if len(trust) > 0 {
+		sums = append(sums, string(gatehouse.DigestOf(trust)))
+	}
 	b, err := json.Marshal(append(sums, noMatch.String()))
 	if err != nil {
 		panic(err) // strings always marshal
@@ -79,9 +99,11 @@ func paths(files []File) string {
 }
 
 type loader struct {
-	policies []decide.Policy
-	problems []decide.Problem
-	names    map[string]string // policy name → where
+	outside    cip.Outside
+	policyDocs []manifest.Document // parsed, of policies
+	policies   []decide.Policy
+	problems   []decide.Problem
+	names      map[string]string // policy name, or kind and name of a TrustRoot → where
 }
 
 func (l *loader) file(f File) {
@@ -110,23 +132,33 @@ func (l *loader) document(doc *manifest.Document) {
 		l.problems = append(l.problems, *problem)
 		return
 	}
-	var policy decide.Policy
-	var problems []decide.Problem
 	switch kind := doc.Field("kind"); kind {
-	case cip.Kind:
-		if p, ps := cip.Parse(doc); p != nil {
-			policy, problems = p, ps
-		} else {
-			problems = ps
-		}
-	case rule.Kind:
-		if p, ps := rule.Parse(doc); p != nil {
-			policy, problems = p, ps
-		} else {
-			problems = ps
+	case cip.Kind, rule.Kind:
+		l.policyDocs = append(l.policyDocs, *doc)
+	case cip.KindTrustRoot:
+		name, root, problems := cip.ParseTrustRoot(doc, l.outside)
+		l.problems = append(l.problems, problems...)
+		if l.claim(cip.KindTrustRoot+" "+name, doc.Path, doc.Line, "the name "+name+" is taken by the TrustRoot in %s", "names of TrustRoots are unique") {
+			l.outside.Roots[name] = root
 		}
 	default:
-		problems = []decide.Problem{unsupported(doc, kind)}
+		l.problems = append(l.problems, unsupported(doc, kind))
+	}
+}
+
+func (l *loader) policy(doc *manifest.Document) {
+	var policy decide.Policy
+	var problems []decide.Problem
+	if doc.Field("kind") == cip.Kind {
+		p, ps := cip.Parse(doc, l.outside)
+		if problems = ps; p != nil {
+			policy = p
+		}
+	} else {
+		p, ps := rule.Parse(doc, l.outside)
+		if problems = ps; p != nil {
+			policy = p
+		}
 	}
 	l.problems = append(l.problems, problems...)
 	if policy != nil {
@@ -149,7 +181,7 @@ func lost(doc *manifest.Document) []decide.Problem {
 }
 
 func unsupported(doc *manifest.Document, kind string) decide.Problem {
-	hint := "supported are " + cip.Kind + " (" + cip.Group + "), " + rule.Kind + " (" + rule.Version + ") and .rego modules"
+	hint := "supported are " + cip.Kind + " and " + cip.KindTrustRoot + " (" + cip.Group + "), " + rule.Kind + " (" + rule.Version + ") and .rego modules"
 	switch {
 	case kind == "" && doc.Field("apiVersion") == "":
 		return doc.Problem(nil, "kind", "missing field(s): apiVersion, kind", hint)
@@ -160,20 +192,25 @@ func unsupported(doc *manifest.Document, kind string) decide.Problem {
 }
 
 func (l *loader) add(p decide.Policy, path string, line int) {
+	if l.claim(p.Name(), path, line, "the name "+p.Name()+" is taken by the policy in %s", "names of policies (and packages of Rego modules) are unique") {
+		l.policies = append(l.policies, p)
+	}
+}
+
+// claim takes a name, or tells in message who has it.
+func (l *loader) claim(name, path string, line int, message, hint string) bool {
 	where := path
 	if line > 0 {
 		where = fmt.Sprintf("%s:%d", path, line)
 	}
-	if other, taken := l.names[p.Name()]; taken {
+	if other, taken := l.names[name]; taken {
 		l.problems = append(l.problems, decide.Problem{
-			Path: path, Line: line, Field: "metadata.name",
-			Message: fmt.Sprintf("the name %s is taken by the policy in %s", p.Name(), other),
-			Hint:    "names of policies (and packages of Rego modules) are unique",
+			Path: path, Line: line, Field: "metadata.name", Message: strings.Replace(message, "%s", other, 1), Hint: hint,
 		})
-		return
+		return false
 	}
-	l.names[p.Name()] = where
-	l.policies = append(l.policies, p)
+	l.names[name] = where
+	return true
 }
 
 func clip(s string) string {

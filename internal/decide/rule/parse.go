@@ -20,10 +20,11 @@ const (
 	ignoreMax = 10_000
 )
 
-// Parse reads one ImageRule from a parsed document. With problems that are not
+// Parse reads one ImageRule from a parsed document. What it refers to is asked of
+// outside. With problems that are not
 // warnings there is no policy.
-func Parse(doc *manifest.Document) (*Policy, []decide.Problem) {
-	p := parser{doc: doc}
+func Parse(doc *manifest.Document, outside cip.Outside) (*Policy, []decide.Problem) {
+	p := parser{doc: doc, outside: outside}
 	if v := doc.Field("apiVersion"); v != Version {
 		p.problem("apiVersion", fmt.Sprintf("%q is not a version of %s", v, Kind), "use "+Version)
 		return nil, p.problems
@@ -46,6 +47,7 @@ func Parse(doc *manifest.Document) (*Policy, []decide.Problem) {
 
 type parser struct {
 	doc      *manifest.Document
+	outside  cip.Outside
 	problems []decide.Problem
 }
 
@@ -89,10 +91,13 @@ func (p *parser) policy(obj object) *Policy {
 			p.limits(out, "spec."+k.field, k.kind, *k.in)
 		}
 	}
-	out.vex = p.authorities("spec.vex", obj.Spec.VEX != nil)
-	out.sbom = p.authorities("spec.sbom", obj.Spec.SBOM != nil)
-	if len(out.limits) == 0 && (!out.requireScan || obj.Spec.RequireScan == nil) && len(p.problems) == 0 {
-		p.problem("spec", "the rule demands nothing", "add vulnerabilities: {maxSeverity: HIGH} or requireScan: true")
+	out.vex = p.authorities("spec.vex", obj.Spec.VEX != nil, cip.Use{Documents: true})
+	out.sbom = p.authorities("spec.sbom", obj.Spec.SBOM != nil, cip.Use{Documents: true})
+	p.signed(out, obj)
+	// A rule about signatures alone needs no scan, unless it says so.
+	out.scans = len(out.limits) > 0 || len(out.vex) > 0 || len(out.sbom) > 0 || obj.Spec.RequireScan != nil && out.requireScan
+	if len(out.limits) == 0 && !out.signs() && (!out.requireScan || obj.Spec.RequireScan == nil) && len(p.problems) == 0 {
+		p.problem("spec", "the rule demands nothing", "add vulnerabilities: {maxSeverity: HIGH}, signatures, provenance or requireScan: true")
 	}
 	return out
 }
@@ -140,11 +145,11 @@ func ids(list []string) map[string]bool {
 }
 
 // authorities reads whose documents count. The grammar asks for the list.
-func (p *parser) authorities(at string, given bool) []gatehouse.Authority {
+func (p *parser) authorities(at string, given bool, use cip.Use) []gatehouse.Authority {
 	if list := manifest.Get(p.doc.At(at), "authorities"); !given || list == nil || list.Kind != yaml.SequenceNode {
 		return nil
 	}
-	out, problems := cip.Authorities(p.doc, at+".authorities")
+	out, problems := cip.Authorities(p.doc, at+".authorities", p.outside, use)
 	p.problems = append(p.problems, problems...)
 	return out
 }

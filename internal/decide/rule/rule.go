@@ -1,5 +1,6 @@
 // Package rule reads and evaluates ImageRule, our own kind of policy: what the
-// scan of an image must show. A manifest goes in, a decide.ImagePolicy or the
+// scan of an image must show, who must have signed it, what must have been attested,
+// and how it must have been built. A manifest goes in, a decide.ImagePolicy or the
 // problems of the manifest come out. An image that has not been scanned whole
 // proves nothing and is denied unless the rule says otherwise.
 //
@@ -27,6 +28,13 @@ type Policy struct {
 	requireScan bool
 	limits      []limit // one per kind that the rule speaks of
 	vex, sbom   []gatehouse.Authority
+
+	signatures   *signatures // nil: none are asked for
+	attestations []attestation
+	provenance   *provenanceRule // nil: none is asked for
+	sbomRequired bool
+	// scans: the rule judges what is in the image, not only what was signed.
+	scans bool
 }
 
 var _ decide.ImagePolicy = (*Policy)(nil)
@@ -48,18 +56,21 @@ func (p *Policy) Picks(req gatehouse.Request) []int {
 	return picks
 }
 
-// Needs asks for the findings of each image that the rule picks, and for the
-// documents of the authorities that it names.
+// Needs asks for the findings of each image that the rule picks, if it judges any,
+// and for the signatures, attestations and documents of the authorities that it names.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 	var needs []gatehouse.Need
 	for _, i := range p.Picks(req) {
-		needs = append(needs, gatehouse.Need{Name: p.name + "/findings", Image: i, Kind: gatehouse.NeedFindings})
+		if p.scans {
+			needs = append(needs, gatehouse.Need{Name: p.name + "/findings", Image: i, Kind: gatehouse.NeedFindings})
+		}
 		for _, a := range p.vex {
 			needs = append(needs, gatehouse.Need{Name: p.vexNeed(a), Image: i, Kind: gatehouse.NeedVEX, Authority: a})
 		}
 		for _, a := range p.sbom {
 			needs = append(needs, gatehouse.Need{Name: p.sbomNeed(a), Image: i, Kind: gatehouse.NeedSBOM, Authority: a})
 		}
+		needs = append(needs, p.signedNeeds(i)...)
 	}
 	return needs
 }
@@ -68,12 +79,16 @@ func (p *Policy) vexNeed(a gatehouse.Authority) string  { return p.name + "/vex/
 func (p *Policy) sbomNeed(a gatehouse.Authority) string { return p.name + "/sbom/" + a.Name }
 
 // Judge passes images that were scanned whole and have no finding worse than
-// the rule allows.
-func (p *Policy) Judge(_ context.Context, req gatehouse.Request) decide.Judgement {
+// the rule allows, and that are signed and attested as it asks.
+func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgement {
 	j := decide.Judgement{Outcome: decide.NotApplicable}
 	for _, i := range p.Picks(req) {
 		f := req.Images[i]
-		reasons := p.image(req, f)
+		var reasons []gatehouse.Reason
+		if p.scans {
+			reasons = p.image(req, f)
+		}
+		reasons = append(reasons, p.signed(ctx, f, req.Now)...)
 		failed := false
 		for _, r := range reasons {
 			r.Image, r.Field = f.Written, f.Field

@@ -29,7 +29,10 @@ func Schema() manifest.Type {
 			{Name: "malware", Type: kindType()},
 			{Name: "licenses", Type: kindType()},
 			{Name: "vex", Type: documentsType()},
-			{Name: "sbom", Type: documentsType()},
+			{Name: "sbom", Type: sbomType()},
+			{Name: "signatures", Type: signaturesType()},
+			{Name: "attestations", Type: listOf(attestationType())},
+			{Name: "provenance", Type: provenanceType()},
 		}}},
 		{Name: "status", Type: manifest.Type{Kind: manifest.Any}},
 	}}
@@ -92,7 +95,12 @@ type object struct {
 		Malware           *kindLimits `yaml:"malware"`
 		Licenses          *kindLimits `yaml:"licenses"`
 		VEX               *struct{}   `yaml:"vex"`
-		SBOM              *struct{}   `yaml:"sbom"`
+		SBOM              *struct {
+			Required bool `yaml:"required"`
+		} `yaml:"sbom"`
+		Signatures   *signaturesIn   `yaml:"signatures"`
+		Attestations []attestationIn `yaml:"attestations"`
+		Provenance   *provenanceIn   `yaml:"provenance"`
 	} `yaml:"spec"`
 }
 

@@ -1,0 +1,248 @@
+package cip
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
+)
+
+const (
+	sourcesMax      = 10 // of one authority
+	attestationsMax = 50 // of one authority
+)
+
+func (p *parser) authority(out *Policy, list string, i int, a authority) {
+	at := fmt.Sprintf("%s[%d]", list, i)
+	if !p.oneKind(at, a) {
+		return
+	}
+	judge := authorityRule{Authority: gatehouse.Authority{Name: a.Name, Format: a.SignatureFormat}}
+	if judge.Name == "" {
+		judge.Name = fmt.Sprintf("authority-%d", i)
+	}
+	if slices.ContainsFunc(out.authorities, func(o authorityRule) bool { return o.Name == judge.Name }) {
+		p.problem(at+".name", "invalid value: "+clip(judge.Name)+": another authority has this name", "")
+	}
+	switch {
+	case a.Key != nil:
+		p.key(at+".key", a.Key, &judge)
+	case a.Keyless != nil:
+		p.keyless(at+".keyless", a, &judge)
+	case a.Static != nil:
+		p.static(at, a, &judge)
+	}
+	if a.Static == nil {
+		p.trust(at, a, &judge)
+	}
+	p.sources(at, a, &judge)
+	p.attestations(at, a, &judge)
+	out.authorities = append(out.authorities, judge)
+}
+
+// oneKind checks that an authority trusts in just one way.
+func (p *parser) oneKind(at string, a authority) bool {
+	given, all := []string{}, []string{at + ".key", at + ".keyless", at + ".static"}
+	for j, set := range []bool{a.Key != nil, a.Keyless != nil, a.Static != nil} {
+		if set {
+			given = append(given, all[j])
+		}
+	}
+	if len(given) == 0 {
+		if !slices.ContainsFunc(p.problems, func(o decide.Problem) bool { return strings.HasPrefix(o.Field, at+".") }) {
+			p.problem(at, "expected exactly one, got neither: "+strings.Join(all, ", "), "")
+		}
+		return false
+	}
+	if len(given) > 1 {
+		hint := ""
+		if a.Static != nil {
+			hint = "static answers without looking at a signature; delete it, or give it an authority of its own"
+		}
+		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), hint)
+		return false
+	}
+	return true
+}
+
+// sources reads where signatures lie.
+func (p *parser) sources(at string, a authority, out *authorityRule) {
+	if len(a.Source) > sourcesMax {
+		p.problem(at+".source", fmt.Sprintf("has %d entries, %d are allowed", len(a.Source), sourcesMax), "")
+		return
+	}
+	for i, s := range a.Source {
+		src := fmt.Sprintf("%s.source[%d]", at, i)
+		if s.OCI == "" && s.TagPrefix == "" && len(s.SignaturePullSecrets) == 0 {
+			p.missing(src, "oci")
+			continue
+		}
+		for j, secret := range s.SignaturePullSecrets {
+			if secret.Name == "" {
+				p.missing(fmt.Sprintf("%s.signaturePullSecrets[%d]", src, j), "name")
+			}
+		}
+		if len(s.SignaturePullSecrets) > 0 {
+			p.later(src+".signaturePullSecrets", "log in to the registry instead: docs/operations.md says how")
+		}
+		place := gatehouse.SignatureSource{TagPrefix: s.TagPrefix}
+		if s.TagPrefix != "" && !gatehouse.ValidTag(s.TagPrefix) {
+			p.problem(src+".tagPrefix", "invalid value: "+clip(s.TagPrefix), "a tag begins with a letter, a digit or _, and goes on with those, . and -")
+		}
+		if s.OCI != "" {
+			ref, err := gatehouse.ParseRef(s.OCI)
+			switch last := s.OCI[strings.LastIndex(s.OCI, "/")+1:]; {
+			case err != nil:
+				p.problem(src+".oci", "invalid value: "+clip(err.Error()), gatehouse.HintOf(err))
+			case strings.ContainsAny(last, ":@"):
+				p.problem(src+".oci", "invalid value: "+clip(s.OCI), "name the repository, without a tag or digest: "+ref.Name())
+			default:
+				place.Registry, place.Repo = ref.Registry, ref.Repo
+			}
+		}
+		out.Sources = append(out.Sources, place)
+	}
+}
+
+// attestations reads what must have been stated about the image.
+func (p *parser) attestations(at string, a authority, out *authorityRule) {
+	if len(a.Attestations) > attestationsMax {
+		p.problem(at+".attestations", fmt.Sprintf("has %d entries, %d are allowed", len(a.Attestations), attestationsMax), "")
+		return
+	}
+	for i, att := range a.Attestations {
+		path := fmt.Sprintf("%s.attestations[%d]", at, i)
+		rule := attestationRule{name: att.Name}
+		if att.Name == "" {
+			p.missing(path, "name")
+		} else if slices.ContainsFunc(out.attestations, func(o attestationRule) bool { return o.name == att.Name }) {
+			p.problem(path+".name", "invalid value: "+clip(att.Name)+": another attestation has this name", "")
+		}
+		if att.PredicateType == "" {
+			p.missing(path, "predicateType")
+		} else {
+			rule.predicate = p.predicate(path+".predicateType", att.PredicateType)
+		}
+		if att.Policy != nil {
+			rule.policy = p.compliance(path+".policy", att.Policy)
+		}
+		out.attestations = append(out.attestations, rule)
+	}
+}
+
+// compliance reads a policy about one statement.
+func (p *parser) compliance(at string, r *policyRef) *rego.Compliance {
+	before := len(p.problems)
+	p.policyRef(at, r)
+	if len(p.problems) > before {
+		return nil
+	}
+	switch {
+	case r.ConfigMapRef != nil:
+		p.later(at+".configMapRef", "write the policy itself into data: |")
+	case r.Remote != nil:
+		p.later(at+".remote", "write the policy itself into data: |")
+	case r.Type == "cue":
+		p.problem(at+".type", "policies in CUE are not evaluated by this version of Gatehouse, so the policy is refused rather than half applied",
+			"write it in Rego: type: rego, package sigstore, a rule isCompliant; or as conditions of an ImageRule's attestations")
+	default:
+		c, problems := rego.LoadCompliance(p.doc.Path, r.Data)
+		for _, bad := range problems {
+			message := bad.Message
+			if bad.Line > 0 {
+				message = fmt.Sprintf("line %d: %s", bad.Line, message)
+			}
+			p.problem(at+".data", message, bad.Hint)
+		}
+		return c
+	}
+	return nil
+}
+
+func (p *parser) key(at string, k *keyRef, out *authorityRule) {
+	given, all := []string{}, []string{at + ".data", at + ".kms", at + ".secretRef"}
+	for j, set := range []bool{k.Data != "", k.KMS != "", k.SecretRef != nil} {
+		if set {
+			given = append(given, all[j])
+		}
+	}
+	switch {
+	case len(given) == 0:
+		if n := manifest.Get(p.doc.At(at), "data"); n != nil {
+			p.problem(at+".data", "key.data is not a PEM public key: it is empty", "the PEM block must be indented deeper than data: |")
+			return
+		}
+		p.problem(at, "expected exactly one, got neither: "+strings.Join(all, ", "), "")
+		return
+	case len(given) > 1:
+		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), "")
+		return
+	case k.SecretRef != nil:
+		p.later(at+".secretRef", "paste the public key itself into key.data")
+		return
+	}
+	out.Hash = k.HashAlgorithm
+	if k.HashAlgorithm == "sha224" {
+		p.problem(at+".hashAlgorithm", "sha224 is not supported", "sign with sha256, sha384 or sha512")
+	}
+	text, field := k.Data, at+".data"
+	if k.KMS != "" {
+		if text = p.kms(at+".kms", k.KMS); text == "" {
+			return
+		}
+		field = at + ".kms"
+	}
+	keys, err := publicKeys(text)
+	if err != nil {
+		p.problem(field, err.Error(), gatehouse.HintOf(err))
+	}
+	out.Keys = keys
+}
+
+// kms asks a key service for its public keys; "" has been told.
+func (p *parser) kms(at, uri string) string {
+	if p.outside.Key == nil {
+		p.problem(at, "key services cannot be asked here, so the key is not known",
+			"print its public key with gatehouse public-key --key "+clip(uri)+" and put it into key.data")
+		return ""
+	}
+	text, err := p.outside.Key(uri)
+	if err != nil || text == "" {
+		message := "there is no key"
+		if err != nil {
+			message = clip(err.Error())
+		}
+		p.problem(at, "the public key of "+clip(uri)+" cannot be read: "+message, gatehouse.HintOf(err))
+		return ""
+	}
+	return text
+}
+
+func (p *parser) static(at string, a authority, out *authorityRule) {
+	switch a.Static.Action {
+	case "":
+		p.missing(at+".static", "action")
+	case "pass":
+		out.static = staticPass
+	case "fail":
+		out.static = staticFail
+	}
+	out.message = a.Static.Message
+	var others []string
+	for name, set := range map[string]bool{
+		"attestations": len(a.Attestations) > 0, "source": len(a.Source) > 0,
+		"ctlog": a.CTLog != nil, "rfc3161timestamp": a.Timestamp != nil,
+	} {
+		if set {
+			others = append(others, at+"."+name)
+		}
+	}
+	slices.Sort(others)
+	for _, other := range others {
+		p.problem(other, "expected exactly one, got both: "+other+", "+at+".static", "")
+	}
+}
