@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +37,8 @@ type textCase struct {
 type imageFacts struct {
 	Digest     gatehouse.Digest
 	Signed     []string // needs
+	Signers    map[string][]string // by need: who signed, "key NAME" or "SUBJECT of ISSUER"
+	Attested   []attested
 	Format     string
 	Rejected   []gatehouse.Rejected
 	Scanned    bool
@@ -45,6 +49,13 @@ type imageFacts struct {
 	Documents  []document // verified
 	Added      []gatehouse.AddedFindings
 	Failed     map[string]*gatehouse.Error
+}
+
+// attested is a verified statement.
+type attested struct {
+	Need, Predicate, Format string
+	SignedAt                time.Time
+	Statement               json.RawMessage
 }
 
 // document is a VEX document that an authority has signed.
@@ -110,6 +121,26 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 		to.Evidence = append(to.Evidence, gatehouse.Evidence{
 			Need: need, Subject: to.Image.Digest, Format: f.Format,
 			Artifact: gatehouse.DigestOf([]byte("artifact")), Identity: gatehouse.Identity{Key: gatehouse.DigestOf([]byte("key"))},
+		})
+	}
+	for _, need := range slices.Sorted(maps.Keys(f.Signers)) {
+		for _, who := range f.Signers[need] {
+			id := gatehouse.Identity{}
+			if key, ok := strings.CutPrefix(who, "key "); ok {
+				id.Key = gatehouse.DigestOf([]byte(key))
+			} else {
+				id.Subject, id.Issuer, _ = strings.Cut(who, " of ")
+			}
+			to.Evidence = append(to.Evidence, gatehouse.Evidence{Need: need, Subject: to.Image.Digest, Format: f.Format, Artifact: gatehouse.DigestOf([]byte(who)), Identity: id})
+		}
+	}
+	for _, a := range f.Attested {
+		if a.Format == "" {
+			a.Format = f.Format
+		}
+		to.Evidence = append(to.Evidence, gatehouse.Evidence{
+			Need: a.Need, Subject: to.Image.Digest, Format: a.Format, Predicate: a.Predicate, SignedAt: a.SignedAt, Payload: a.Statement,
+			Artifact: gatehouse.DigestOf(a.Statement), Identity: gatehouse.Identity{Key: gatehouse.DigestOf([]byte("key"))},
 		})
 	}
 	for _, d := range f.Documents {

@@ -178,15 +178,16 @@ func (s *subject) ask(ctx context.Context, src Sources) {
 		}
 		s.facts.Image.Digest = digest
 	}
+	together := attestationsTogether(s.needs)
 	for _, n := range s.needs {
 		current = n.Name
-		if err := s.answer(ctx, src, n); err != nil {
+		if err := s.answer(ctx, src, n, together); err != nil {
 			s.failed[n.Name] = problem(ctx, s.ref, err)
 		}
 	}
 }
 
-func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need) error {
+func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, together map[string]*attestations) error {
 	absent := func(what string) error {
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s cannot be checked here: no source for it is set up", what)
 	}
@@ -196,7 +197,11 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need) err
 		if src.Verifier == nil {
 			return absent("signatures")
 		}
-		evidence, rejected, err := src.Verifier.Verify(ctx, ref, n)
+		verify := src.Verifier.Verify
+		if group := together[n.Name]; group != nil {
+			verify = group.from(src.Verifier)
+		}
+		evidence, rejected, err := verify(ctx, ref, n)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package cip
 import (
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -55,14 +56,16 @@ func (p *parser) pair(path, name, plain, expr string) {
 		if _, err := regexp.Compile(expr); err != nil {
 			p.problem(field, "invalid value: regex is invalid: "+clip(err.Error()), "")
 		} else if !anchored(expr) {
-			p.warn(field, "the expression matches anywhere in the value: "+clip(expr), "write ^"+clip(expr)+"$ to match the whole of it, and dots as \\.")
+			p.warn(field, "the expression matches anywhere in the value: "+clip(expr), "write ^("+strings.TrimSuffix(strings.TrimPrefix(clip(expr), "^"), "$")+")$ to match the whole of it, and dots as \\.")
 		}
 	}
 }
 
-// anchored reports whether an expression can match whole values only.
+// anchored reports whether an expression can match whole values only: it begins
+// with ^ and ends with $ as a whole, not in one of its alternatives.
 func anchored(expr string) bool {
-	return strings.HasPrefix(expr, "^") && strings.HasSuffix(expr, "$") && !strings.HasSuffix(expr, `\$`) && !strings.Contains(expr, "|")
+	re, err := syntax.Parse(expr, syntax.Perl)
+	return err == nil && re.Op == syntax.OpConcat && re.Sub[0].Op == syntax.OpBeginText && re.Sub[len(re.Sub)-1].Op == syntax.OpEndText
 }
 
 // anywhere turns an expression of a ClusterImagePolicy, which may match any part

@@ -37,6 +37,7 @@ func (p *parser) root(at, name string) []byte {
 	if name != "" {
 		root, known := p.outside.Roots[name]
 		if known {
+			p.unread = p.unread || root == nil
 			return root
 		}
 		hint := "add a TrustRoot of this name to the policies"

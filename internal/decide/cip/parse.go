@@ -53,6 +53,7 @@ type parser struct {
 	doc      *manifest.Document
 	outside  Outside
 	problems []decide.Problem
+	unread   bool // a trust root that is named cannot be read, which has been told
 }
 
 func (p *parser) problem(field, message, hint string) {

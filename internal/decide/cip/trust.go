@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/verify/trust"
 )
 
@@ -66,16 +67,15 @@ func addresses(entries []json.RawMessage, field string) string {
 // rfc3161timestamp; what these do not name is that of keyless, or the one that
 // counts without a name.
 func (p *parser) trust(path string, a authority, out *authorityRule) {
-	before := len(p.problems)
+	before := len(decide.Errors(p.problems))
+	p.unread = false
 	if a.Keyless == nil && a.CTLog == nil && a.Timestamp == nil {
 		return
 	}
 	m := material{MediaType: trust.MediaType01}
 	var base material // of keyless, or the one without a name
-	baseAt := path
 	if a.Keyless != nil {
-		baseAt = path + ".keyless"
-		base = p.certificates(baseAt, a, &m)
+		base = p.certificates(path+".keyless", a, &m)
 	}
 	name := func(own string) string {
 		if own == "" && a.Keyless != nil {
@@ -96,10 +96,10 @@ func (p *parser) trust(path string, a authority, out *authorityRule) {
 	} else {
 		m.TSAs = base.TSAs
 	}
-	if len(p.problems) == before {
+	if len(decide.Errors(p.problems)) == before && !p.unread {
 		p.enough(path, a, m)
 	}
-	if len(p.problems) > before {
+	if len(decide.Errors(p.problems)) > before || p.unread {
 		return
 	}
 	document, err := json.Marshal(m)
