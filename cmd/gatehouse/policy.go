@@ -9,17 +9,19 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/fix"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/verify/trust"
 )
 
 func (a *app) policyCmd() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "policy",
 		Short: "check, repair and try policies",
-		Long: `Policies are ClusterImagePolicy (policy.sigstore.dev) and ImageRule
-(gatehouse.dev) manifests and .rego modules. docs/policies.md explains them.`,
+		Long: `Policies are ClusterImagePolicy and TrustRoot (policy.sigstore.dev) and
+ImageRule (gatehouse.dev) manifests and .rego modules. docs/policies.md explains them.`,
 		Example: `  gatehouse policy lint policies/
   gatehouse policy fix pasted.yaml > policy.yaml
   gatehouse policy test --policy policies/ -f pod.yaml`,
@@ -28,8 +30,27 @@ func (a *app) policyCmd() *cobra.Command {
 	return cmd
 }
 
+// policyLoader loads policies as a server would, whose own Sigstore is trusted by
+// the trusted root in the file at path; "" = it has none.
+func (a *app) policyLoader(path string) (load.Loader, error) {
+	if path == "" {
+		return load.Loader{}, nil
+	}
+	root, err := a.readInput(path, trustedRootSizeMax)
+	if err == nil {
+		_, err = trust.Parse(root)
+	}
+	return load.Loader{Outside: cip.Outside{Trust: root}}, err
+}
+
+const (
+	trustedRootSizeMax  = 1 << 20
+	trustedRootFlagHelp = "trusted root (trusted_root.json) that counts where a policy names none"
+)
+
 func (a *app) policyLintCmd() *cobra.Command {
-	return &cobra.Command{
+	var trustedRoot string
+	cmd := &cobra.Command{
 		Use:   "lint PATH...",
 		Short: "check policies of every kind",
 		Long: `Prints "path:line: field: problem" and a hint for everything that is wrong.
@@ -43,7 +64,11 @@ cannot be read.`,
 			if len(unread) > 0 {
 				return gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read policies: %s", unread[0]).WithHint("name files or directories that exist and may be read")
 			}
-			set, problems := load.Load(files, gatehouse.Deny)
+			loader, err := a.policyLoader(trustedRoot)
+			if err != nil {
+				return err
+			}
+			set, problems := loader.Load(files, gatehouse.Deny)
 			if err := printProblems(a.stdout, problems); err != nil {
 				return err
 			}
@@ -54,6 +79,8 @@ cannot be read.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&trustedRoot, "trusted-root", "", trustedRootFlagHelp)
+	return cmd
 }
 
 // printProblems writes one line per problem, and its hint below.

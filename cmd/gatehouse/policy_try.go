@@ -26,6 +26,7 @@ type policyTestOptions struct {
 	server, db        string
 	format, noMatch   string
 	namespace, output string
+	trustedRoot       string
 	insecure          bool
 	timeout           time.Duration
 }
@@ -56,6 +57,7 @@ denied only because it could not be found out.`,
 	f.StringVar(&o.noMatch, "no-match", "deny", "what happens to an image that no policy matches: deny, warn or allow")
 	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of objects that name none")
 	f.StringVarP(&o.output, "output", "o", "", "write the result to this file")
+	f.StringVar(&o.trustedRoot, "trusted-root", "", trustedRootFlagHelp)
 	f.BoolVar(&o.insecure, "insecure", false, "speak to registries without TLS")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "time for each object")
 	_ = cmd.MarkFlagRequired("policy")   // fails only for a flag that does not exist
@@ -90,7 +92,11 @@ func (a *app) policyTest(ctx context.Context, o policyTestOptions) error {
 	if len(unread) > 0 {
 		return gatehouse.Errorf(gatehouse.CodeNotFound, "couldn't read policies: %s", unread[0]).WithHint("name files or directories that exist and may be read")
 	}
-	set, problems := load.Load(files, noMatch)
+	loader, err := a.policyLoader(o.trustedRoot)
+	if err != nil {
+		return err
+	}
+	set, problems := loader.Load(files, noMatch)
 	if err := printProblems(a.stderr, problems); err != nil {
 		return err
 	}

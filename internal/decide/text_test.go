@@ -36,7 +36,7 @@ type textCase struct {
 // imageFacts is how a case writes what is known of an image.
 type imageFacts struct {
 	Digest     gatehouse.Digest
-	Signed     []string // needs
+	Signed     []string            // needs
 	Signers    map[string][]string // by need: who signed, "key NAME" or "SUBJECT of ISSUER"
 	Attested   []attested
 	Format     string

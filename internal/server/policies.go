@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -22,13 +23,49 @@ type policies struct {
 	db      *db.DB
 	noMatch gatehouse.Verdict
 	files   []load.File
-	mu      sync.Mutex // compiles one at a time
+	unread  []decide.Problem // of files that could not be read
+	mu      sync.Mutex       // compiles one at a time
 	current atomic.Pointer[compiled]
+	// own is the trusted root of the server's own Sigstore, which counts where a
+	// policy names none. Nil: there is none.
+	own atomic.Pointer[[]byte]
 }
 
 type compiled struct {
-	version int64 // of the rows that it was made from
+	version int64   // of the rows that it was made from
+	own     *[]byte // that was in force
 	set     decide.PolicySet
+}
+
+// trust says what the server's own Sigstore has to be trusted by; nil: nothing. It
+// may change at any time, and counts from the next decision on.
+func (p *policies) trust(root []byte) {
+	if len(root) == 0 {
+		p.own.Store(nil)
+		return
+	}
+	if old := p.own.Load(); old == nil || !bytes.Equal(*old, root) {
+		p.own.Store(&root)
+	}
+}
+
+// load reads files with all that policies may refer to here.
+func (p *policies) load(files []load.File) (decide.PolicySet, []decide.Problem) {
+	var l load.Loader
+	if own := p.own.Load(); own != nil {
+		l.Outside.Trust = *own
+	}
+	return l.Load(files, p.noMatch)
+}
+
+// check refuses files of the configuration that do not load. It is asked at start,
+// when the trust of the server's own Sigstore is known.
+func (p *policies) check() error {
+	if len(p.files) == 0 {
+		return refusal(p.unread)
+	}
+	_, problems := p.load(p.files)
+	return refusal(append(problems, p.unread...))
 }
 
 func openPolicies(ctx context.Context, d *db.DB, cfg config.Config) (*policies, error) {
@@ -40,12 +77,7 @@ func openPolicies(ctx context.Context, d *db.DB, cfg config.Config) (*policies, 
 		p.noMatch = gatehouse.Warn
 	}
 	if len(cfg.Policy) > 0 {
-		files, problems := load.Read(cfg.Policy...)
-		p.files = files
-		_, more := load.Load(files, p.noMatch)
-		if err := refusal(append(problems, more...)); err != nil {
-			return nil, err
-		}
+		p.files, p.unread = load.Read(cfg.Policy...)
 	}
 	_, err := p.Set(ctx)
 	return p, err
@@ -63,12 +95,12 @@ func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
 	if err != nil {
 		return decide.PolicySet{}, err
 	}
-	if c := p.current.Load(); c != nil && c.version == version {
+	if c := p.current.Load(); c != nil && c.version == version && c.own == p.own.Load() {
 		return c.set, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c := p.current.Load(); c != nil && c.version == version {
+	if c := p.current.Load(); c != nil && c.version == version && c.own == p.own.Load() {
 		return c.set, nil
 	}
 	err = p.db.Read(ctx, func(tx *db.Tx) (err error) {
@@ -81,12 +113,13 @@ func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
 	if err != nil {
 		return decide.PolicySet{}, err
 	}
+	own := p.own.Load()
 	// No policies at all are a whole set, which denies everything.
 	set := decide.PolicySet{Complete: true, NoMatch: p.noMatch}
 	if files := p.with(docs, "", nil); len(files) > 0 {
-		set, _ = load.Load(files, p.noMatch) // a problem makes it not Complete, and it denies
+		set, _ = p.load(files) // a problem makes it not Complete, and it denies
 	}
-	p.current.Store(&compiled{version, set})
+	p.current.Store(&compiled{version, own, set}) // if own has changed meanwhile, the next one compiles again
 	return set, nil
 }
 
@@ -179,34 +212,47 @@ type warning struct {
 	Hint    string `json:"hint,omitempty"`
 }
 
-// Put adds or replaces a document. One that does not load, alone and beside the
-// others, is refused: a mistake must not close the cluster.
+// Put adds or replaces a document. One that does not load beside the others, whose
+// trust roots it may name, is refused: a mistake must not close the cluster.
 func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) (any, error) {
-	alone := []load.File{{Path: name, Data: source}}
-	_, problems := load.Load(alone, p.noMatch)
-	if err := refusal(problems); err != nil {
-		return nil, err
-	}
 	out := putAnswer{Name: name, Warnings: []warning{}}
-	decide.SortProblems(problems)
-	for _, w := range problems[:min(len(problems), warningsMax)] {
-		out.Warnings = append(out.Warnings, warning{w.Line, w.Field, w.Message, w.Hint})
-	}
-	return out, p.db.Write(ctx, func(tx *db.Tx) error {
+	err := p.db.Write(ctx, func(tx *db.Tx) error {
 		docs, err := tx.Policies(ctx)
 		if err != nil {
 			return err
 		}
-		_, problems := load.Load(p.with(docs, name, source), p.noMatch)
+		_, problems := p.load(p.with(docs, name, source))
 		if err := refusal(problems); err != nil {
 			return err
 		}
+		out.Warnings = out.Warnings[:0] // the transaction may be tried again
+		for _, w := range problems {
+			if w.Path == name && len(out.Warnings) < warningsMax {
+				out.Warnings = append(out.Warnings, warning{w.Line, w.Field, w.Message, w.Hint})
+			}
+		}
 		return tx.PutPolicy(ctx, actor, name, string(source))
 	})
+	return out, err
 }
 
+// Delete takes a document away. A trust root that other policies name stays: without
+// it the set would not be whole, and deny everything.
 func (p policyAPI) Delete(ctx context.Context, actor gatehouse.Actor, name string) error {
-	return p.db.Write(ctx, func(tx *db.Tx) error { return tx.DeletePolicy(ctx, actor, name) })
+	return p.db.Write(ctx, func(tx *db.Tx) error {
+		docs, err := tx.Policies(ctx)
+		if err != nil {
+			return err
+		}
+		before, _ := p.load(p.with(docs, "", nil))
+		if rest := p.with(docs, name, nil); before.Complete && len(rest) > 0 {
+			if _, problems := p.load(rest); len(decide.Errors(problems)) > 0 {
+				first := decide.Errors(problems)[0]
+				return gatehouse.Errorf(gatehouse.CodeConflict, "other policies need %s: %s", name, first).WithHint("change or delete those first")
+			}
+		}
+		return tx.DeletePolicy(ctx, actor, name)
+	})
 }
 
 func (p policyAPI) Decision(ctx context.Context, id string) (d gatehouse.Decision, err error) {

@@ -102,6 +102,8 @@ func newServer(ctx context.Context, cfg config.Config, getenv func(string) strin
 		s.listen,
 		func() error { return s.openSigstore(ctx, getenv) },
 		s.unready,
+		// Policies of the configuration, once it is known what the server itself trusts.
+		func() error { return s.policies.check() },
 		// Last: a start that fails for another reason must not leave an account.
 		func() error { return s.openAccounts(ctx, getenv) },
 	} {
