@@ -55,6 +55,9 @@ const (
 	CodeProvenanceRef        = "provenance-ref"
 	CodeProvenanceOld        = "provenance-old"
 
+	CodeLayoutMet    = "layout-met"
+	CodeLayoutBroken = "layout-broken"
+
 	CodeScanClean        = "scan-clean"
 	CodeUnscanned        = "unscanned"
 	CodeSeverityExceeded = "severity-exceeded"

@@ -66,7 +66,7 @@ func build02(b []byte) (*Build, error) {
 		Materials []Dependency `json:"materials"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the SLSA provenance v0.2 cannot be read: %w", err)
+		return nil, unreadable("the SLSA provenance v0.2", err)
 	}
 	out := &Build{
 		Version: "v0.2", Builder: clip(p.Builder.ID), Type: clip(p.BuildType), EntryPoint: clip(p.Invocation.ConfigSource.EntryPoint),
@@ -95,7 +95,7 @@ func build1(b []byte) (*Build, error) {
 		} `json:"runDetails"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the SLSA provenance v1 cannot be read: %w", err)
+		return nil, unreadable("the SLSA provenance v1", err)
 	}
 	out := &Build{
 		Version: "v1", Builder: clip(p.Run.Builder.ID), Type: clip(p.Definition.Type), Invocation: clip(p.Run.Metadata.InvocationID),

@@ -25,7 +25,7 @@ func link(b []byte) (*Link, error) {
 		Products  json.RawMessage `json:"products"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the link cannot be read: %w", err)
+		return nil, unreadable("the link", err)
 	}
 	if p.Name == "" {
 		return nil, invalid("the link does not name its step")
@@ -47,7 +47,7 @@ func artifacts(raw json.RawMessage) (map[string]map[string]string, error) {
 	if json.Unmarshal(raw, &out) != nil {
 		var list []Subject
 		if err := json.Unmarshal(raw, &list); err != nil {
-			return nil, invalid("the artifacts of the link cannot be read: %w", err)
+			return nil, unreadable("the artifacts of the link", err)
 		}
 		clear(out)
 		for _, s := range list {

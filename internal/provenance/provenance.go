@@ -11,6 +11,7 @@ package provenance
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func Read(statement []byte) (Facts, error) {
 		Predicate     json.RawMessage `json:"predicate"`
 	}
 	if err := json.Unmarshal(statement, &s); err != nil {
-		return Facts{}, invalid("the statement is not JSON: %w", err)
+		return Facts{}, unreadable("the statement", err)
 	}
 	if !strings.HasPrefix(s.Type, "https://in-toto.io/Statement/") {
 		return Facts{}, invalid("it is no in-toto statement, but of type %q", clip(s.Type))
@@ -159,7 +160,7 @@ func scan(b []byte) (*Scan, error) {
 		} `json:"metadata"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the vuln predicate cannot be read: %w", err)
+		return nil, unreadable("the vuln predicate", err)
 	}
 	return &Scan{
 		Scanner: clip(p.Scanner.URI), Version: clip(p.Scanner.Version), Database: clip(p.Scanner.DB.URI),
@@ -176,7 +177,7 @@ func spdx(b []byte) (*Document, error) {
 		} `json:"creationInfo"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the SPDX document cannot be read: %w", err)
+		return nil, unreadable("the SPDX document", err)
 	}
 	if p.Version == "" {
 		return nil, invalid("the SPDX document does not name its version (spdxVersion)")
@@ -194,7 +195,7 @@ func cyclonedx(b []byte) (*Document, error) {
 		} `json:"metadata"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the CycloneDX document cannot be read: %w", err)
+		return nil, unreadable("the CycloneDX document", err)
 	}
 	if p.Format != "CycloneDX" {
 		return nil, invalid("the document says that it is %q, not CycloneDX", clip(p.Format))
@@ -210,7 +211,7 @@ func openvex(b []byte) (*Document, error) {
 		Updated   string `json:"last_updated"`
 	}
 	if err := json.Unmarshal(b, &p); err != nil {
-		return nil, invalid("the OpenVEX document cannot be read: %w", err)
+		return nil, unreadable("the OpenVEX document", err)
 	}
 	if !strings.HasPrefix(p.Context, gatehouse.PredicateOpenVEX) {
 		return nil, invalid("the document's @context is %q, not that of OpenVEX", clip(p.Context))
@@ -225,6 +226,20 @@ func at(s string) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
+}
+
+// unreadable says what of a document is not as it should be, in words of JSON and not
+// of Go.
+func unreadable(what string, err error) *gatehouse.Error {
+	var e *json.UnmarshalTypeError
+	if !errors.As(err, &e) {
+		return invalid("%s cannot be read: %w", what, err)
+	}
+	field := e.Field
+	if field == "" {
+		field = "it"
+	}
+	return invalid("%s cannot be read: %s is of type %s", what, clip(field), e.Value)
 }
 
 func invalid(format string, args ...any) *gatehouse.Error {

@@ -36,6 +36,9 @@ func (p *parser) signed(out *Policy, obj object) {
 	if in := obj.Spec.Provenance; in != nil {
 		out.provenance = p.provenanceOf("spec.provenance", *in)
 	}
+	if in := obj.Spec.InToto; in != nil {
+		out.supply = p.inToto("spec.inToto", *in)
+	}
 	if in := obj.Spec.SBOM; in != nil {
 		out.sbomRequired = in.Required
 	}
@@ -214,5 +217,5 @@ func matches(list []string, value string) bool {
 
 // signs reports whether the rule asks for anything that somebody has signed.
 func (p *Policy) signs() bool {
-	return p.signatures != nil || len(p.attestations) > 0 || p.provenance != nil || p.sbomRequired
+	return p.signatures != nil || len(p.attestations) > 0 || p.provenance != nil || p.supply != nil || p.sbomRequired
 }

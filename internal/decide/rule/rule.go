@@ -32,6 +32,7 @@ type Policy struct {
 	signatures   *signatures // nil: none are asked for
 	attestations []attestation
 	provenance   *provenanceRule // nil: none is asked for
+	supply       *supplyChain    // nil: none is asked for
 	sbomRequired bool
 	// scans: the rule judges what is in the image, not only what was signed.
 	scans bool

@@ -33,6 +33,7 @@ func Schema() manifest.Type {
 			{Name: "signatures", Type: signaturesType()},
 			{Name: "attestations", Type: listOf(attestationType())},
 			{Name: "provenance", Type: provenanceType()},
+			{Name: "inToto", Type: inTotoType()},
 		}}},
 		{Name: "status", Type: manifest.Type{Kind: manifest.Any}},
 	}}
@@ -101,6 +102,7 @@ type object struct {
 		Signatures   *signaturesIn   `yaml:"signatures"`
 		Attestations []attestationIn `yaml:"attestations"`
 		Provenance   *provenanceIn   `yaml:"provenance"`
+		InToto       *inTotoIn       `yaml:"inToto"`
 	} `yaml:"spec"`
 }
 

@@ -69,6 +69,17 @@ func provenanceType() manifest.Type {
 	}}
 }
 
+func inTotoType() manifest.Type {
+	return manifest.Type{Kind: manifest.Object, Shape: "{layout, authorities}", Fields: []manifest.Field{
+		{Name: "layout", Required: true},
+		authoritiesField(),
+	}}
+}
+
+type inTotoIn struct {
+	Layout string `yaml:"layout"`
+}
+
 type signaturesIn struct {
 	Require string `yaml:"require"`
 	Minimum *int   `yaml:"minimum"`

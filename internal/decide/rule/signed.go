@@ -52,6 +52,9 @@ func (p *Policy) signedNeeds(i int) (needs []gatehouse.Need) {
 	if p.provenance != nil {
 		needs = append(needs, p.provenanceNeeds(i)...)
 	}
+	if p.supply != nil {
+		needs = append(needs, p.supplyNeeds(i)...)
+	}
 	return needs
 }
 
@@ -65,6 +68,9 @@ func (p *Policy) signed(ctx context.Context, f gatehouse.ImageFacts, now time.Ti
 	}
 	if p.provenance != nil {
 		reasons = append(reasons, p.built(f, now)...)
+	}
+	if p.supply != nil {
+		reasons = append(reasons, p.supplied(ctx, f, now)...)
 	}
 	if p.sbomRequired {
 		reasons = append(reasons, p.billed(f)...)
