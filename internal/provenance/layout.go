@@ -149,6 +149,7 @@ func (l *Layout) open(text []byte) (body []byte, err error) {
 			return nil, invalid("the payload of the envelope is not base64")
 		}
 		l.signed = fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(p.Type), p.Type, len(body), body)
+		body = lineBreaks(body)
 		decode = base64.StdEncoding.DecodeString
 	default:
 		return nil, invalid("it is neither a signed layout nor an envelope of one").WithHint("sign it with in-toto-sign")

@@ -74,6 +74,29 @@ func canonical(raw json.RawMessage) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// lineBreaks escapes control characters in strings. The canonical form leaves them as
+// they are, as in PEM, which is no JSON; in-toto's tools put it into envelopes.
+func lineBreaks(text []byte) []byte {
+	var b bytes.Buffer
+	inside, escaped := false, false
+	for _, c := range text {
+		switch {
+		case inside && c < 0x20:
+			fmt.Fprintf(&b, `\u%04x`, c)
+			escaped = false
+			continue
+		case escaped:
+			escaped = false
+		case inside && c == '\\':
+			escaped = true
+		case c == '"':
+			inside = !inside
+		}
+		b.WriteByte(c)
+	}
+	return b.Bytes()
+}
+
 func writeCanonical(b *bytes.Buffer, v any) error {
 	switch v := v.(type) {
 	case nil:
