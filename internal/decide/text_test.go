@@ -54,6 +54,7 @@ type imageFacts struct {
 // attested is a verified statement.
 type attested struct {
 	Need, Predicate, Format string
+	Key                     gatehouse.Digest // of the signer; empty: some key
 	SignedAt                time.Time
 	Statement               json.RawMessage
 }
@@ -138,9 +139,12 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 		if a.Format == "" {
 			a.Format = f.Format
 		}
+		if a.Key == "" {
+			a.Key = gatehouse.DigestOf([]byte("key"))
+		}
 		to.Evidence = append(to.Evidence, gatehouse.Evidence{
 			Need: a.Need, Subject: to.Image.Digest, Format: a.Format, Predicate: a.Predicate, SignedAt: a.SignedAt, Payload: a.Statement,
-			Artifact: gatehouse.DigestOf(a.Statement), Identity: gatehouse.Identity{Key: gatehouse.DigestOf([]byte("key"))},
+			Artifact: gatehouse.DigestOf(a.Statement), Identity: gatehouse.Identity{Key: a.Key},
 		})
 	}
 	for _, d := range f.Documents {
