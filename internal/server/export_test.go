@@ -23,3 +23,12 @@ const (
 // PublishSigstore brings the TUF repository up to date, as the server does each
 // hour.
 func (s *Server) PublishSigstore(ctx context.Context) error { return s.sigstore.publish(ctx) }
+
+// TrustOwn says what the server's own Sigstore is trusted by.
+func (s *Server) TrustOwn(root []byte) { s.policies.trust(root) }
+
+// PoliciesComplete reports whether the policies in force are whole.
+func (s *Server) PoliciesComplete(ctx context.Context) (bool, error) {
+	set, err := s.policies.Set(ctx)
+	return set.Complete, err
+}

@@ -199,39 +199,39 @@ func (p *parser) sigstoreKeys(path string, k sigstoreKeys) []byte {
 			}
 		}
 	}
-	for _, list := range []struct {
-		name string
-		logs []trustLog
-		ct   bool
-	}{{"tLogs", k.Logs, false}, {"ctLogs", k.CTLogs, true}} {
-		for i, l := range list.logs {
-			at := fmt.Sprintf("%s.%s[%d]", path, list.name, i)
-			if h := strings.ReplaceAll(strings.ToLower(l.HashAlgorithm), "_", "-"); !slices.Contains([]string{"", "sha-256", "sha256", "sha2-256"}, h) {
-				p.problem(at+".hashAlgorithm", "invalid value: "+clip(l.HashAlgorithm), "logs of Sigstore use sha-256")
-			}
-			if !list.ct && l.BaseURL == "" {
-				p.missing(at, "baseURL")
-			}
-			key, ok := p.encoded(at, "publicKey", l.PublicKey)
-			if !ok {
-				continue
-			}
-			if list.ct {
-				add(at+".publicKey", trust.PEM{CTLogs: []trust.Log{{Key: key, URL: l.BaseURL}}})
-				continue
-			}
-			add(at+".publicKey", trust.PEM{Logs: []trust.Log{{Key: key, URL: l.BaseURL}}})
-			// A log of Rekor v2 has an id made of its name, too.
-			if u, err := url.Parse(l.BaseURL); err == nil && u.Hostname() != "" {
-				add(at+".publicKey", trust.PEM{Logs: []trust.Log{{Key: key, URL: l.BaseURL, Origin: u.Hostname()}}})
-			}
-		}
-	}
+	p.logs(path+".tLogs", k.Logs, false, add)
+	p.logs(path+".ctLogs", k.CTLogs, true, add)
 	root, err := trust.Merge(all...)
 	if err != nil {
 		p.problem(path, clip(err.Error()), gatehouse.HintOf(err))
 	}
 	return root
+}
+
+// logs adds the logs of one list, each by itself.
+func (p *parser) logs(path string, list []trustLog, ct bool, add func(string, trust.PEM)) {
+	for i, l := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		if h := strings.ReplaceAll(strings.ToLower(l.HashAlgorithm), "_", "-"); !slices.Contains([]string{"", "sha-256", "sha256", "sha2-256"}, h) {
+			p.problem(at+".hashAlgorithm", "invalid value: "+clip(l.HashAlgorithm), "logs of Sigstore use sha-256")
+		}
+		if !ct && l.BaseURL == "" {
+			p.missing(at, "baseURL")
+		}
+		key, ok := p.encoded(at, "publicKey", l.PublicKey)
+		if !ok {
+			continue
+		}
+		if ct {
+			add(at+".publicKey", trust.PEM{CTLogs: []trust.Log{{Key: key, URL: l.BaseURL}}})
+			continue
+		}
+		add(at+".publicKey", trust.PEM{Logs: []trust.Log{{Key: key, URL: l.BaseURL}}})
+		// A log of Rekor v2 has an id made of its name, too.
+		if u, err := url.Parse(l.BaseURL); err == nil && u.Hostname() != "" {
+			add(at+".publicKey", trust.PEM{Logs: []trust.Log{{Key: key, URL: l.BaseURL, Origin: u.Hostname()}}})
+		}
+	}
 }
 
 // encoded reads PEM that is base64, as the API server writes it, or plain.

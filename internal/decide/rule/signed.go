@@ -108,11 +108,9 @@ func (p *Policy) signers(f gatehouse.ImageFacts) []gatehouse.Reason {
 			missing = append(missing, r)
 		}
 		for _, e := range list {
-			name := cip.Signer(e.Identity)
+			name := "key " + string(e.Identity.Key)
 			if id := e.Identity; id.Key == "" {
 				name = id.Subject + " of " + id.Issuer
-			} else {
-				name = "key " + string(id.Key)
 			}
 			if !slices.Contains(who, name) {
 				who, evidence = append(who, name), append(evidence, e.Artifact)
