@@ -216,6 +216,12 @@ type warning struct {
 // trust roots it may name, is refused: a mistake must not close the cluster.
 func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) (any, error) {
 	out := putAnswer{Name: name, Warnings: []warning{}}
+	// What is wrong with the file as a whole does not show beside others: it is empty.
+	_, problems := p.load([]load.File{{Path: name, Data: source}})
+	problems = slices.DeleteFunc(problems, func(p decide.Problem) bool { return p.Line > 0 || p.Field != "" })
+	if err := refusal(problems); err != nil {
+		return nil, err
+	}
 	err := p.db.Write(ctx, func(tx *db.Tx) error {
 		docs, err := tx.Policies(ctx)
 		if err != nil {
