@@ -27,10 +27,10 @@ func SchemaTrustRoot() manifest.Type {
 	ca := listOf(manifest.Type{Kind: manifest.Object, Shape: "{uri, certChain}", Fields: []manifest.Field{
 		{Name: "subject", Type: manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{{Name: "organization"}, {Name: "commonName"}}}},
 		{Name: "uri"},
-		{Name: "certChain"},
+		{Name: "certChain", Type: manifest.Type{PEM: true}},
 	}})
 	log := listOf(manifest.Type{Kind: manifest.Object, Shape: "{baseURL, hashAlgorithm, publicKey}", Fields: []manifest.Field{
-		{Name: "baseURL"}, {Name: "hashAlgorithm"}, {Name: "publicKey"}, {Name: "logID"},
+		{Name: "baseURL"}, {Name: "hashAlgorithm"}, {Name: "publicKey", Type: manifest.Type{PEM: true}}, {Name: "logID"},
 	}})
 	return manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{
 		{Name: "apiVersion", Required: true},
