@@ -55,6 +55,7 @@ type imageFacts struct {
 type attested struct {
 	Need, Predicate, Format string
 	Key                     gatehouse.Digest // of the signer; empty: some key
+	Subject                 gatehouse.Digest // empty: the image
 	SignedAt                time.Time
 	Statement               json.RawMessage
 }
@@ -142,8 +143,11 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 		if a.Key == "" {
 			a.Key = gatehouse.DigestOf([]byte("key"))
 		}
+		if a.Subject == "" {
+			a.Subject = to.Image.Digest
+		}
 		to.Evidence = append(to.Evidence, gatehouse.Evidence{
-			Need: a.Need, Subject: to.Image.Digest, Format: a.Format, Predicate: a.Predicate, SignedAt: a.SignedAt, Payload: a.Statement,
+			Need: a.Need, Subject: a.Subject, Format: a.Format, Predicate: a.Predicate, SignedAt: a.SignedAt, Payload: a.Statement,
 			Artifact: gatehouse.DigestOf(a.Statement), Identity: gatehouse.Identity{Key: a.Key},
 		})
 	}
