@@ -282,6 +282,11 @@ func (p *privateSigstore) serveWith(ctx context.Context, keys *keyring.Set) erro
 	if err != nil {
 		return err
 	}
+	root, err := keys.TrustedRoot(p.at)
+	if err != nil {
+		return err
+	}
+	p.policies.trust(root) // what policies trust that name nothing
 	v.log.api.Register(v.mux)
 	p.fulcio.Register(v.mux)
 	p.stamps.Register(v.mux)

@@ -67,3 +67,16 @@ func TestStartRefusesPoliciesWithoutTrust(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestOwnSigstoreIsTrusted: with a Sigstore of its own the server takes policies that
+// name no trust root, also those of its configuration.
+func TestOwnSigstoreIsTrusted(t *testing.T) {
+	own := strings.Replace(ciPolicy, "TRUST", "", 1)
+	path := filepath.Join(t.TempDir(), "ci.yaml")
+	put(t, path, []byte(own))
+	r := start(t, t.TempDir(), withSigstore(func(c *config.Config) { c.Policy = []string{path} }))
+	r.must("PUT", "/api/v1/policies/second.yaml", strings.Replace(own, "name: ci", "name: second", 1))
+	if complete, err := r.PoliciesComplete(t.Context()); err != nil || !complete {
+		t.Errorf("complete=%t, %v", complete, err)
+	}
+}
