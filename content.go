@@ -142,4 +142,7 @@ type Manifest struct {
 	// Broken: a blob or child that it needs has been found damaged and is not
 	// served. Its own bytes are right.
 	Broken bool `json:"-"`
+	// Pull is what the project asks of an image before it may be pulled. Where that
+	// is anything, whoever serves the manifest asks first whether it may.
+	Pull PullMode `json:"-"`
 }

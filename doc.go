@@ -24,6 +24,7 @@
 //	finding.go    Advisory, Range, Severity, Finding    what is wrong with it (feed, match → decide)
 //	document.go   TypeOpenVEX, PredicateSPDX …          what hangs on an image
 //	evidence.go   Need, Evidence, Identity, Rejected    who says so           (verify → decide)
+//	pull.go       PullMode                              what a project asks of pulls
 //	decision.go   Request, Verdict, Reason, Decision    may it run            (decide → admit)
 //	event.go      Event                                 what happened
 //	actor.go      Actor                                 who asks

@@ -16,6 +16,7 @@ const (
 	EventSignatureAdded   EventType = "signature.added"   // a signature or attestation that holds has arrived
 	EventSignatureInvalid EventType = "signature.invalid" // one that does not
 	EventImagePromoted    EventType = "image.promoted"
+	EventProjectChanged   EventType = "project.changed"  // its settings
 	EventBlobCorrupt      EventType = "blob.corrupt"     // found damaged or missing, and withheld
 	EventBlobHealed       EventType = "blob.healed"      // whole again, without a push
 	EventManifestCorrupt  EventType = "manifest.corrupt" // found damaged

@@ -27,6 +27,11 @@ type Options struct {
 	// OnPush is called in the transaction that stores a manifest for the first
 	// time, to add what must happen next. An error undoes the push.
 	OnPush func(ctx context.Context, tx *db.Tx, m *gatehouse.Manifest) error
+	// OnAttached is called in every transaction that changes what hangs on a
+	// manifest (referrers, and what lies under cosign's tags), or that stores one on
+	// which something hangs already. subject need not be there. An error undoes the
+	// change.
+	OnAttached func(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, subject gatehouse.Digest) error
 	// UploadSizeMax is the largest blob in bytes; 64 GiB by default.
 	UploadSizeMax int64
 	// UploadAgeMax is how long an upload session that nobody writes to is kept;

@@ -105,7 +105,7 @@ func (g *graph) path(n *node) []string {
 			for at != n {
 				h := came[at.ID]
 				out = append(out, map[db.KeeperKind]string{
-					db.KeptByIndex: "index ", db.KeptByReferrer: "referrer ", db.KeptBySubject: "subject ", db.KeptByName: "named by a tag: ",
+					db.KeptByIndex: "index ", db.KeptByReferrer: "referrer ", db.KeptBySubject: "subject ", db.KeptByName: "named by a tag: ", db.KeptByPast: "named by a tag that moved on: ",
 				}[h.why]+string(at.Digest))
 				at = h.to
 			}

@@ -134,6 +134,15 @@ func (c *Content) findRoot(ctx context.Context, tx *db.Tx, now time.Time, n *nod
 			is(forever.Add(-1), "a tag named after "+string(digest)+", which the repository does not hold")
 		}
 	}
+	for _, digest := range n.Past {
+		id, ok, err := tx.ManifestRow(ctx, n.RepoID, digest)
+		if err != nil {
+			return err
+		}
+		if ok {
+			n.keepers = append(n.keepers, db.Keeper{ID: n.ID, By: id, Why: db.KeptByPast})
+		}
+	}
 	return nil
 }
 

@@ -132,6 +132,9 @@ func (c *Content) putManifest(ctx context.Context, tx *db.Tx, actor gatehouse.Ac
 	if err != nil {
 		return err
 	}
+	if err := c.arrived(ctx, tx, repoID, m, put.Tags, created); err != nil {
+		return err
+	}
 	target := db.TagTarget{Repo: put.Repo, RepoID: repoID, ManifestID: id, Digest: m.Digest}
 	// In one order, so that two pushes of the same tags do not wait for each other.
 	for _, tag := range slices.Sorted(slices.Values(put.Tags)) {

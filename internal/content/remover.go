@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -10,7 +11,18 @@ import (
 
 // DeleteTag implements [gatehouse.ContentRemover]: one transaction.
 func (c *Content) DeleteTag(ctx context.Context, actor gatehouse.Actor, repo gatehouse.Repo, tag string) error {
-	err := c.db.Write(ctx, func(tx *db.Tx) error { return tx.DeleteTag(ctx, actor, repo, tag, c.opts.GC.TagRestore) })
+	err := c.db.Write(ctx, func(tx *db.Tx) error {
+		if subject, ok := db.AttachedTo(tag); ok {
+			repoID, err := tx.EnsureRepo(ctx, repo)
+			if err != nil {
+				return err
+			}
+			if err := c.attached(ctx, tx, repo, repoID, subject); err != nil {
+				return err
+			}
+		}
+		return tx.DeleteTag(ctx, actor, repo, tag, c.opts.GC.TagRestore)
+	})
 	return c.nameUnknown(ctx, repo, err)
 }
 
@@ -78,6 +90,13 @@ func mayDelete(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, digest gateh
 func (c *Content) dropTags(ctx context.Context, tx *db.Tx, actor gatehouse.Actor, repo gatehouse.Repo, repoID int64, going []db.Keepable, keep time.Duration) (int, error) {
 	tags, err := tx.TagsToDrop(ctx, repoID, going)
 	if err != nil {
+		return 0, err
+	}
+	// What hung on those that go goes with them; on others it is less.
+	stay := slices.DeleteFunc(subjectsOf(tags), func(d gatehouse.Digest) bool {
+		return slices.ContainsFunc(going, func(k db.Keepable) bool { return k.Digest == d })
+	})
+	if err := c.attached(ctx, tx, repo, repoID, stay...); err != nil {
 		return 0, err
 	}
 	for _, tag := range tags {

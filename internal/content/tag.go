@@ -34,10 +34,10 @@ func (c *Content) Tag(ctx context.Context, repo gatehouse.Repo, name string) (db
 	return list[0], nil
 }
 
-// TagHistory lists who moved a tag from what to what and when, newest first, at
+// TagChanges lists who moved a tag from what to what and when, newest first, at
 // most n changes; before is the ID of the last one seen, 0 for none. It outlives
 // the tag and its manifests. CodeNotFound: there never was such a tag.
-func (c *Content) TagHistory(ctx context.Context, repo gatehouse.Repo, name string, before int64, n int) (out []db.TagChange, err error) {
+func (c *Content) TagChanges(ctx context.Context, repo gatehouse.Repo, name string, before int64, n int) (out []db.TagChange, err error) {
 	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
 		out, err = tx.TagHistory(ctx, repo, name, before, n)
 		return err
@@ -75,6 +75,9 @@ func (c *Content) RestoreTag(ctx context.Context, actor gatehouse.Actor, repo ga
 				WithHint("a manifest that lost its last tag is kept for %s (tag-restore) unless it is deleted itself; push it again", c.opts.GC.TagRestore)
 		}
 		if target.RepoID, err = tx.EnsureRepo(ctx, repo); err != nil {
+			return err
+		}
+		if err := c.attached(ctx, tx, repo, target.RepoID, subjectsOf([]string{name})...); err != nil {
 			return err
 		}
 		moved, err := tx.RestoreTag(ctx, actor, target, name, c.opts.GC.TagRestore)

@@ -46,7 +46,7 @@ func TestTagRestore(t *testing.T) {
 	s.WantError(err, gatehouse.CodeConflict, "")
 	_, err = c.RestoreTag(ctx, contenttest.Pusher, "a", "never", "")
 	s.WantError(err, gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
-	_, err = c.TagHistory(ctx, "a", "never", 0, 10)
+	_, err = c.TagChanges(ctx, "a", "never", 0, 10)
 	s.WantError(err, gatehouse.CodeNotFound, "MANIFEST_UNKNOWN")
 
 	// A whole manifest takes its tags with it; then there is nothing to go back to.
@@ -62,7 +62,7 @@ func TestTagRestore(t *testing.T) {
 
 	var history []string
 	for before := int64(0); ; {
-		page, err := c.TagHistory(ctx, "a", "v1", before, 3)
+		page, err := c.TagChanges(ctx, "a", "v1", before, 3)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -22,6 +21,7 @@ type Keepable struct {
 	// manifest does not count: it is Attached.
 	Tag      string
 	Attached []gatehouse.Digest // by such tags, to these
+	Past     []gatehouse.Digest // and by tags of signatures that point elsewhere now
 	Held     bool
 	// ReviewAfter is when its waiting review is due; zero: none waits.
 	ReviewAfter time.Time
@@ -42,6 +42,7 @@ const (
 	KeptByReferrer KeeperKind = 2 // whose subject it is
 	KeptBySubject  KeeperKind = 3 // to which it refers
 	KeptByName     KeeperKind = 4 // after which its tag is named
+	KeptByPast     KeeperKind = 5 // after which a tag of signatures is named that pointed at it
 )
 
 // attachedTag matches the tags that say of which manifest something is:
@@ -99,6 +100,9 @@ func (t *Tx) attachedTo(ctx context.Context, list []Keepable) error {
 			at[k.ID], ids = k, append(ids, k.ID)
 		}
 	}
+	if err := t.attachedBefore(ctx, at, ids); err != nil {
+		return err
+	}
 	return inIDs(ids, 1, func(batch []any, marks string) error {
 		rows, err := t.tx.QueryContext(ctx, `SELECT manifest_id, name FROM tag WHERE manifest_id IN (`+marks+`)`, batch...)
 		if err != nil {
@@ -114,11 +118,9 @@ func (t *Tx) attachedTo(ctx context.Context, list []Keepable) error {
 			k := at[id]
 			before := k.Tag
 			k.Tag = name
-			if m := attachedTag.FindStringSubmatch(name); m != nil {
-				// Mirrors name images after themselves: that is a tag like any other.
-				if to := gatehouse.Digest(strings.Replace(m[1], "-", ":", 1)); to != k.Digest {
-					k.Tag, k.Attached = before, append(k.Attached, to)
-				}
+			// Mirrors name images after themselves: that is a tag like any other.
+			if to, ok := AttachedTo(name); ok && to != k.Digest {
+				k.Tag, k.Attached = before, append(k.Attached, to)
 			}
 		}
 		if err := rows.Err(); err != nil {
@@ -217,8 +219,11 @@ type Leaving struct {
 // DeleteManifests removes manifests of one repository with their edges. Their
 // tags are gone, and nothing else lists them as children, when this is called.
 func (t *Tx) DeleteManifests(ctx context.Context, repoID int64, ids []int64, leave Leaving) error {
-	left, err := t.neighbours(ctx, ids)
+	left, err := t.neighbours(ctx, repoID, ids)
 	if err != nil {
+		return err
+	}
+	if err := t.forgetSignatures(ctx, repoID, ids); err != nil {
 		return err
 	}
 	if err := t.addTasks(ctx, ManifestTask, leave.Event, leave.Review, left...); err != nil {
@@ -251,7 +256,7 @@ func (t *Tx) DeleteManifests(ctx context.Context, repoID int64, ids []int64, lea
 
 // neighbours are the manifests, other than the given ones, that one of them
 // keeps or that are kept by one.
-func (t *Tx) neighbours(ctx context.Context, ids []int64) ([]int64, error) {
+func (t *Tx) neighbours(ctx context.Context, repoID int64, ids []int64) ([]int64, error) {
 	going := make(map[int64]bool, len(ids))
 	for _, id := range ids {
 		going[id] = true
@@ -261,7 +266,15 @@ func (t *Tx) neighbours(ctx context.Context, ids []int64) ([]int64, error) {
 		got, err := t.ids(ctx, `SELECT c.child_id FROM manifest_child c WHERE c.parent_id IN (`+list+`)
 			UNION SELECT r.id FROM manifest m JOIN manifest r ON r.repo_id = m.repo_id AND r.subject = m.digest WHERE m.id IN (`+list+`)
 			UNION SELECT s.id FROM manifest m JOIN manifest s ON s.repo_id = m.repo_id AND s.digest = m.subject WHERE m.id IN (`+list+`) ORDER BY 1`, batch...)
-		for _, id := range got {
+		if err != nil {
+			return err
+		}
+		digests, err := t.digests(ctx, `SELECT digest FROM manifest WHERE id IN (`+list+`)`, batch...)
+		if err != nil {
+			return err
+		}
+		past, err := t.pastOf(ctx, repoID, digests)
+		for _, id := range append(got, past...) {
 			if !going[id] {
 				going[id], out = true, append(out, id)
 			}

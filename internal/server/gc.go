@@ -155,7 +155,7 @@ type changeDoc struct {
 }
 
 func (t tags) History(ctx context.Context, repo gatehouse.Repo, name string, before int64, n int) (any, error) {
-	list, err := t.content.TagHistory(ctx, repo, name, before, n)
+	list, err := t.content.TagChanges(ctx, repo, name, before, n)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,78 @@
+package content
+
+import (
+	"context"
+	"slices"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+)
+
+// What hangs on an image are the manifests that name it as their subject, those
+// that the index under its fallback tag lists, and those that lie, or lay, under
+// its tags of signatures. Clients overwrite such a tag (they read, add theirs, and
+// write), so that of two that sign at the same time one would lose: every manifest
+// that the tag pointed at stays with the image until the image goes or somebody
+// deletes the tag.
+
+// tagHistoryMax bounds the manifests that one tag is remembered for.
+const tagHistoryMax = 1000
+
+// TagHistory lists the manifests that are still there of those that a tag pointed
+// at since it was last deleted, newest first, at most 1000. None is no error.
+func (c *Content) TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) (out []gatehouse.Digest, err error) {
+	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
+		out, err = tx.TagManifests(ctx, repo, tag, tagHistoryMax)
+		return err
+	})
+	return out, err
+}
+
+// attached notes that what hangs on these manifests, which need not be there, is
+// another than before.
+func (c *Content) attached(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, repoID int64, subjects ...gatehouse.Digest) error {
+	slices.Sort(subjects) // in one order, so that two pushes do not wait for each other
+	for _, subject := range slices.Compact(subjects) {
+		if err := tx.BumpAttached(ctx, repoID, subject); err != nil {
+			return err
+		}
+		if err := c.tellAttached(ctx, tx, repo, subject); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Content) tellAttached(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, subject gatehouse.Digest) error {
+	if c.opts.OnAttached == nil {
+		return nil
+	}
+	return c.opts.OnAttached(ctx, tx, repo, subject)
+}
+
+// subjectsOf are the manifests that these tags are named after.
+func subjectsOf(tags []string) (out []gatehouse.Digest) {
+	for _, tag := range tags {
+		if subject, ok := db.AttachedTo(tag); ok {
+			out = append(out, subject)
+		}
+	}
+	return out
+}
+
+// arrived notes what a push attaches to other manifests, and what was attached to
+// this one before it came.
+func (c *Content) arrived(ctx context.Context, tx *db.Tx, repoID int64, m *gatehouse.Manifest, tags []string, created bool) error {
+	subjects := subjectsOf(tags)
+	if created && m.Subject != "" {
+		subjects = append(subjects, m.Subject)
+	}
+	if err := c.attached(ctx, tx, m.Repo, repoID, subjects...); err != nil || !created {
+		return err
+	}
+	awaits, err := tx.AwaitsSubject(ctx, repoID, m.Digest)
+	if err != nil || !awaits {
+		return err
+	}
+	return c.tellAttached(ctx, tx, m.Repo, m.Digest)
+}
