@@ -145,6 +145,8 @@ type Evidence struct {
 	Predicate string    `json:"predicate"`      // predicate type; the simple-signing type for legacy
 	Identity  Identity  `json:"identity"`
 	SignedAt  time.Time `json:"signedAt,omitzero"` // by a trusted clock; zero = none
+	// ExpiresAt is when the signature says that it ends; zero = never.
+	ExpiresAt time.Time `json:"expiresAt,omitzero"`
 	// Log is the entry that was checked; nil where none was asked for.
 	Log *LogEntry `json:"log,omitempty"`
 	// Through is the index that was signed instead, where Subject is one of the

@@ -1,6 +1,6 @@
 // Package pipeline is the arrows between the boxes: what happens when an image
 // is pushed (index, match, look for malware, attach bills of materials), when
-// the advisories change (match again what the change touches), and in the
+// something is attached to it (verify signatures), when the advisories change (match again what the change touches), and in the
 // background, when a new indexer, a new list or a new signature database has to
 // see again what is stored. Each arrow is a job that survives a restart and that
 // any replica may do.
@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -27,6 +28,9 @@ const (
 	JobMatch   = "match"   // the newest advisory generation
 	JobMalware = "malware" // the files of one layer
 	JobBill    = "sbom"    // the bills of materials of one image
+
+	JobSignature = "signature" // what hangs on one manifest
+	JobSigners   = "signers"   // all of that, by other policies
 )
 
 // Media types of manifests and configurations that are images to run.
@@ -52,9 +56,14 @@ type Pipeline struct {
 	registry   gatehouse.Content
 	bills      []Bill
 	onIndexed  func(context.Context, *db.Tx, gatehouse.Digest) error
+	signatures SignatureOptions
 	pace       Pace
 	wake       chan struct{} // there is work for the background
 	log        *slog.Logger
+
+	nobodyOnce sync.Once
+	nobodyKey  string
+	nobodyErr  error
 }
 
 // Options of a [Pipeline]. DB, Content, Advisories, Analysis and Log are required.
@@ -76,8 +85,11 @@ type Options struct {
 	// Indexed is told of every image that has been indexed, in the transaction that
 	// stores it. Nil: nobody is.
 	Indexed func(ctx context.Context, tx *db.Tx, image gatehouse.Digest) error
-	Pace    Pace // of what is done in the background; zero: the defaults
-	Log     *slog.Logger
+	// Signatures says how what hangs on images is checked when it arrives. Zero: it
+	// is not. It needs Registry.
+	Signatures SignatureOptions
+	Pace       Pace // of what is done in the background; zero: the defaults
+	Log        *slog.Logger
 }
 
 // New makes a pipeline; [Pipeline.Handlers] do its work.
@@ -88,14 +100,14 @@ func New(o Options) *Pipeline {
 	return &Pipeline{
 		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
 		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
-		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, pace: o.Pace.orDefault(),
+		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, signatures: o.Signatures, pace: o.Pace.orDefault(),
 		wake: make(chan struct{}, 1),
 	}
 }
 
 // Handlers says who does which kind of job.
 func (p *Pipeline) Handlers() map[string]job.Handler {
-	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed, JobBill: p.onBill}
+	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed, JobBill: p.onBill, JobSignature: p.onSignature, JobSigners: p.onSigners}
 }
 
 // SlowHandlers says who does the jobs that take minutes each and that nobody waits

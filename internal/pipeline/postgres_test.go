@@ -24,6 +24,9 @@ func TestPostgres(t *testing.T) {
 	t.Run("BillsOfTwoReplicas", TestBillsOfTwoReplicas)
 	t.Run("FeedsComeTogether", TestFeedsComeTogether)
 	t.Run("PushesAndFeedsTogether", TestPushesAndFeedsTogether)
+	t.Run("SignaturesAreCheckedWhenTheyArrive", TestSignaturesAreCheckedWhenTheyArrive)
+	t.Run("BrokenSignatures", TestBrokenSignatures)
+	t.Run("SignaturesComeAndGo", TestSignaturesComeAndGo)
 	t.Run("MatchOfEverything", TestMatchOfEverything)
 	t.Run("MatchOfEverythingTells", TestMatchOfEverythingTells)
 }

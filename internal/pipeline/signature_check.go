@@ -1,0 +1,274 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/verify"
+)
+
+// signatureCheck gathers what became of everything that hangs on one image.
+type signatureCheck struct {
+	pipeline   *Pipeline
+	image      gatehouse.Ref
+	asked      bool // somebody is named who could have signed
+	artifacts  map[gatehouse.Digest]*artifact
+	order      []gatehouse.Digest
+	incomplete []string
+}
+
+// artifact is a manifest that carries signatures. Several may be in one.
+type artifact struct {
+	found   []gatehouse.Rejected            // each of its signatures, as nobody's
+	valid   map[string]*validSignature      // by predicate and signer
+	reasons map[string][]db.SignatureReason // by authority: why some of them do not hold
+	names   []string                        // keys of reasons, in order
+}
+
+type validSignature struct {
+	db.Signature
+	count int // how many of the artifact's signatures they are
+}
+
+func newSignatureCheck(p *Pipeline, image gatehouse.Ref) *signatureCheck {
+	return &signatureCheck{pipeline: p, image: image, artifacts: map[gatehouse.Digest]*artifact{}}
+}
+
+// run asks for nobody's signatures first, which finds all that there are and what
+// is wrong with them whoever made them, and then for those of each signer.
+func (c *signatureCheck) run(ctx context.Context, signers []Signer) error {
+	nobody, err := c.pipeline.nobody()
+	if err != nil {
+		return err
+	}
+	_, rejected, err := c.verify(ctx, nobody)
+	if err != nil {
+		return err
+	}
+	for _, r := range rejected {
+		if a := c.artifact(r.Artifact); a != nil {
+			a.found = append(a.found, r)
+		} else if r.Code != verify.CodeNoCandidate {
+			c.note(r.Message)
+		}
+	}
+	if len(c.order) == 0 {
+		return nil
+	}
+	c.asked = len(signers) > 0
+	if len(signers) > signersMax {
+		c.note(fmt.Sprintf("the policies name %d signers; it was compared with the first %d", len(signers), signersMax))
+		signers = signers[:signersMax]
+	}
+	for _, s := range signers {
+		evidence, rejected, err := c.verify(ctx, s.Authority)
+		if err != nil {
+			return err
+		}
+		c.hold(s.Name, evidence)
+		c.refuse(s.Name, rejected)
+	}
+	return nil
+}
+
+// verify asks for signatures and attestations of any type.
+func (c *signatureCheck) verify(ctx context.Context, authority gatehouse.Authority) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
+	authority.AnyAttestation, authority.Sources = true, nil
+	src := attachedSource{c.pipeline.registry}
+	return c.pipeline.signatures.Verify(ctx, src, c.image, gatehouse.Need{Name: "arrival", Kind: gatehouse.NeedSignature, Authority: authority})
+}
+
+func (c *signatureCheck) note(text string) {
+	const notesMax = 10
+	if len(c.incomplete) < notesMax && !slices.Contains(c.incomplete, text) {
+		c.incomplete = append(c.incomplete, text)
+	}
+}
+
+func (c *signatureCheck) artifact(digest gatehouse.Digest) *artifact {
+	if digest == "" {
+		return nil
+	}
+	a := c.artifacts[digest]
+	if a == nil {
+		a = &artifact{valid: map[string]*validSignature{}, reasons: map[string][]db.SignatureReason{}}
+		c.artifacts[digest] = a
+		c.order = append(c.order, digest)
+	}
+	return a
+}
+
+// hold notes what an authority vouches for.
+func (c *signatureCheck) hold(name string, evidence []gatehouse.Evidence) {
+	count := map[*validSignature]int{}
+	for _, e := range evidence {
+		a := c.artifact(e.Artifact)
+		if a == nil {
+			continue
+		}
+		signer := SignerName(e.Identity)
+		v := a.valid[e.Predicate+"\n"+signer]
+		if v == nil {
+			v = &validSignature{Signature: db.Signature{
+				Artifact: e.Artifact, Predicate: e.Predicate, Signer: signer, Status: db.SignatureValid, Format: e.Format,
+				SignedAt: e.SignedAt, ExpiresAt: e.ExpiresAt, SignatureDetail: db.SignatureDetail{Identity: e.Identity, Log: e.Log},
+			}}
+			a.valid[e.Predicate+"\n"+signer] = v
+		}
+		if !slices.Contains(v.Authorities, name) {
+			v.Authorities = append(v.Authorities, name)
+		}
+		count[v]++
+	}
+	for v, n := range count {
+		v.count = max(v.count, n)
+	}
+}
+
+const reasonsMax = 10 // of one artifact and authority, and of one signature in all
+
+func (c *signatureCheck) refuse(name string, rejected []gatehouse.Rejected) {
+	for _, r := range rejected {
+		a := c.artifact(r.Artifact)
+		if a == nil {
+			continue
+		}
+		if a.reasons[name] == nil {
+			a.names = append(a.names, name)
+		}
+		reason := db.SignatureReason{Authority: name, Code: r.Code, Message: r.Message}
+		if list := a.reasons[name]; len(list) < reasonsMax && !slices.Contains(list, reason) {
+			a.reasons[name] = append(list, reason)
+		}
+	}
+}
+
+// SignerName tells signers apart, and people who they are.
+func SignerName(id gatehouse.Identity) string {
+	if id.Subject != "" || id.Issuer != "" {
+		return fmt.Sprintf("%s (%s)", cmp.Or(id.Subject, "?"), cmp.Or(id.Issuer, "?"))
+	}
+	return "key " + string(id.Key)
+}
+
+// result lists the signatures. An artifact with more signatures than are valid
+// carries others, which are listed as one.
+func (c *signatureCheck) result() (list []db.Signature, incomplete []string) {
+	for _, digest := range c.order {
+		a, valid := c.artifacts[digest], 0
+		for _, v := range a.valid {
+			list, valid = append(list, v.Signature), valid+v.count
+		}
+		if len(a.found) > valid {
+			list = append(list, c.invalid(digest, a))
+		}
+	}
+	list, dropped := keepSignatures(list)
+	if dropped > 0 {
+		c.note(fmt.Sprintf("%d more are attached than are kept", dropped))
+	}
+	return list, c.incomplete
+}
+
+// invalid describes what of an artifact is nobody's, or broken.
+func (c *signatureCheck) invalid(digest gatehouse.Digest, a *artifact) db.Signature {
+	s := db.Signature{Artifact: digest, Status: db.SignatureUnjudged, Format: a.found[0].Format}
+	if c.asked {
+		s.Status = db.SignatureUntrusted
+	}
+	for _, r := range a.found {
+		if !unknown(r.Code) {
+			s.Status, s.Format = db.SignatureBroken, r.Format
+			if len(s.Reasons) < reasonsMax {
+				s.Reasons = append(s.Reasons, db.SignatureReason{Code: r.Code, Message: r.Message})
+			}
+		}
+	}
+	if s.Status != db.SignatureUntrusted {
+		return s
+	}
+	for _, name := range a.names {
+		s.Reasons = append(s.Reasons, a.reasons[name]...)
+	}
+	s.Reasons = s.Reasons[:min(len(s.Reasons), reasonsMax)]
+	return s
+}
+
+// unknown are the codes that nobody's key gives to a signature of which nothing is
+// wrong but that nobody knows whose it is.
+func unknown(code string) bool {
+	switch code {
+	case verify.CodeWrongKey, verify.CodeNotASignature, verify.CodeOtherPredict, verify.CodeUnsupported, verify.CodeLogRequired:
+		return true
+	}
+	return false
+}
+
+// nobody is an authority that trusts a key which nobody has.
+func (p *Pipeline) nobody() (gatehouse.Authority, error) {
+	p.nobodyOnce.Do(func() {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			p.nobodyErr = err
+			return
+		}
+		der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+		p.nobodyErr = err
+		p.nobodyKey = string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	})
+	return gatehouse.Authority{Name: "nobody", Keys: []string{p.nobodyKey}}, p.nobodyErr
+}
+
+// attachedSource is a registry whose lists of referrers hold what lies, and lay,
+// under the tags of signatures too, each once.
+type attachedSource struct{ gatehouse.Content }
+
+// historian is a Content that remembers what tags pointed at.
+type historian interface {
+	TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error)
+}
+
+// Referrers adds what the tags hold behind the last page.
+func (s attachedSource) Referrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, artifactType string, after gatehouse.Digest, n int) ([]gatehouse.Descriptor, error) {
+	list, err := s.Content.Referrers(ctx, repo, digest, artifactType, after, n)
+	if err != nil || len(list) == n || artifactType != "" {
+		return list, err
+	}
+	h, ok := s.Content.(historian)
+	if !ok {
+		return list, nil
+	}
+	base := digest.Algorithm() + "-" + digest.Hex()
+	for _, suffix := range []string{".sig", ".att", ".sbom"} {
+		if !gatehouse.ValidTag(base + suffix) {
+			break
+		}
+		past, err := h.TagHistory(ctx, repo, base+suffix)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range past {
+			if len(list) < n && !slices.ContainsFunc(list, func(o gatehouse.Descriptor) bool { return o.Digest == d }) {
+				list = append(list, gatehouse.Descriptor{Digest: d})
+			}
+		}
+	}
+	return list, nil
+}
+
+// TagHistory implements what verify asks of a registry that remembers.
+func (s attachedSource) TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error) {
+	if h, ok := s.Content.(historian); ok {
+		return h.TagHistory(ctx, repo, tag)
+	}
+	return nil, nil
+}
