@@ -1,6 +1,6 @@
 // Package api is the REST interface under /api/v1: verdicts, findings, reports,
-// events, advisories, malware lists, exceptions, policies, decisions, tags and
-// garbage of one server. It parses requests, asks its [Backend] and the
+// events, advisories, malware lists, exceptions, policies, decisions, signatures,
+// settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
 // interfaces beside it, and writes JSON or RFC 9457 problems. It decides nothing.
 package api
 
@@ -96,6 +96,8 @@ type Options struct {
 	Findings   Findings
 	Malware    Malware
 	Exceptions Exceptions
+	Signatures Signatures
+	Projects   Projects
 	Sigstore   Sigstore // nil: off
 	Log        *slog.Logger
 }
@@ -141,17 +143,23 @@ func New(o Options) http.Handler {
 		"POST /api/v1/repositories/{path...}":   h.tagPost,
 		"DELETE /api/v1/repositories/{path...}": h.tagDelete,
 
-		"GET /api/v1/images":                   h.imageList,
-		"GET /api/v1/images/{digest}/findings": h.imageFindings,
-		"GET /api/v1/images/{digest}/history":  h.imageHistory,
-		"GET /api/v1/images/{digest}/base":     h.imageBase,
-		"GET /api/v1/images/{digest}/opinions": h.imageOpinions,
-		"GET /api/v1/events":                   h.eventList,
-		"GET /api/v1/malware":                  h.malwareStatus,
-		"POST /api/v1/malware/rescan":          h.malwareRescan,
-		"GET /api/v1/malware/lists":            h.malwareList,
-		"PUT /api/v1/malware/lists/{name}":     h.malwarePut,
-		"DELETE /api/v1/malware/lists/{name}":  h.malwareDelete,
+		"GET /api/v1/images":                     h.imageList,
+		"GET /api/v1/images/{digest}/findings":   h.imageFindings,
+		"GET /api/v1/images/{digest}/history":    h.imageHistory,
+		"GET /api/v1/images/{digest}/base":       h.imageBase,
+		"GET /api/v1/images/{digest}/opinions":   h.imageOpinions,
+		"GET /api/v1/events":                     h.eventList,
+		"GET /api/v1/malware":                    h.malwareStatus,
+		"POST /api/v1/malware/rescan":            h.malwareRescan,
+		"GET /api/v1/malware/lists":              h.malwareList,
+		"PUT /api/v1/malware/lists/{name}":       h.malwarePut,
+		"DELETE /api/v1/malware/lists/{name}":    h.malwareDelete,
+		"GET /api/v1/images/{digest}/signatures": h.imageSignatures,
+
+		"GET /api/v1/projects":                          h.projectList,
+		"GET /api/v1/projects/{project}/pull-policy":    h.pullPolicyShow,
+		"PUT /api/v1/projects/{project}/pull-policy":    h.pullPolicyPut,
+		"DELETE /api/v1/projects/{project}/pull-policy": h.pullPolicyDelete,
 	} {
 		mux.Handle(pattern, h.wrap(f))
 	}

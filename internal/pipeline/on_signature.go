@@ -81,10 +81,10 @@ func (p *Pipeline) onSignature(ctx context.Context, work *job.Job) error {
 // is broken off it goes on with those that are left. One that cannot be checked now
 // does not keep the others from it.
 func (p *Pipeline) onSigners(ctx context.Context, _ *job.Job) error {
-	if p.signatures.InForce == nil {
+	if p.signing.InForce == nil {
 		return nil
 	}
-	policies, err := p.signatures.InForce(ctx)
+	policies, err := p.signing.InForce(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,10 +119,10 @@ func (p *Pipeline) onSigners(ctx context.Context, _ *job.Job) error {
 }
 
 func (p *Pipeline) signersOf(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (Signers, error) {
-	if p.signatures.Of == nil {
+	if p.signing.Of == nil {
 		return Signers{}, nil
 	}
-	return p.signatures.Of(ctx, repo, digest)
+	return p.signing.Of(ctx, repo, digest)
 }
 
 // CheckSignatures verifies everything that hangs on a manifest against every
@@ -132,7 +132,7 @@ func (p *Pipeline) signersOf(ctx context.Context, repo gatehouse.Repo, digest ga
 // likes; a manifest that is gone is no error.
 func (p *Pipeline) CheckSignatures(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (err error) {
 	defer wrap(&err, "check the signatures of %s@%s", repo, digest)
-	if p.signatures.Verify == nil {
+	if p.signing.Verify == nil {
 		return nil
 	}
 	for range changedMax {

@@ -56,7 +56,7 @@ type Pipeline struct {
 	registry   gatehouse.Content
 	bills      []Bill
 	onIndexed  func(context.Context, *db.Tx, gatehouse.Digest) error
-	signatures SignatureOptions
+	signing    SignatureOptions
 	pace       Pace
 	wake       chan struct{} // there is work for the background
 	log        *slog.Logger
@@ -100,7 +100,7 @@ func New(o Options) *Pipeline {
 	return &Pipeline{
 		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
 		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
-		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, signatures: o.Signatures, pace: o.Pace.orDefault(),
+		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, signing: o.Signatures, pace: o.Pace.orDefault(),
 		wake: make(chan struct{}, 1),
 	}
 }

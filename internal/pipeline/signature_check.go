@@ -83,8 +83,7 @@ func (c *signatureCheck) run(ctx context.Context, signers []Signer) error {
 // verify asks for signatures and attestations of any type.
 func (c *signatureCheck) verify(ctx context.Context, authority gatehouse.Authority) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
 	authority.AnyAttestation, authority.Sources = true, nil
-	src := attachedSource{c.pipeline.registry}
-	return c.pipeline.signatures.Verify(ctx, src, c.image, gatehouse.Need{Name: "arrival", Kind: gatehouse.NeedSignature, Authority: authority})
+	return c.pipeline.signing.Verify(ctx, c.pipeline.registry, c.image, gatehouse.Need{Name: "arrival", Kind: gatehouse.NeedSignature, Authority: authority})
 }
 
 func (c *signatureCheck) note(text string) {
@@ -199,15 +198,41 @@ func (c *signatureCheck) invalid(digest gatehouse.Digest, a *artifact) db.Signat
 	for _, name := range a.names {
 		s.Reasons = append(s.Reasons, a.reasons[name]...)
 	}
+	if slices.ContainsFunc(s.Reasons, func(r db.SignatureReason) bool { return broken(r.Code) }) {
+		s.Status = db.SignatureBroken
+	}
+	// What says most comes first: of another authority's key everybody's is another.
+	slices.SortStableFunc(s.Reasons, func(a, b db.SignatureReason) int { return saying(a.Code) - saying(b.Code) })
 	s.Reasons = s.Reasons[:min(len(s.Reasons), reasonsMax)]
 	return s
+}
+
+func saying(code string) int {
+	switch {
+	case broken(code):
+		return 0
+	case unknown(code):
+		return 2
+	}
+	return 1
 }
 
 // unknown are the codes that nobody's key gives to a signature of which nothing is
 // wrong but that nobody knows whose it is.
 func unknown(code string) bool {
 	switch code {
-	case verify.CodeWrongKey, verify.CodeNotASignature, verify.CodeOtherPredict, verify.CodeUnsupported, verify.CodeLogRequired:
+	case verify.CodeWrongKey, verify.CodeNotASignature, verify.CodeOtherPredict, verify.CodeOtherFormat, verify.CodeUnsupported:
+		return true
+	}
+	return false
+}
+
+// broken are the codes that an authority gives to a signature which says that it is
+// by somebody whom the authority trusts, and proves that it is not.
+func broken(code string) bool {
+	switch code {
+	case verify.CodeBadSignature, verify.CodeExpired, verify.CodeClockSkew, verify.CodeBadTimestamp, verify.CodeBadSCT,
+		verify.CodeLogMismatch, verify.CodeBadLogPromise, verify.CodeBadLogProof:
 		return true
 	}
 	return false
@@ -226,49 +251,4 @@ func (p *Pipeline) nobody() (gatehouse.Authority, error) {
 		p.nobodyKey = string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	})
 	return gatehouse.Authority{Name: "nobody", Keys: []string{p.nobodyKey}}, p.nobodyErr
-}
-
-// attachedSource is a registry whose lists of referrers hold what lies, and lay,
-// under the tags of signatures too, each once.
-type attachedSource struct{ gatehouse.Content }
-
-// historian is a Content that remembers what tags pointed at.
-type historian interface {
-	TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error)
-}
-
-// Referrers adds what the tags hold behind the last page.
-func (s attachedSource) Referrers(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, artifactType string, after gatehouse.Digest, n int) ([]gatehouse.Descriptor, error) {
-	list, err := s.Content.Referrers(ctx, repo, digest, artifactType, after, n)
-	if err != nil || len(list) == n || artifactType != "" {
-		return list, err
-	}
-	h, ok := s.Content.(historian)
-	if !ok {
-		return list, nil
-	}
-	base := digest.Algorithm() + "-" + digest.Hex()
-	for _, suffix := range []string{".sig", ".att", ".sbom"} {
-		if !gatehouse.ValidTag(base + suffix) {
-			break
-		}
-		past, err := h.TagHistory(ctx, repo, base+suffix)
-		if err != nil {
-			return nil, err
-		}
-		for _, d := range past {
-			if len(list) < n && !slices.ContainsFunc(list, func(o gatehouse.Descriptor) bool { return o.Digest == d }) {
-				list = append(list, gatehouse.Descriptor{Digest: d})
-			}
-		}
-	}
-	return list, nil
-}
-
-// TagHistory implements what verify asks of a registry that remembers.
-func (s attachedSource) TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error) {
-	if h, ok := s.Content.(historian); ok {
-		return h.TagHistory(ctx, repo, tag)
-	}
-	return nil, nil
 }

@@ -31,6 +31,16 @@ type Authorizer interface {
 	Challenge(r *http.Request, scope string) string
 }
 
+// Gate says whether an image may be pulled, beyond the right to read its
+// repository. It is called concurrently, only for manifests whose Pull is set.
+type Gate interface {
+	// Pull returns nil where actor may have the manifest, and then maybe a warning
+	// to send along. tag is what it was asked for by, if it was. Errors: CodeDenied
+	// where it may not be pulled, anything else where that cannot be told; an error
+	// with a method WireDetail() any in its chain gives the detail of the answer.
+	Pull(ctx context.Context, actor gatehouse.Actor, m *gatehouse.Manifest, tag string) (warning string, err error)
+}
+
 // nobody is the Authorizer of a server without one.
 type nobody struct{}
 

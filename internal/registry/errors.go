@@ -3,6 +3,7 @@ package registry
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -113,13 +114,25 @@ func (s *server) writeError(w *pacedWriter, r *http.Request, err error) {
 	for _, name := range []string{"ETag", "Cache-Control", "Docker-Content-Digest", "Last-Modified"} {
 		h.Del(name) // of the answer that it did not become
 	}
-	body, err := json.Marshal(struct {
+	body, merr := json.Marshal(struct {
 		Errors []wireError `json:"errors"`
-	}{[]wireError{{Code: code, Message: message}}})
-	if err != nil {
-		panic(err) // three strings always marshal
+	}{[]wireError{{Code: code, Message: message, Detail: detailOf(err)}}})
+	if merr != nil { // of the detail: the strings always marshal
+		body = fmt.Appendf(nil, `{"errors":[{"code":%q,"message":"the answer could not be written"}]}`, code)
 	}
 	w.json(status, "application/json", append(body, '\n'))
+}
+
+// detailOf is what err says to machines beyond its code; nil for nothing.
+func detailOf(err error) any {
+	var e interface {
+		error
+		WireDetail() any
+	}
+	if errors.As(err, &e) {
+		return e.WireDetail()
+	}
+	return nil
 }
 
 // messageOf is what may be shown of err. Clients print the message alone, so

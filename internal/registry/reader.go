@@ -106,6 +106,11 @@ func (s *server) getManifest(c *call) error {
 	if err != nil {
 		return err
 	}
+	if m.Pull != gatehouse.PullOff {
+		if err := s.mayPull(c, m); err != nil {
+			return err
+		}
+	}
 	release, err := c.held.hold(int64(len(m.Body)))
 	if err != nil {
 		return err
@@ -115,14 +120,46 @@ func (s *server) getManifest(c *call) error {
 	h.Set("Content-Type", m.MediaType)
 	h.Set("Docker-Content-Digest", string(m.Digest))
 	h.Set("ETag", `"`+string(m.Digest)+`"`)
-	if c.tag != "" {
-		h.Set("Cache-Control", "no-cache") // a tag moves: ask again, by ETag
+	if c.tag != "" || m.Pull != gatehouse.PullOff {
+		h.Set("Cache-Control", "no-cache") // a tag moves, and so do policies: ask again, by ETag
 	} else {
 		h.Set("Cache-Control", immutable)
 	}
 	c.r.Header.Del("Range") // no client asks for half a manifest
 	http.ServeContent(c.w, c.r, "", time.Time{}, bytes.NewReader(m.Body))
 	return nil
+}
+
+// mayPull asks whether a manifest may be served whose project asks something of
+// pulls.
+func (s *server) mayPull(c *call, m *gatehouse.Manifest) error {
+	if s.gate == nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "whether this image may be pulled cannot be told here")
+	}
+	warning, err := s.gate.Pull(c.ctx, c.actor, m, c.tag)
+	if err == nil && warning != "" {
+		c.header().Set("Warning", warningOf(warning))
+	}
+	return err
+}
+
+// warningOf is the value of a Warning header (distribution-spec, "Warnings"; RFC
+// 7234 section 5.5): code 299, no agent, quoted text of printable ASCII.
+func warningOf(text string) string {
+	const lengthMax = 1000
+	b := make([]byte, 0, len(text))
+	for _, r := range text {
+		switch {
+		case len(b) >= lengthMax:
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r < ' ' || r > '~':
+			b = append(b, '?')
+		default:
+			b = append(b, byte(r))
+		}
+	}
+	return `299 - "` + string(b) + `"`
 }
 
 // unread has a size and no bytes: the content of a HEAD.

@@ -21,6 +21,9 @@ type Options struct {
 	Content gatehouse.Content
 	// Auth says who asks and what they may. nil: nobody may do anything.
 	Auth Authorizer
+	// Gate is asked before a manifest is served whose project asks something of
+	// pulls. nil: such manifests are not served.
+	Gate Gate
 	// Log takes what operators need to know, errors of our own above all; nil
 	// drops it.
 	Log *slog.Logger
@@ -51,6 +54,7 @@ const stallDefault = 30 * time.Second
 type server struct {
 	content gatehouse.Content
 	auth    Authorizer
+	gate    Gate
 	log     *slog.Logger
 	stall   time.Duration
 	page    int
@@ -62,7 +66,7 @@ type server struct {
 // New returns the handler of everything under /v2/. It is safe for concurrent
 // use.
 func New(opts Options) http.Handler {
-	s := &server{content: opts.Content, auth: opts.Auth, log: opts.Log, stall: opts.Stall, page: opts.PageSize,
+	s := &server{content: opts.Content, auth: opts.Auth, gate: opts.Gate, log: opts.Log, stall: opts.Stall, page: opts.PageSize,
 		crowd: crowd{max: opts.ClientRequestsMax}, observe: opts.Observe}
 	if s.held.max = opts.HeldMax; s.held.max <= 0 {
 		s.held.max = heldMax

@@ -56,6 +56,13 @@ func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.D
 	d.metrics.decisions.WithLabelValues(out.Verdict.String()).Inc()
 	d.metrics.deciding.Observe(time.Since(start).Seconds())
 	d.log.DebugContext(ctx, "decide done", "id", out.ID, "verdict", out.Verdict.String(), "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
+	d.keepDecision(ctx, out, own)
+	return out
+}
+
+// keepDecision has a decision written a moment later, and that these images of this
+// registry were asked for.
+func (d *decider) keepDecision(ctx context.Context, out gatehouse.Decision, own []gatehouse.Digest) {
 	d.mu.Lock()
 	d.waiting = append(d.waiting, out)
 	for _, digest := range own {
@@ -78,7 +85,6 @@ func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.D
 	case d.wake <- struct{}{}:
 	default:
 	}
-	return out
 }
 
 // weight is about how many bytes a decision takes.

@@ -29,6 +29,7 @@ type facts struct {
 	foreign    *fetch.Client
 	allowed    []string        // other registries that may be asked, lower case; empty: all
 	hosts      map[string]bool // lower case; set once, before anything is served
+	names      []string        // the same, in their order
 	verifier   verify.Verifier // remembers results of cryptography, never of policies
 	exceptions *exceptions
 
@@ -52,7 +53,7 @@ func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.
 	return f
 }
 
-func (f *facts) own(hosts []string) { f.hosts = lower(hosts) }
+func (f *facts) own(hosts []string) { f.hosts, f.names = lower(hosts), lowered(hosts) }
 
 func (f *facts) isOwn(registry string) bool { return f.hosts[strings.ToLower(registry)] }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 )
 
 // policies holds the policy set in force: the files that the configuration
@@ -86,22 +87,27 @@ func openPolicies(ctx context.Context, d *db.DB, cfg config.Config) (*policies, 
 // Set returns the policies in force now, compiled anew if a replica changed
 // them. It costs one small query.
 func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
-	var version int64
+	set, _, err := p.versioned(ctx)
+	return set, err
+}
+
+// versioned is Set with the version of the rows that the set was made from.
+func (p *policies) versioned(ctx context.Context) (set decide.PolicySet, version int64, err error) {
 	var docs []db.Policy
-	err := p.db.Get(ctx, func(tx *db.Tx) (err error) {
+	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
 		version, err = tx.PolicyVersion(ctx)
 		return err
 	})
 	if err != nil {
-		return decide.PolicySet{}, err
+		return decide.PolicySet{}, 0, err
 	}
 	if c := p.current.Load(); c != nil && c.version == version && c.own == p.own.Load() {
-		return c.set, nil
+		return c.set, version, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c := p.current.Load(); c != nil && c.version == version && c.own == p.own.Load() {
-		return c.set, nil
+		return c.set, version, nil
 	}
 	err = p.db.Read(ctx, func(tx *db.Tx) (err error) {
 		if version, err = tx.PolicyVersion(ctx); err != nil {
@@ -111,16 +117,16 @@ func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
 		return err
 	})
 	if err != nil {
-		return decide.PolicySet{}, err
+		return decide.PolicySet{}, 0, err
 	}
 	own := p.own.Load()
 	// No policies at all are a whole set, which denies everything.
-	set := decide.PolicySet{Complete: true, NoMatch: p.noMatch}
+	set = decide.PolicySet{Complete: true, NoMatch: p.noMatch}
 	if files := p.with(docs, "", nil); len(files) > 0 {
 		set, _ = p.load(files) // a problem makes it not Complete, and it denies
 	}
 	p.current.Store(&compiled{version, own, set}) // if own has changed meanwhile, the next one compiles again
-	return set, nil
+	return set, version, nil
 }
 
 // with lists all files, the named document replaced by source (nil: left out).
@@ -237,7 +243,10 @@ func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, 
 				out.Warnings = append(out.Warnings, warning{w.Line, w.Field, w.Message, w.Hint})
 			}
 		}
-		return tx.PutPolicy(ctx, actor, name, string(source))
+		if err := tx.PutPolicy(ctx, actor, name, string(source)); err != nil {
+			return err
+		}
+		return pipeline.PoliciesChanged(ctx, tx)
 	})
 	return out, err
 }
@@ -257,7 +266,10 @@ func (p policyAPI) Delete(ctx context.Context, actor gatehouse.Actor, name strin
 				return gatehouse.Errorf(gatehouse.CodeConflict, "other policies need %s: %s", name, first).WithHint("change or delete those first")
 			}
 		}
-		return tx.DeletePolicy(ctx, actor, name)
+		if err := tx.DeletePolicy(ctx, actor, name); err != nil {
+			return err
+		}
+		return pipeline.PoliciesChanged(ctx, tx)
 	})
 }
 

@@ -61,6 +61,7 @@ type Server struct {
 	policies   *policies
 	facts      *facts
 	decider    *decider
+	gate       *pullGate
 	egress     *egress.Egress
 	feeds      *feeds
 	adapter    *adapterScans // nil: off
@@ -166,6 +167,7 @@ func (s *Server) openPipeline(ctx context.Context) error {
 		DB: s.db, Content: s.content, Advisories: s.advisories, Analysis: index.All(), Log: s.log,
 		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licences) },
 		Scanner:  scanner, Registry: s.content, Bills: s.bills(), Indexed: s.opinions.indexed,
+		Signatures: s.signatureOptions(),
 	})
 	s.jobs = job.New(s.db, job.Options{Log: s.log, GaveUp: s.pipeline.GaveUp()})
 	return s.importMalwareLists(ctx)
@@ -201,6 +203,10 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport()), Credentials: s.logins})
 	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
 	s.decider = newDecider(s.db, s.policies, s.facts, s.log, s.metrics)
+	s.gate = &pullGate{db: s.db, policies: s.policies, facts: s.facts, decider: s.decider, access: s.access}
+	if err := s.recheckSignatures(ctx); err != nil {
+		return err
+	}
 	return s.openFeeds()
 }
 
@@ -322,7 +328,7 @@ func (s *Server) jobHandlers(handlers map[string]job.Handler) map[string]job.Han
 func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
 	options := api.Options{
-		Access: s.access, Images: images{s}, Findings: images{s}, Malware: malwareLists{s},
+		Access: s.access, Images: images{s}, Findings: images{s}, Signatures: images{s}, Projects: projects{s.db, s.policies}, Malware: malwareLists{s},
 		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
@@ -341,7 +347,7 @@ func (s *Server) mainHandler() http.Handler {
 		fmt.Fprintf(w, "Gatehouse\n\nregistry  /v2/\nAPI       /api/v1/\nhealth    /healthz /readyz\n")
 	})
 	return s.observe("main", protocolFirst(registry.New(registry.Options{
-		Content: s.content, Auth: s.access, Log: s.log, Observe: s.metrics.registryRequest,
+		Content: s.content, Auth: s.access, Gate: s.gate, Log: s.log, Observe: s.metrics.registryRequest,
 	}), mux))
 }
 

@@ -31,6 +31,10 @@ type verdict struct {
 	DecidedAt  time.Time            `json:"decidedAt"`
 	// SecondOpinions are what other scanners say of the image. They change nothing.
 	SecondOpinions []secondOpinion `json:"secondOpinions"`
+	// Attached is what hangs on the image, as it was found when it arrived; Pull what
+	// the project asks of pulls.
+	Attached []signatureDoc `json:"attached"`
+	Pull     pullDoc        `json:"pullPolicy"`
 }
 
 type policiesMet struct {
@@ -99,6 +103,11 @@ func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	if v.SecondOpinions, err = i.opinions.of(ctx, ref.Repo, digest, scan.Findings, false); err != nil {
 		return nil, err
 	}
+	arrived, err := i.signatures(ctx, ref.Repo, "", digest)
+	if err != nil {
+		return nil, err
+	}
+	v.Attached, v.Pull = arrived.Signatures, arrived.PullPolicy
 	v.Database, err = i.generation(ctx)
 	return v, err
 }

@@ -1,0 +1,154 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Projects keeps what projects, the first parts of repositories' names, are set to.
+// Results are JSON documents.
+type Projects interface {
+	// List lists projects that are set to anything, by name behind the given one, at
+	// most n.
+	List(ctx context.Context, after string, n int) (any, error)
+	// PullPolicy tells what a project asks of pulls; one that asks nothing is off.
+	PullPolicy(ctx context.Context, project string) (any, error)
+	SetPullPolicy(ctx context.Context, actor gatehouse.Actor, project string, mode gatehouse.PullMode, policies []string) (any, error)
+	DeletePullPolicy(ctx context.Context, actor gatehouse.Actor, project string) error
+}
+
+const (
+	projectSettingsMax = 64 << 10 // bytes of a body
+	projectPoliciesMax = 100      // policies that one project names
+	policyNameMax      = 253      // bytes, as Kubernetes has them
+)
+
+// policyNames are names of policies, or "all", which is none of them.
+type policyNames []string
+
+// UnmarshalJSON reads a list of names, or "all".
+func (p *policyNames) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*p = policyNames{one}
+	} else if err := json.Unmarshal(b, (*[]string)(p)); err != nil {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, `policies is neither "all" nor a list of names`)
+	}
+	if len(*p) == 1 && (*p)[0] == "all" {
+		*p = nil
+	}
+	return nil
+}
+
+func projectOf(r *http.Request) (string, error) {
+	name := r.PathValue("project")
+	if _, err := gatehouse.ParseRepo(name); err != nil || strings.Contains(name, "/") {
+		return "", gatehouse.Errorf(gatehouse.CodeInvalid, "project %.100q is not the first part of a repository's name", name)
+	}
+	return name, nil
+}
+
+func (h handler) projectList(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	n, err := pageSize(r)
+	if err != nil {
+		return err
+	}
+	v, err := h.Projects.List(r.Context(), r.URL.Query().Get("after"), n)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) pullPolicyShow(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	project, err := projectOf(r)
+	if err != nil {
+		return err
+	}
+	v, err := h.Projects.PullPolicy(r.Context(), project)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) pullPolicyPut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	project, err := projectOf(r)
+	if err != nil {
+		return err
+	}
+	body, err := readAll(w, r, projectSettingsMax)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Mode     string      `json:"mode"`
+		Policies policyNames `json:"policies"`
+	}
+	if err := strictJSON(body, &in); err != nil {
+		return err
+	}
+	mode, err := gatehouse.ParsePullMode(in.Mode)
+	if err != nil {
+		return err
+	}
+	if len(in.Policies) > projectPoliciesMax {
+		return gatehouse.Errorf(gatehouse.CodeTooLarge, "%d policies, %d at most", len(in.Policies), projectPoliciesMax)
+	}
+	slices.Sort(in.Policies)
+	in.Policies = slices.Compact(in.Policies)
+	for _, name := range in.Policies {
+		if name == "" || len(name) > policyNameMax || name == "all" {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%.50q is not the name of a policy", name).WithHint(`leave policies out, or say "all", for all of them`)
+		}
+	}
+	v, err := h.Projects.SetPullPolicy(r.Context(), actor, project, mode, in.Policies)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) pullPolicyDelete(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	project, err := projectOf(r)
+	if err != nil {
+		return err
+	}
+	if err := h.Projects.DeletePullPolicy(r.Context(), actor, project); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// strictJSON reads a body in which every field means something: a misspelt one
+// would set what nobody wanted.
+func strictJSON(body []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if gatehouse.CodeOf(err) == gatehouse.CodeInvalid {
+			return err
+		}
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "the body is not what is expected: %w", err)
+	}
+	return nil
+}
