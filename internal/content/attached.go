@@ -64,7 +64,7 @@ func subjectsOf(tags []string) (out []gatehouse.Digest) {
 // this one before it came.
 func (c *Content) arrived(ctx context.Context, tx *db.Tx, repoID int64, m *gatehouse.Manifest, tags []string, created bool) error {
 	subjects := subjectsOf(tags)
-	if created && m.Subject != "" {
+	if created && m.Subject != "" && (c.opts.MaySign == nil || c.opts.MaySign(m)) {
 		subjects = append(subjects, m.Subject)
 	}
 	if err := c.attached(ctx, tx, m.Repo, repoID, subjects...); err != nil || !created {

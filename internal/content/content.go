@@ -28,10 +28,13 @@ type Options struct {
 	// time, to add what must happen next. An error undoes the push.
 	OnPush func(ctx context.Context, tx *db.Tx, m *gatehouse.Manifest) error
 	// OnAttached is called in every transaction that changes what hangs on a
-	// manifest (referrers, and what lies under cosign's tags), or that stores one on
+	// manifest (referrers that may sign it, and what lies under cosign's tags), or that stores one on
 	// which something hangs already. subject need not be there. An error undoes the
 	// change.
 	OnAttached func(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, subject gatehouse.Digest) error
+	// MaySign reports whether a manifest that names a subject may carry a signature of
+	// it; what cannot is no change of what hangs on the subject. Nil: all may.
+	MaySign func(m *gatehouse.Manifest) bool
 	// UploadSizeMax is the largest blob in bytes; 64 GiB by default.
 	UploadSizeMax int64
 	// UploadAgeMax is how long an upload session that nobody writes to is kept;

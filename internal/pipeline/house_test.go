@@ -68,7 +68,7 @@ func open(t *testing.T, dir string, change ...func(h *house, o *pipeline.Options
 	if h.advisories, err = pipeline.OpenAdvisories(h.db, plain, filepath.Join(dir, "advisories")); err != nil {
 		t.Fatal(err)
 	}
-	h.content = content.New(h.db, h.store, content.Options{OnPush: pipeline.Pushed, OnAttached: pipeline.Attached})
+	h.content = content.New(h.db, h.store, content.Options{OnPush: pipeline.Pushed, OnAttached: pipeline.Attached, MaySign: pipeline.MaySign})
 	o := pipeline.Options{
 		DB: h.db, Content: h.content, Advisories: h.advisories, Analysis: index.All(), Log: slog.New(slog.DiscardHandler),
 		Registry: h.content, Pace: pipeline.Pace{Every: 5 * time.Millisecond, Look: 20 * time.Millisecond},

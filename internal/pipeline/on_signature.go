@@ -61,6 +61,18 @@ func Attached(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, subject gateh
 	return err
 }
 
+// documents are media types of layers that hold no signature, as the bills of
+// materials that are attached to every image.
+var documents = append(gatehouse.NeedSBOM.MediaTypes(), gatehouse.NeedVEX.MediaTypes()...)
+
+// MaySign reports whether a manifest may carry signatures of what it refers to:
+// whatever is not just documents.
+func MaySign(m *gatehouse.Manifest) bool {
+	var parsed imageManifest
+	return json.Unmarshal(m.Body, &parsed) != nil || len(parsed.Layers) == 0 ||
+		slices.ContainsFunc(parsed.Layers, func(d gatehouse.Descriptor) bool { return !slices.Contains(documents, d.MediaType) })
+}
+
 // PoliciesChanged has all signatures checked again whose signers were named by
 // other policies, in the transaction that changes those.
 func PoliciesChanged(ctx context.Context, tx *db.Tx) error {

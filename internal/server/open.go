@@ -95,7 +95,7 @@ func openData(ctx context.Context, cfg config.Config, getenv func(string) string
 		return nil, err
 	}
 	d.stop = append(d.stop, d.Advisories.Close)
-	d.Content = content.New(d.DB, d.Store, content.Options{OnPush: pipeline.Pushed, OnAttached: pipeline.Attached, GC: gcOptions(cfg, log)})
+	d.Content = content.New(d.DB, d.Store, content.Options{OnPush: pipeline.Pushed, OnAttached: pipeline.Attached, MaySign: pipeline.MaySign, GC: gcOptions(cfg, log)})
 	d.stop = append(d.stop, d.Content.Close)
 	return d, nil
 }
