@@ -76,7 +76,7 @@ Start with: gatehouse quickstart`,
 			a.treeCmd(), a.copyCmd(), a.attachCmd(), a.downloadCmd(), a.triangulateCmd(), a.initializeCmd(), a.sigstoreCmd(),
 		}},
 		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd(), a.exceptionCmd()}},
-		{"Look after what is stored:", []*cobra.Command{a.tagCmd(), a.gcCmd(), a.fsckCmd()}},
+		{"Look after what is stored:", []*cobra.Command{a.projectCmd(), a.tagCmd(), a.gcCmd(), a.fsckCmd()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.cmds {

@@ -120,7 +120,7 @@ func (a *app) tagShowCmd() *cobra.Command {
 	var q asking
 	return q.bind(&cobra.Command{
 		Use:   "show REPOSITORY:TAG",
-		Short: "tell what a tag points at",
+		Short: "tell what a tag points at, and who signed that",
 		Example: `  gatehouse tag show team/app:v1
   gatehouse tag show team/app:v1 --format json`,
 		Args: cobra.ExactArgs(1),
@@ -137,9 +137,16 @@ func (a *app) tagShowCmd() *cobra.Command {
 			if err := c.do(cmd.Context(), "GET", tagPath(ref, ref.Tag), nil, nil, &t); err != nil {
 				return err
 			}
-			return a.show(q, t, func() error {
-				return a.columns("Tag:\t"+string(ref.Repo)+":"+t.Name, "Digest:\t"+string(t.Digest), "Type:\t"+t.MediaType,
-					fmt.Sprintf("Moved:\t%s by %s", t.UpdatedAt.UTC().Format(time.RFC3339), cmp.Or(t.UpdatedBy, "-")))
+			doc := struct {
+				tagInfo
+				signaturesInfo
+			}{tagInfo: t}
+			if doc.signaturesInfo, err = imageSignatures(cmd.Context(), c, ref.Repo, t.Digest); err != nil {
+				return err
+			}
+			return a.show(q, doc, func() error {
+				return a.columns(append([]string{"Tag:\t" + string(ref.Repo) + ":" + t.Name, "Digest:\t" + string(t.Digest), "Type:\t" + t.MediaType,
+					fmt.Sprintf("Moved:\t%s by %s", t.UpdatedAt.UTC().Format(time.RFC3339), cmp.Or(t.UpdatedBy, "-"))}, doc.rows()...)...)
 			})
 		},
 	})

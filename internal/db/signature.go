@@ -42,6 +42,7 @@ type SignatureDetail struct {
 	Authorities []string            `json:"authorities,omitempty"` // that it satisfies, POLICY/AUTHORITY
 	Log         *gatehouse.LogEntry `json:"log,omitempty"`
 	Reasons     []SignatureReason   `json:"reasons,omitempty"` // why it does not hold
+	Count       int                 `json:"count,omitempty"`   // of the artifact's signatures, that this stands for
 }
 
 // SignatureReason is why a signature is not what an authority asks for.
@@ -64,6 +65,11 @@ func (s Signature) key() signatureKey {
 	return signatureKey{string(s.Artifact), s.Predicate, s.Signer}
 }
 
+// movedTo reports whether the same signature may be in another manifest now.
+func (s Signature) movedTo(o Signature) bool {
+	return s.Status == o.Status && s.Predicate == o.Predicate && s.Signer == o.Signer && s.Format == o.Format && s.Count >= o.Count
+}
+
 const signatureColumns = `artifact, predicate, signer, status, format, signed_at, expires_at, found_at, detail`
 
 // SaveSignatures replaces what is known of a manifest's signatures and returns
@@ -75,7 +81,7 @@ func (t *Tx) SaveSignatures(ctx context.Context, repo gatehouse.Repo, subject ga
 	if err != nil || !ok {
 		return nil, false, err
 	}
-	// The row is ours from here on: whoever attaches something waits, and so does
+	// The row of the check is ours from here on: whoever attaches something waits, and so does
 	// another check.
 	incomplete, err := json.Marshal(check.Incomplete)
 	if err != nil {
@@ -96,9 +102,12 @@ func (t *Tx) SaveSignatures(ctx context.Context, repo gatehouse.Repo, subject ga
 	if err != nil {
 		return nil, false, err
 	}
-	before := map[signatureKey]Signature{}
+	before, left := map[signatureKey]Signature{}, old
 	for _, s := range old {
 		before[s.key()] = s
+	}
+	for _, s := range list {
+		left = slices.DeleteFunc(left, func(o Signature) bool { return o.key() == s.key() })
 	}
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM signature WHERE repo_id = $1 AND subject = $2`, repoID, dbDigest(subject)); err != nil {
 		return nil, false, unavailable(err)
@@ -108,6 +117,14 @@ func (t *Tx) SaveSignatures(ctx context.Context, repo gatehouse.Repo, subject ga
 		was, known := before[s.key()]
 		if s.FoundAt = t.now; known {
 			s.FoundAt = was.FoundAt
+		}
+		if !known {
+			// Who signs under a tag writes all earlier signatures again, in another manifest.
+			i := slices.IndexFunc(left, func(o Signature) bool { return o.movedTo(s) })
+			if known = i >= 0; known {
+				was, left = left[i], slices.Delete(left, i, i+1)
+				s.FoundAt = was.FoundAt
+			}
 		}
 		if !known || was.Status != s.Status {
 			changed = append(changed, s)

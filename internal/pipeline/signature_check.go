@@ -165,10 +165,13 @@ func (c *signatureCheck) result() (list []db.Signature, incomplete []string) {
 	for _, digest := range c.order {
 		a, valid := c.artifacts[digest], 0
 		for _, v := range a.valid {
+			v.Count = v.count
 			list, valid = append(list, v.Signature), valid+v.count
 		}
 		if len(a.found) > valid {
-			list = append(list, c.invalid(digest, a))
+			s := c.invalid(digest, a)
+			s.Count = len(a.found) - valid
+			list = append(list, s)
 		}
 	}
 	list, dropped := keepSignatures(list)

@@ -199,10 +199,10 @@ func TestSignaturesAreCheckedWhenTheyArrive(t *testing.T) {
 	tr.sign(stranger, "team/app", d, sign.Options{Legacy: true})
 	tr.want("team/app", d, "valid "+signerOf(known)+" policy/release", "valid "+signerOf(known)+" policy/release", "untrusted", "untrusted")
 	tr.wantTold(d, "signature.added "+signerOf(known), "signature.invalid unknown signer policy/release:wrong-key",
-		"signature.added "+signerOf(known), "signature.added "+signerOf(known), "signature.invalid unknown signer policy/release:wrong-key")
+		"signature.added "+signerOf(known), "signature.invalid unknown signer policy/release:wrong-key")
 	// Another policy: the one who signed is not known any more, and the stranger is.
 	tr.trust(map[string]*sign.Key{"other": stranger})
-	tr.want("team/app", d, "untrusted", "untrusted", "untrusted", "valid "+signerOf(stranger)+" policy/other", "valid "+signerOf(stranger)+" policy/other")
+	tr.want("team/app", d, "untrusted", "untrusted", "valid "+signerOf(stranger)+" policy/other", "valid "+signerOf(stranger)+" policy/other")
 }
 
 // TestBrokenSignatures: what is wrong with a signature whoever made it is told once.
