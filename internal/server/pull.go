@@ -91,7 +91,6 @@ type pullDenied struct {
 	Policy   string           `json:"policy,omitempty"`
 	Digest   gatehouse.Digest `json:"digest"`
 	Decision string           `json:"decision"`
-	Help     string           `json:"help,omitempty"`
 }
 
 func (d pullDenied) Error() string   { return d.Reason }
@@ -119,7 +118,7 @@ func denial(d gatehouse.Decision, repo gatehouse.Repo, tag string, digest gateho
 	}
 	e := gatehouse.Errorf(gatehouse.CodeDenied, "%s not allow to pull %s: %s: %s (decision %s)", by, what, r.Code, message, d.ID).WithDetail("DENIED")
 	e.Hint = cmp.Or(r.Hint, "gatehouse explain "+d.ID+" tells more")
-	e.Err = pullDenied{Reason: r.Code, Policy: r.Policy, Digest: digest, Decision: d.ID, Help: e.Hint}
+	e.Err = pullDenied{Reason: r.Code, Policy: r.Policy, Digest: digest, Decision: d.ID}
 	return e
 }
 
@@ -217,7 +216,8 @@ func (g *pullGate) judge(ctx context.Context, s pullState, repo gatehouse.Repo, 
 	g.decider.keepDecision(ctx, d, []gatehouse.Digest{digest})
 	lasting = strings.HasPrefix(s.text, fmt.Sprint(version)+" ") && set.Complete
 	for _, n := range set.Needs(req) {
-		lasting = lasting && (n.Kind == gatehouse.NeedSignature || n.Kind == gatehouse.NeedAttestation)
+		here := len(n.Authority.Sources) == 0 // elsewhere nobody tells of changes
+		lasting = lasting && here && (n.Kind == gatehouse.NeedSignature || n.Kind == gatehouse.NeedAttestation)
 	}
 	for _, img := range known.Images {
 		lasting = lasting && len(img.Failed) == 0

@@ -38,7 +38,7 @@ type pulled struct {
 	cache   string
 	denial  struct {
 		Code, Message string
-		Detail        struct{ Reason, Policy, Decision, Help string }
+		Detail        struct{ Reason, Policy, Decision string }
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
 	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
@@ -249,4 +250,47 @@ func TestStockBundles(t *testing.T) {
 		r.wantPull(200, "team/app", "1", digest)
 		r.wantSigners(digest, "first/key")
 	})
+}
+
+// TestStockClientsAreTold: who pulls with the clients that people have reads why not,
+// and what to do.
+func TestStockClientsAreTold(t *testing.T) {
+	r := start(t, t.TempDir(), func(c *config.Config) { c.AnonymousPull = true })
+	k := signer(t)
+	digest := r.push("team/app:1")
+	r.must("PUT", "/api/v1/policies/a.yaml", signedBy("production", "registry.example/team/**", k))
+	r.must("PUT", pullPolicyPath, `{"mode":"enforce"}`)
+	image := strings.TrimPrefix(r.url, "http://") + "/team/app:1"
+	for program, args := range map[string][]string{
+		"crane":  {"pull", "--insecure", image, filepath.Join(t.TempDir(), "image.tar")},
+		"skopeo": {"copy", "--src-tls-verify=false", "docker://" + image, "dir:" + filepath.Join(t.TempDir(), "image")},
+		"regctl": {"manifest", "get", "--host", "reg=" + strings.TrimPrefix(r.url, "http://") + ",tls=disabled", image},
+	} {
+		t.Run(program, func(t *testing.T) {
+			path := tool.Need(t, program)
+			pull := func() (string, error) {
+				cmd := exec.CommandContext(t.Context(), path, args...)
+				cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+				out, err := cmd.CombinedOutput()
+				return string(out), err
+			}
+			out, err := pull()
+			if err == nil || !strings.Contains(out, "policy production does not allow") {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+	r.signImage(k, "team/app", digest, sign.Options{})
+	for program, args := range map[string][]string{
+		"crane":  {"pull", "--insecure", image, filepath.Join(t.TempDir(), "image.tar")},
+		"skopeo": {"copy", "--src-tls-verify=false", "--insecure-policy", "docker://" + image, "dir:" + filepath.Join(t.TempDir(), "image")},
+	} {
+		t.Run(program+" of a signed image", func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), tool.Need(t, program), args...)
+			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
 }
