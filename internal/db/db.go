@@ -41,6 +41,9 @@ type DB struct {
 	statements atomic.Int64
 	onWrite    func(ctx context.Context, start time.Time, err error)
 	epoch      atomic.Int64 // commits so far
+	// noPulls: no project has a pull policy, nor will another process give it one.
+	// It is false for ever from before the first one commits.
+	noPulls atomic.Bool
 }
 
 // Options tune a [DB]. The zero value is right.
@@ -102,6 +105,7 @@ type Tx struct {
 	news     bool // the other replicas were told of more than work
 	matching bool // has [turnMatch]
 	replicas *replicas
+	noPulls  *atomic.Bool
 }
 
 // querier is what a transaction and a connection pool have in common.
@@ -111,7 +115,9 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func (d *DB) tx(tx querier) *Tx { return &Tx{tx: tx, now: d.now().UTC(), dialect: &d.reading} }
+func (d *DB) tx(tx querier) *Tx {
+	return &Tx{tx: tx, now: d.now().UTC(), dialect: &d.reading, noPulls: &d.noPulls}
+}
 
 // Now is the time of the transaction. On PostgreSQL it is the database's, so
 // that leases mean the same to all replicas: this process measures how far that

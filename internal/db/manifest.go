@@ -38,11 +38,6 @@ type ManifestBlob struct {
 
 const manifestColumns = `m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.pushed_by, m.pushed_at`
 
-// servedColumns follow where a manifest is served: $3 is the project, whose pull
-// policy comes with it, so that no query of its own is needed to know that there
-// is none.
-const servedColumns = `, m.body, m.broken, COALESCE((SELECT pp.mode FROM pull_policy pp WHERE pp.project = $3), 0)`
-
 func scanManifest(row interface{ Scan(...any) error }, m *gatehouse.Manifest, more ...any) error {
 	var annotations string
 	var pushed int64
@@ -60,35 +55,45 @@ func scanManifest(row interface{ Scan(...any) error }, m *gatehouse.Manifest, mo
 	return nil
 }
 
+const (
+	servedColumns = manifestColumns + `, m.body, m.broken`
+	ofDigest      = ` FROM repository r JOIN manifest m ON m.repo_id = r.id WHERE r.path = $1 AND m.digest = $2`
+	ofTag         = ` FROM repository r JOIN tag t ON t.repo_id = r.id AND t.name = $2 JOIN manifest m ON m.id = t.manifest_id WHERE r.path = $1`
+)
+
 // Manifest finds a manifest by digest, in one query.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) Manifest(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*gatehouse.Manifest, error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+servedColumns+` FROM repository r JOIN manifest m ON m.repo_id = r.id
-		WHERE r.path = $1 AND m.digest = $2`, string(repo), dbDigest(digest), projectOf(repo))
-	return oneManifest(row, repo, string(digest))
+	m := gatehouse.Manifest{Repo: repo}
+	if t.anyPulls() {
+		row := t.tx.QueryRowContext(ctx, `SELECT `+servedColumns+pullColumn+ofDigest, string(repo), dbDigest(digest), projectOf(repo))
+		return oneManifest(row, &m, string(digest), &m.Pull)
+	}
+	return oneManifest(t.tx.QueryRowContext(ctx, `SELECT `+servedColumns+ofDigest, string(repo), dbDigest(digest)), &m, string(digest))
 }
 
 // ManifestByTag finds the manifest that a tag points at, in one query.
 // CodeNotFound with detail MANIFEST_UNKNOWN: there is none.
 func (t *Tx) ManifestByTag(ctx context.Context, repo gatehouse.Repo, tag string) (*gatehouse.Manifest, error) {
-	row := t.tx.QueryRowContext(ctx, `SELECT `+manifestColumns+servedColumns+` FROM repository r
-		JOIN tag t ON t.repo_id = r.id AND t.name = $2 JOIN manifest m ON m.id = t.manifest_id
-		WHERE r.path = $1`, string(repo), tag, projectOf(repo))
-	return oneManifest(row, repo, tag)
+	m := gatehouse.Manifest{Repo: repo}
+	if t.anyPulls() {
+		row := t.tx.QueryRowContext(ctx, `SELECT `+servedColumns+pullColumn+ofTag, string(repo), tag, projectOf(repo))
+		return oneManifest(row, &m, tag, &m.Pull)
+	}
+	return oneManifest(t.tx.QueryRowContext(ctx, `SELECT `+servedColumns+ofTag, string(repo), tag), &m, tag)
 }
 
-func oneManifest(row *sql.Row, repo gatehouse.Repo, ref string) (*gatehouse.Manifest, error) {
-	m := gatehouse.Manifest{Repo: repo}
+func oneManifest(row *sql.Row, m *gatehouse.Manifest, ref string, more ...any) (*gatehouse.Manifest, error) {
 	var broken int
-	err := scanManifest(row, &m, &m.Body, &broken, &m.Pull)
+	err := scanManifest(row, m, append([]any{&m.Body, &broken}, more...)...)
 	if none(err) {
-		return nil, notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", repo, ref)
+		return nil, notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", m.Repo, ref)
 	}
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	m.Broken = broken != 0
-	return &m, nil
+	return m, nil
 }
 
 // ManifestID finds a manifest's row. Until a transaction that writes ends, it

@@ -25,6 +25,23 @@ func projectOf(repo gatehouse.Repo) string {
 	return project
 }
 
+// lookForPulls finds out whether any project has a pull policy, for a database that
+// nobody else writes to: the most frequent query need not ask each time then.
+func (d *DB) lookForPulls(ctx context.Context) error {
+	return d.Get(ctx, func(t *Tx) error {
+		list, err := t.PullPolicies(ctx, "", 1)
+		d.noPulls.Store(err == nil && len(list) == 0)
+		return err
+	})
+}
+
+// pullColumn is the pull policy of the project $3. It comes with the manifest, so
+// that no query of its own is needed to know that there is none.
+const pullColumn = `, COALESCE((SELECT pp.mode FROM pull_policy pp WHERE pp.project = $3), 0)`
+
+// anyPulls reports whether a project may have a pull policy.
+func (t *Tx) anyPulls() bool { return t.noPulls == nil || !t.noPulls.Load() }
+
 // SetPullPolicy sets what a project asks, with its event and audit record.
 func (t *Tx) SetPullPolicy(ctx context.Context, actor gatehouse.Actor, p PullPolicy) (PullPolicy, error) {
 	if p.Policies == nil {
@@ -34,6 +51,7 @@ func (t *Tx) SetPullPolicy(ctx context.Context, actor gatehouse.Actor, p PullPol
 	if err != nil {
 		return p, err
 	}
+	t.noPulls.Store(false)
 	p.UpdatedBy, p.UpdatedAt = actor.Name, fromMicros(micros(t.now))
 	_, err = t.tx.ExecContext(ctx, `INSERT INTO pull_policy (project, mode, policies, updated_by, updated_at) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (project) DO UPDATE SET mode = excluded.mode, policies = excluded.policies, updated_by = excluded.updated_by, updated_at = excluded.updated_at`,

@@ -45,6 +45,10 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 		d.Close()
 		return nil, fmt.Errorf("couldn't bring %s up to date: %w", path, err)
 	}
+	if err := d.lookForPulls(ctx); err != nil {
+		d.Close()
+		return nil, err
+	}
 	return d, nil
 }
 
