@@ -39,6 +39,8 @@ func TestPostgres(t *testing.T) {
 	t.Run("Explain", TestExplain)
 	t.Run("TagRestore", TestTagRestore)
 	t.Run("TagsFrom", TestTagsFrom)
+	t.Run("OnAttached", TestOnAttached)
+	t.Run("TagHistory", TestTagHistory)
 }
 
 // replicas are two processes on one database and one storage.

@@ -191,6 +191,13 @@ func hotQueries(ctx context.Context, tx *db.Tx) {
 	tx.TagHistory(ctx, "a", "v1", 0, 10)
 	tx.TagHad(ctx, "a", "v1", x)
 	tx.TagsFrom(ctx, "a", "v1", 10)
+	tx.TagManifests(ctx, "a", "v1", 10)
+	tx.AttachedVersion(ctx, "a", x)
+	tx.AwaitsSubject(ctx, 1, x)
+	tx.Ancestors(ctx, "a", x, 10)
+	tx.Signatures(ctx, "a", x)
+	tx.PullPolicy(ctx, "a")
+	tx.PullPolicies(ctx, "a", 10)
 	db.PlanDelete(ctx, tx)
 	scanQueries(ctx, tx)
 }

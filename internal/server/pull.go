@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ type pullGate struct {
 }
 
 type pullDecision struct {
-	state    string // everything that it follows from
+	state    string // everything that it follows from; empty: more than can be told
 	decision gatehouse.Decision
 	at       time.Time
 }
@@ -47,6 +48,9 @@ const (
 	pullsKnownMax = 10_000
 	// pullKnownAge bounds how long a decision is remembered in any case.
 	pullKnownAge = 5 * time.Minute
+	// pullSameAge is how long a decision that says the same is the same one: kept ones
+	// do not live for ever.
+	pullSameAge = 24 * time.Hour
 	// ancestorsMax bounds the indexes whose signatures count for an image that they
 	// list.
 	ancestorsMax = 32
@@ -168,10 +172,18 @@ func (g *pullGate) decide(ctx context.Context, repo gatehouse.Repo, tag string, 
 	work := g.flights.DoChan(key+"\x00"+s.text, func() (any, error) {
 		ctx := context.WithoutCancel(ctx)
 		d, lasting, err := g.judge(ctx, s, repo, tag, digest)
-		if err == nil && lasting {
-			g.remember(key, pullDecision{s.text, d, time.Now()})
+		if err != nil {
+			return d, err
 		}
-		return d, err
+		known := pullDecision{decision: d, at: time.Now()}
+		if lasting {
+			known.state = s.text
+		}
+		d, anew := g.remember(key, known)
+		if anew {
+			g.decider.keepDecision(ctx, d, []gatehouse.Digest{digest})
+		}
+		return d, nil
 	})
 	select {
 	case <-ctx.Done():
@@ -192,13 +204,22 @@ func (g *pullGate) remembered(key, state string) (gatehouse.Decision, bool) {
 	return k.decision, true
 }
 
-func (g *pullGate) remember(key string, d pullDecision) {
+// remember returns the decision that stands: one that says the same as the last is
+// that one, so that a thousand pulls of one image are not a thousand decisions.
+func (g *pullGate) remember(key string, d pullDecision) (_ gatehouse.Decision, anew bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	last, ok := g.known[key]
+	anew = !ok || last.decision.Verdict != d.decision.Verdict || last.decision.Policies != d.decision.Policies ||
+		!reflect.DeepEqual(last.decision.Reasons, d.decision.Reasons) || d.decision.At.Sub(last.decision.At) > pullSameAge
+	if !anew {
+		d.decision = last.decision
+	}
 	if g.known == nil || len(g.known) >= pullsKnownMax {
 		g.known = map[string]pullDecision{}
 	}
 	g.known[key] = d
+	return d.decision, anew
 }
 
 // judge decides. lasting: the answer follows from the state alone.
@@ -213,7 +234,6 @@ func (g *pullGate) judge(ctx context.Context, s pullState, repo gatehouse.Repo, 
 	sources.Verifier = throughIndexes{g.facts, s.ancestors}
 	known := gather.Facts(ctx, set, req, sources)
 	d = g.decider.judgeFacts(ctx, set, known)
-	g.decider.keepDecision(ctx, d, []gatehouse.Digest{digest})
 	lasting = strings.HasPrefix(s.text, fmt.Sprint(version)+" ") && set.Complete
 	for _, n := range set.Needs(req) {
 		here := len(n.Authority.Sources) == 0 // elsewhere nobody tells of changes

@@ -201,9 +201,9 @@ func TestPullPolicyModes(t *testing.T) {
 		if answer := r.must("GET", pullPolicyPath, ""); !strings.Contains(answer, `"mode": "off"`) {
 			t.Error(answer)
 		}
-		if events := r.must("GET", "/api/v1/events?n=1000", ""); strings.Count(events, `"project.changed"`) != 4 {
-			t.Errorf("%d events", strings.Count(events, `"project.changed"`))
-		}
+		r.eventually("four events", func() bool {
+			return strings.Count(r.must("GET", "/api/v1/events?n=1000", ""), `"project.changed"`) == 4
+		})
 	})
 }
 
@@ -369,6 +369,9 @@ func TestPullIsDecidedOnce(t *testing.T) {
 	// What vulnerabilities have a say in is decided by what is known of them now.
 	r.must("PUT", "/api/v1/policies/p.yaml", strings.ReplaceAll(scanRule, "registry.example/**", "registry.example/team/**"))
 	r.wantPull(403, "team/app", "", digest) // compared with no advisories
+	if unscanned := decision(); unscanned != decision() {
+		t.Error("what says the same is another decision")
+	}
 	r.must("POST", "/api/v1/advisories?name=x", record)
 	r.eventually("the scan", func() bool { return r.pull("GET", "team/app/manifests/"+digest).status == 200 })
 }
@@ -450,7 +453,11 @@ func TestSignaturesAreShown(t *testing.T) {
 				t.Errorf("the verdict has no %s: %s", want, verdict)
 			}
 		}
-		events := r.must("GET", "/api/v1/events?n=1000", "")
+		events := ""
+		r.eventually("two events", func() bool {
+			events = r.must("GET", "/api/v1/events?n=1000", "")
+			return strings.Contains(events, `"signature.added"`) && strings.Contains(events, `"signature.invalid"`)
+		})
 		if strings.Count(events, `"signature.added"`) != 1 || strings.Count(events, `"signature.invalid"`) != 1 {
 			t.Errorf("events: %s", events)
 		}
