@@ -122,7 +122,8 @@ func (t *Tx) SaveSignatures(ctx context.Context, repo gatehouse.Repo, subject ga
 			// Who signs under a tag writes all earlier signatures again, in another manifest.
 			i := slices.IndexFunc(left, func(o Signature) bool { return o.movedTo(s) })
 			if known = i >= 0; known {
-				was, left = left[i], slices.Delete(left, i, i+1)
+				was = left[i]
+				left = slices.Delete(left, i, i+1)
 				s.FoundAt = was.FoundAt
 			}
 		}
