@@ -320,8 +320,8 @@ func (p missingPolicy) Judge(context.Context, gatehouse.Request) decide.Judgemen
 	}}}
 }
 
-// throughIndexes verifies images of this registry. The signatures of an index count
-// for what it lists.
+// throughIndexes verifies images of this registry. Signatures and attestations of an
+// index count for what it lists, itself or by an index between them.
 type throughIndexes struct {
 	*facts
 	indexes []gatehouse.Digest // that list the image, itself or through another
@@ -330,7 +330,7 @@ type throughIndexes struct {
 // Verify implements gather.Verifier.
 func (t throughIndexes) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
 	evidence, rejected, err := t.facts.Verify(ctx, ref, need)
-	if err != nil || len(evidence) > 0 || need.Kind != gatehouse.NeedSignature {
+	if err != nil || len(evidence) > 0 || need.Kind != gatehouse.NeedSignature && need.Kind != gatehouse.NeedAttestation {
 		return evidence, rejected, err
 	}
 	for _, index := range t.indexes {

@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -146,7 +145,7 @@ func (i images) signatures(ctx context.Context, repo gatehouse.Repo, tag string,
 				return err
 			}
 			for _, s := range list {
-				if s.Status == db.SignatureValid && covers(s.Predicate) {
+				if s.Status == db.SignatureValid {
 					out.Signatures = append(out.Signatures, documentOf(s, index.Digest))
 				}
 			}
@@ -164,12 +163,6 @@ func (i images) signatures(ctx context.Context, repo gatehouse.Repo, tag string,
 		out.PullPolicy.Verdict, out.PullPolicy.Decision, out.PullPolicy.Reasons = &d.Verdict, d.ID, d.Reasons
 	}
 	return out, nil
-}
-
-// covers reports whether a statement is a signature: those of an index cover what
-// it lists, attestations are about the index.
-func covers(predicate string) bool {
-	return slices.Contains([]string{"cosign container image signature", "https://sigstore.dev/cosign/sign/v1"}, predicate)
 }
 
 func documentOf(s db.Signature, through gatehouse.Digest) signatureDoc {
