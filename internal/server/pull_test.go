@@ -10,9 +10,6 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
@@ -252,101 +249,6 @@ func TestPullPolicyFailsClosed(t *testing.T) {
 	}
 }
 
-// TestPullThroughAnIndex: the signature of an index covers what it lists, and
-// nothing else does.
-func TestPullThroughAnIndex(t *testing.T) {
-	onBoth(t, func(t *testing.T, r *running) {
-		k := signer(t)
-		r.must("PUT", "/api/v1/policies/p.yaml", signedBy("production", "registry.example/team/**", k))
-		r.must("PUT", pullPolicyPath, `{"mode":"enforce"}`)
-		amd, arm := npmImage(t, "a", "1.0.0"), npmImage(t, "b", "1.0.0")
-		r.pushIndex("team/app:1", mutate.IndexAddendum{Add: amd, Descriptor: platform("linux", "amd64")}, mutate.IndexAddendum{Add: arm, Descriptor: platform("linux", "arm64")})
-		r.pushIndex("team/app:2", mutate.IndexAddendum{Add: npmImage(t, "c", "1.0.0"), Descriptor: platform("linux", "amd64")})
-		var tag struct{ Digest string }
-		r.get("/api/v1/repositories/team/app/tags/1", &tag)
-		one, two, alone := digestOf(t, amd), digestOf(t, arm), r.push("team/app:alone")
-		r.wantPull(403, "team/app", "1", one)
-		r.signImage(k, "team/app", tag.Digest, sign.Options{})
-		r.wantPull(200, "team/app", "1", one)
-		r.wantPull(200, "team/app", "1", two)
-		r.wantPull(403, "team/app", "2", "")
-		r.wantPull(403, "team/app", "alone", alone)
-		// A child that is signed itself may be pulled; its index is not signed by that.
-		third := digestOf(t, npmImage(t, "c", "1.0.0"))
-		r.signImage(k, "team/app", third, sign.Options{})
-		r.wantPull(200, "team/app", third, third)
-		r.wantPull(403, "team/app", "2", "")
-		// It is shown where the child's word comes from.
-		var doc signaturesAnswer
-		r.eventually("the signature of the index", func() bool {
-			r.get("/api/v1/images/"+one+"/signatures", &doc)
-			return len(doc.Signatures) == 1
-		})
-		if s := doc.Signatures[0]; s.Status != "valid" || s.Through != tag.Digest || doc.PullPolicy.Verdict != "allow" {
-			t.Errorf("%+v", doc)
-		}
-	})
-}
-
-// TestImagesCannotBeDressed: an image is an image, whatever it says it hangs on and
-// whatever its tag says it is.
-func TestImagesCannotBeDressed(t *testing.T) {
-	r := start(t, t.TempDir(), func(c *config.Config) { c.AnonymousPull = true })
-	r.must("PUT", "/api/v1/policies/p.yaml", signedBy("production", "registry.example/team/**", signer(t)))
-	r.must("PUT", pullPolicyPath, `{"mode":"enforce"}`)
-	digest := r.push("team/app:1")
-	hex := strings.TrimPrefix(digest, "sha256:")
-	for _, suffix := range []string{"", ".sig", ".att", ".sbom"} {
-		tag := "sha256-" + hex + suffix
-		r.pushImage("team/app:"+tag, npmImage(t, "x"+suffix, "1.0.0"))
-		r.wantPull(403, "team/app", tag, "")
-	}
-	dress := func(name string, change func(m map[string]any)) {
-		var m map[string]any
-		if err := json.Unmarshal([]byte(r.must("GET", "/v2/team/app/manifests/1", "")), &m); err != nil {
-			t.Fatal(err)
-		}
-		m["mediaType"] = typeManifest
-		change(m)
-		body, err := json.Marshal(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.store().PutManifest(t.Context(), "team/app", "", m["mediaType"].(string), body); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		r.wantPull(403, "team/app", "", string(gatehouse.DigestOf(body)))
-	}
-	subject := map[string]any{"mediaType": typeManifest, "digest": digest, "size": 1}
-	oci := func(m map[string]any) {
-		m["config"].(map[string]any)["mediaType"] = "application/vnd.oci.image.config.v1+json"
-		for _, l := range m["layers"].([]any) {
-			l.(map[string]any)["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip"
-		}
-	}
-	dress("with a subject", func(m map[string]any) { oci(m); m["subject"] = subject })
-	dress("as an artifact", func(m map[string]any) { oci(m); m["artifactType"] = "application/vnd.dev.sigstore.bundle.v0.3+json" })
-	dress("with a layer that is a signature", func(m map[string]any) {
-		oci(m)
-		l := m["layers"].([]any)[0].(map[string]any)
-		m["layers"] = []any{l, map[string]any{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": l["digest"], "size": l["size"]}}
-	})
-	dress("with a configuration of no type", func(m map[string]any) { oci(m); m["config"].(map[string]any)["mediaType"] = "application/octet-stream" })
-	// An index of what hangs on the image is no image either way.
-	sbom := r.attach("team/app", digest, gatehouse.TypeSPDX, "{}")
-	list, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{
-		map[string]any{"mediaType": typeManifest, "digest": sbom.Ref.Digest, "size": sbom.Size, "artifactType": gatehouse.TypeSPDX},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.store().PutManifest(t.Context(), "team/app", "list", typeIndex, list); err != nil {
-		t.Fatal(err)
-	}
-	r.wantPull(200, "team/app", "list", string(gatehouse.DigestOf(list)))
-	r.wantPull(200, "team/app", "", string(sbom.Ref.Digest))
-}
-
 // TestPullIsDecidedOnce: as long as nothing changes that a decision follows from it
 // is the same one, on many nodes and for a while.
 func TestPullIsDecidedOnce(t *testing.T) {
@@ -469,13 +371,17 @@ func TestSignaturesAreShown(t *testing.T) {
 	})
 }
 
-const typeIndex = "application/vnd.oci.image.index.v1+json"
-
-func digestOf(t *testing.T, img v1.Image) string {
-	t.Helper()
-	d, err := img.Digest()
-	if err != nil {
-		t.Fatal(err)
+// TestSignersOfPodPolicies: a signer is known whom a policy names for Pods only; a
+// pull is no Pod.
+func TestSignersOfPodPolicies(t *testing.T) {
+	r := start(t, t.TempDir(), func(c *config.Config) { c.AnonymousPull = true })
+	k := signer(t)
+	digest := r.push("team/app:1")
+	r.must("PUT", "/api/v1/policies/p.yaml", signedBy("pods", "registry.example/team/**", k)+"  match:\n  - resource: pods\n    version: v1\n")
+	r.must("PUT", pullPolicyPath, `{"mode":"enforce"}`)
+	r.signImage(k, "team/app", digest, sign.Options{})
+	r.wantSigners(digest, "pods/release")
+	if d := r.pull("GET", "team/app/manifests/1").denial; d.Detail.Reason != "no-matching-policy" {
+		t.Errorf("%+v", d)
 	}
-	return d.String()
 }

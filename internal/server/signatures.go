@@ -53,7 +53,14 @@ func (s *Server) signersOf(ctx context.Context, repo gatehouse.Repo, digest gate
 	}
 	out := pipeline.Signers{Policies: set.Digest, Version: version}
 	seen := map[string]bool{}
-	for _, n := range set.Needs(gatehouse.Request{Operation: pullOperation, Images: images}) {
+	// Some policies speak of Pods only.
+	pod, err := podOf(images)
+	if err != nil {
+		return out, err
+	}
+	needs := set.Needs(gatehouse.Request{Operation: pullOperation, Images: images})
+	pod.Images = set.Images(pod)
+	for _, n := range append(needs, set.Needs(pod)...) {
 		switch n.Kind {
 		case gatehouse.NeedSignature, gatehouse.NeedAttestation, gatehouse.NeedVEX, gatehouse.NeedSBOM:
 			if !seen[n.Name] {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -72,7 +73,7 @@ func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
 		return nil, err
 	}
 	ref.Digest = digest
-	req, err := podOf(ref)
+	req, err := podOf([]gatehouse.ImageFacts{{Written: ref.String()}})
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +113,16 @@ func (i images) Verdict(ctx context.Context, ref gatehouse.Ref) (any, error) {
 	return v, err
 }
 
-// podOf is the smallest Pod that runs ref.
-func podOf(ref gatehouse.Ref) (gatehouse.Request, error) {
+// podOf is the smallest Pod that runs these images, each as it is written.
+func podOf(images []gatehouse.ImageFacts) (gatehouse.Request, error) {
 	type object = map[string]any
+	containers := make([]object, len(images))
+	for i, f := range images {
+		containers[i] = object{"name": fmt.Sprintf("image-%d", i), "image": f.Written}
+	}
 	b, err := json.Marshal(object{
 		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": "verdict", "namespace": "default"},
-		"spec": object{"containers": []object{{"name": "image", "image": ref.String()}}},
+		"spec": object{"containers": containers},
 	})
 	return gatehouse.Request{
 		UID: "verdict", Kind: gatehouse.ObjectKind{Version: "v1", Kind: "Pod"}, Operation: "CREATE",
