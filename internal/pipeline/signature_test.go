@@ -24,9 +24,8 @@ import (
 // trusting is a house whose policies name signers by key.
 type trusting struct {
 	*house
-	mu      sync.Mutex
-	version int64
-	keys    map[string]*sign.Key
+	mu   sync.Mutex
+	keys map[string]*sign.Key
 }
 
 func openTrusting(t *testing.T) *trusting {
@@ -34,9 +33,9 @@ func openTrusting(t *testing.T) *trusting {
 	v := verify.Verifier{Cache: verify.NewLRU(1000)}
 	tr.house = open(t, t.TempDir(), func(_ *house, o *pipeline.Options) {
 		o.Signatures = pipeline.SignatureOptions{
-			InForce: func(context.Context) (gatehouse.Digest, error) { s := tr.signers(); return s.Policies, nil },
-			Of: func(context.Context, gatehouse.Repo, gatehouse.Digest) (pipeline.Signers, error) {
-				return tr.signers(), nil
+			InForce: func(ctx context.Context) (gatehouse.Digest, error) { s, err := tr.signers(ctx); return s.Policies, err },
+			Of: func(ctx context.Context, _ gatehouse.Repo, _ gatehouse.Digest) (pipeline.Signers, error) {
+				return tr.signers(ctx)
 			},
 			Verify: v.Image,
 		}
@@ -44,21 +43,24 @@ func openTrusting(t *testing.T) *trusting {
 	return tr
 }
 
-func (tr *trusting) signers() pipeline.Signers {
+func (tr *trusting) signers(ctx context.Context) (s pipeline.Signers, err error) {
+	err = tr.db.Get(ctx, func(tx *db.Tx) (err error) { s.Version, err = tx.PolicyVersion(ctx); return err })
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	s := pipeline.Signers{Version: tr.version}
 	for name, k := range tr.keys {
 		s.List = append(s.List, pipeline.Signer{Name: "policy/" + name, Authority: gatehouse.Authority{Name: name, Keys: []string{string(k.PublicPEM())}}})
 		s.Policies += gatehouse.Digest(name)
 	}
 	slices.SortFunc(s.List, func(a, b pipeline.Signer) int { return strings.Compare(a.Name, b.Name) })
-	return s
+	return s, err
 }
 
 // trust has policies name these signers from now on.
 func (tr *trusting) trust(keys map[string]*sign.Key) {
 	tr.t.Helper()
+	tr.mu.Lock()
+	tr.keys = keys
+	tr.mu.Unlock()
 	err := tr.db.Write(tr.t.Context(), func(tx *db.Tx) error {
 		if err := tx.PutPolicy(tr.t.Context(), gatehouse.Actor{Name: "admin"}, "p.yaml", fmt.Sprint(len(keys))); err != nil {
 			return err
@@ -68,13 +70,6 @@ func (tr *trusting) trust(keys map[string]*sign.Key) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	var version int64
-	if err := tr.db.Get(tr.t.Context(), func(tx *db.Tx) (err error) { version, err = tx.PolicyVersion(tr.t.Context()); return err }); err != nil {
-		tr.t.Fatal(err)
-	}
-	tr.mu.Lock()
-	tr.keys, tr.version = keys, version
-	tr.mu.Unlock()
 }
 
 func newKey(t *testing.T) *sign.Key {
