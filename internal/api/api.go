@@ -1,6 +1,6 @@
 // Package api is the REST interface under /api/v1: verdicts, findings, reports,
 // events, advisories, malware lists, exceptions, policies, decisions, signatures,
-// settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
+// promotions, settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
 // interfaces beside it, and writes JSON or RFC 9457 problems. It decides nothing.
 package api
 
@@ -99,6 +99,7 @@ type Options struct {
 	Signatures Signatures
 	Projects   Projects
 	Sigstore   Sigstore // nil: off
+	Promotions Promotions
 	Log        *slog.Logger
 }
 
@@ -142,6 +143,11 @@ func New(o Options) http.Handler {
 		"GET /api/v1/repositories/{path...}":    h.tagGet,
 		"POST /api/v1/repositories/{path...}":   h.tagPost,
 		"DELETE /api/v1/repositories/{path...}": h.tagDelete,
+
+		"POST /api/v1/promotions":           h.promote,
+		"GET /api/v1/promotions":            h.promotionList,
+		"GET /api/v1/promotions/key":        h.promotionKey,
+		"GET /api/v1/scan-attestations/key": h.scanKey,
 
 		"GET /api/v1/images":                     h.imageList,
 		"GET /api/v1/images/{digest}/findings":   h.imageFindings,

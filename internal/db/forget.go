@@ -25,7 +25,7 @@ func (t *Tx) ForgetImages(ctx context.Context, before time.Time) (int, error) {
 		for _, q := range []string{
 			`DELETE FROM image_layer WHERE image_id = $1`, `DELETE FROM image_hidden WHERE image_id = $1`,
 			`DELETE FROM image_finding_state WHERE image_id = $1`, `DELETE FROM image_finding WHERE image_id = $1`,
-			`DELETE FROM image_kind WHERE image_id = $1`, `DELETE FROM reindex WHERE image_id = $1`,
+			`DELETE FROM image_kind WHERE image_id = $1`, `DELETE FROM reindex WHERE image_id = $1`, `DELETE FROM attested_scan WHERE image_id = $1`,
 			`DELETE FROM opinion WHERE digest = (SELECT digest FROM image WHERE id = $1)`, `DELETE FROM image WHERE id = $1`,
 		} {
 			if _, err := t.tx.ExecContext(ctx, q, id); err != nil {

@@ -76,3 +76,13 @@ func (t *Tx) Repos(ctx context.Context, after string, n int) ([]gatehouse.Repo, 
 	}
 	return out, nil
 }
+
+// OwnRepo has other transactions wait that own the repository too, or add to it,
+// until this one ends.
+func (t *Tx) OwnRepo(ctx context.Context, id int64) error {
+	if t.dialect.own == "" {
+		return nil // the writer is alone
+	}
+	_, err := t.tx.ExecContext(ctx, `SELECT id FROM repository WHERE id = $1`+t.dialect.own, id)
+	return unavailable(err)
+}

@@ -3,6 +3,8 @@ package decide
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -126,4 +128,46 @@ func needsOf(p Policy, req gatehouse.Request) (needs []gatehouse.Need, err error
 		}
 	}()
 	return p.Needs(req), nil
+}
+
+// Only returns the set of those policies of s that are named. An image that none
+// of them picks is denied: who names policies wants their word. CodeNotFound: s has
+// no policy of a name.
+func (s PolicySet) Only(names ...string) (PolicySet, error) {
+	out := PolicySet{Complete: s.Complete}
+	for _, name := range names {
+		i := slices.IndexFunc(s.Policies, func(p Policy) bool { return p.Name() == name })
+		if i < 0 {
+			return PolicySet{}, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no policy %q", clip(name)).WithHint("%s", s.hint())
+		}
+		out.Policies = append(out.Policies, s.Policies[i])
+	}
+	out.Digest = gatehouse.DigestOf([]byte(string(s.Digest) + "\n" + strings.Join(names, "\n")))
+	return out, nil
+}
+
+// hintMax is how many names a hint lists.
+const hintMax = 20
+
+func (s PolicySet) hint() string {
+	var names []string
+	for _, p := range s.Policies {
+		names = append(names, p.Name())
+	}
+	if len(names) == 0 {
+		return "add a policy first"
+	}
+	slices.Sort(names)
+	if len(names) > hintMax {
+		names = append(names[:hintMax], "…")
+	}
+	return "policies are " + strings.Join(names, ", ")
+}
+
+// WithReasons adds reasons to a decision that was made, which can only get worse
+// by it.
+func WithReasons(d gatehouse.Decision, more ...gatehouse.Reason) gatehouse.Decision {
+	d.Reasons = finish(append(slices.Clone(d.Reasons), more...))
+	d.Verdict = min(d.Verdict, worst(d.Reasons))
+	return d
 }

@@ -66,6 +66,7 @@ type Server struct {
 	feeds      *feeds
 	adapter    *adapterScans // nil: off
 	opinions   *opinions
+	keys       *serverKeys
 	logins     fetch.Credentials // for other registries; nil: none
 	admission  admissionCert
 	certs      []*certificate
@@ -191,6 +192,7 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	if err := s.openOpinion(); err != nil {
 		return err
 	}
+	s.keys = newServerKeys(s.db, s.cfg.Data)
 	if err := s.openPipeline(ctx); err != nil {
 		return err
 	}
@@ -332,6 +334,7 @@ func (s *Server) mainHandler() http.Handler {
 		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
+		Promotions: promotions{s},
 	}
 	if s.sigstore != nil {
 		options.Sigstore = s.sigstore
