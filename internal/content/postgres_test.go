@@ -41,6 +41,11 @@ func TestPostgres(t *testing.T) {
 	t.Run("TagsFrom", TestTagsFrom)
 	t.Run("OnAttached", TestOnAttached)
 	t.Run("TagHistory", TestTagHistory)
+	t.Run("Tree", TestTree)
+	t.Run("TreesAreJoined", TestTreesAreJoined)
+	t.Run("TreeIsAllOrNothing", TestTreeIsAllOrNothing)
+	t.Run("TreesAtOnce", TestTreesAtOnce)
+	t.Run("KillDuringCopies", TestKillDuringCopies)
 }
 
 // replicas are two processes on one database and one storage.
