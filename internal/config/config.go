@@ -119,6 +119,10 @@ type Config struct {
 	// Attach a bill of materials (SPDX and CycloneDX) to every image that is
 	// pushed, as referrers that clients can pull.
 	SBOMReferrers bool `yaml:"sbom-referrers" help:"attach bills of materials to every image, as referrers"`
+	// Attach a signed attestation of the vulnerabilities that were found (type vuln
+	// of cosign) to every image, and replace it each time that the verdict changes.
+	// GET /api/v1/scan-attestations/key has the key that verifies it.
+	ScanAttestations bool `yaml:"scan-attestations" help:"attach a signed attestation of its vulnerabilities to every image"`
 	// The clamd of a ClamAV that every executable, script and archive in the
 	// images is shown to: tcp://HOST:3310 or unix:/run/clamav/clamd.ctl. Its
 	// connection is neither encrypted nor authenticated. Empty: none.

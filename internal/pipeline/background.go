@@ -60,8 +60,10 @@ func (p *Pipeline) RunBackground(ctx context.Context) error {
 		}
 		more, err := p.feedJobs(ctx)
 		p.complain(ctx, "queue background work failed", err)
+		unattested, attestErr := p.queueUnattested(ctx)
+		p.complain(ctx, "look for verdicts to attest failed", attestErr)
 		pause := p.pace.Look
-		if more || err != nil {
+		if more || unattested || err != nil || attestErr != nil {
 			pause = p.pace.Every
 		}
 		timer := time.NewTimer(pause)

@@ -133,7 +133,6 @@ func about(config []byte) (platform string, created time.Time) {
 
 // attach puts a document beside the image that it is about.
 func (p *Pipeline) attach(ctx context.Context, repo gatehouse.Repo, image gatehouse.Digest, mediaType string, doc []byte) error {
-	actor := gatehouse.System("pipeline")
 	subject, err := p.registry.Manifest(ctx, repo, image)
 	if err != nil {
 		return err
@@ -149,13 +148,19 @@ func (p *Pipeline) attach(ctx context.Context, repo gatehouse.Repo, image gateho
 	if err != nil {
 		return err
 	}
-	digest := gatehouse.DigestOf(body)
-	before, err := p.attached(ctx, repo, image, mediaType)
+	before, err := p.attached(ctx, repo, image, mediaType, billMark)
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(before, digest) {
-		for _, b := range [][]byte{emptyBlob, doc} {
+	return p.replace(ctx, repo, before, body, emptyBlob, doc)
+}
+
+// replace attaches a manifest with its blobs, unless it is there, and takes away
+// those that were attached before.
+func (p *Pipeline) replace(ctx context.Context, repo gatehouse.Repo, before []gatehouse.Descriptor, body []byte, blobs ...[]byte) error {
+	actor, digest := gatehouse.System("pipeline"), gatehouse.DigestOf(body)
+	if !slices.ContainsFunc(before, func(d gatehouse.Descriptor) bool { return d.Digest == digest }) {
+		for _, b := range blobs {
 			if err := p.putBlob(ctx, actor, repo, b); err != nil {
 				return err
 			}
@@ -164,20 +169,26 @@ func (p *Pipeline) attach(ctx context.Context, repo gatehouse.Repo, image gateho
 			return err
 		}
 	}
-	for _, old := range before {
-		if old == digest {
+	return p.detach(ctx, repo, before, digest)
+}
+
+// detach takes away what we attached, but for the one of digest.
+func (p *Pipeline) detach(ctx context.Context, repo gatehouse.Repo, list []gatehouse.Descriptor, but gatehouse.Digest) error {
+	for _, old := range list {
+		if old.Digest == but {
 			continue
 		}
-		if err := p.registry.DeleteManifest(ctx, actor, repo, old); err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+		err := p.registry.DeleteManifest(ctx, gatehouse.System("pipeline"), repo, old.Digest)
+		if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 			return err
 		}
 	}
 	return nil
 }
 
-// attached lists the bills of this type that we attached before. Whoever may push
-// can write the mark, but not our name beside it.
-func (p *Pipeline) attached(ctx context.Context, repo gatehouse.Repo, image gatehouse.Digest, mediaType string) (out []gatehouse.Digest, err error) {
+// attached lists what of this artifact type and with this annotation we attached
+// before. Whoever may push can write the mark, but not our name beside it.
+func (p *Pipeline) attached(ctx context.Context, repo gatehouse.Repo, image gatehouse.Digest, mediaType, mark string) (out []gatehouse.Descriptor, err error) {
 	const page, pagesMax = 100, 100
 	after := gatehouse.Digest("")
 	for range pagesMax {
@@ -186,7 +197,7 @@ func (p *Pipeline) attached(ctx context.Context, repo gatehouse.Repo, image gate
 			return nil, err
 		}
 		for _, d := range list {
-			if d.Annotations[billMark] == "" {
+			if d.Annotations[mark] == "" {
 				continue
 			}
 			m, err := p.registry.Manifest(ctx, repo, d.Digest)
@@ -197,7 +208,7 @@ func (p *Pipeline) attached(ctx context.Context, repo gatehouse.Repo, image gate
 				return nil, err
 			}
 			if m.PushedBy == gatehouse.System("pipeline").Name {
-				out = append(out, d.Digest)
+				out = append(out, d)
 			}
 		}
 		if len(list) < page {

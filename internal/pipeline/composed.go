@@ -87,6 +87,9 @@ func (p *Pipeline) store(ctx context.Context, tx *db.Tx, id int64, c composed) e
 	if !c.valid { // no runtime starts it
 		return nil
 	}
+	if err := p.queueAttest(ctx, tx, c.img.Digest); err != nil {
+		return err
+	}
 	return p.queueBills(ctx, tx, c.img.Digest)
 }
 

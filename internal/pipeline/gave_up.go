@@ -23,7 +23,7 @@ const (
 
 // GaveUp says who is told of jobs that failed for good, for [job.Options].
 func (p *Pipeline) GaveUp() map[string]job.GaveUp {
-	return map[string]job.GaveUp{JobIndex: p.indexGaveUp, JobMatch: anew(anewMatch), JobBill: anew(anewIndex), JobMalware: p.malwareGaveUp}
+	return map[string]job.GaveUp{JobIndex: p.indexGaveUp, JobMatch: anew(anewMatch), JobBill: anew(anewIndex), JobAttest: anew(anewIndex), JobMalware: p.malwareGaveUp}
 }
 
 // anew adds the same work once more.

@@ -53,6 +53,7 @@ func (p *Pipeline) onFeed(ctx context.Context, _ *job.Job) (err error) {
 		if done {
 			p.log.InfoContext(ctx, "match done", "names", stats.names, "packages", stats.packages, "changes", stats.changes,
 				"images", stats.images, "duration", time.Since(start))
+			p.verdictsChanged()
 		}
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -28,6 +29,7 @@ const (
 	JobMatch   = "match"   // the newest advisory generation
 	JobMalware = "malware" // the files of one layer
 	JobBill    = "sbom"    // the bills of materials of one image
+	JobAttest  = "attest"  // what was found in one image
 
 	JobSignature = "signature" // what hangs on one manifest
 	JobSigners   = "signers"   // all of that, by other policies
@@ -55,11 +57,16 @@ type Pipeline struct {
 	scanner    MalwareScanner
 	registry   gatehouse.Content
 	bills      []Bill
-	onIndexed  func(context.Context, *db.Tx, gatehouse.Digest) error
-	signing    SignatureOptions
-	pace       Pace
-	wake       chan struct{} // there is work for the background
-	log        *slog.Logger
+	attestor   Attestor
+	// attestAfter is how far the images have been looked through for verdicts that
+	// are not attested. Only RunBackground's goroutine touches it.
+	attestAfter int64
+	attestAgain atomic.Bool // verdicts have changed since the last look
+	onIndexed   func(context.Context, *db.Tx, gatehouse.Digest) error
+	signing     SignatureOptions
+	pace        Pace
+	wake        chan struct{} // there is work for the background
+	log         *slog.Logger
 
 	nobodyOnce sync.Once
 	nobodyKey  string
@@ -82,6 +89,9 @@ type Options struct {
 	// Registry. None: nothing is attached.
 	Bills    []Bill
 	Registry gatehouse.Content
+	// Attestor attests what is found in images, each time that it changes; the
+	// attestations are attached in Registry. Nil: nothing is attested.
+	Attestor Attestor
 	// Indexed is told of every image that has been indexed, in the transaction that
 	// stores it. Nil: nobody is.
 	Indexed func(ctx context.Context, tx *db.Tx, image gatehouse.Digest) error
@@ -100,14 +110,14 @@ func New(o Options) *Pipeline {
 	return &Pipeline{
 		db: o.DB, content: o.Content, advisories: o.Advisories, analysis: o.Analysis,
 		indexer: o.Analysis.Version(), limits: o.Limits, log: o.Log,
-		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, registry: o.Registry, onIndexed: o.Indexed, signing: o.Signatures, pace: o.Pace.orDefault(),
+		licences: o.Licences, scanner: o.Scanner, bills: o.Bills, attestor: o.Attestor, registry: o.Registry, onIndexed: o.Indexed, signing: o.Signatures, pace: o.Pace.orDefault(),
 		wake: make(chan struct{}, 1),
 	}
 }
 
 // Handlers says who does which kind of job.
 func (p *Pipeline) Handlers() map[string]job.Handler {
-	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed, JobBill: p.onBill, JobSignature: p.onSignature, JobSigners: p.onSigners}
+	return map[string]job.Handler{JobIndex: p.onPush, JobMatch: p.onFeed, JobBill: p.onBill, JobAttest: p.onAttest, JobSignature: p.onSignature, JobSigners: p.onSigners}
 }
 
 // SlowHandlers says who does the jobs that take minutes each and that nobody waits

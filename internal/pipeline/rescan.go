@@ -86,9 +86,6 @@ func (p *Pipeline) Rescan(ctx context.Context, actor gatehouse.Actor) (waiting i
 		waiting, err = tx.MalwareLeft(ctx)
 		return err
 	})
-	select {
-	case p.wake <- struct{}{}:
-	default: // it will look anyway
-	}
+	p.wakeUp()
 	return waiting, err
 }

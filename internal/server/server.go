@@ -167,7 +167,7 @@ func (s *Server) openPipeline(ctx context.Context) error {
 	s.pipeline = pipeline.New(pipeline.Options{
 		DB: s.db, Content: s.content, Advisories: s.advisories, Analysis: index.All(), Log: s.log,
 		Licences: func(inv gatehouse.Inventory) []gatehouse.Finding { return licence.Findings(inv, licences) },
-		Scanner:  scanner, Registry: s.content, Bills: s.bills(), Indexed: s.opinions.indexed,
+		Scanner:  scanner, Registry: s.content, Bills: s.bills(), Attestor: s.attestor(), Indexed: s.opinions.indexed,
 		Signatures: s.signatureOptions(),
 	})
 	s.jobs = job.New(s.db, job.Options{Log: s.log, GaveUp: s.pipeline.GaveUp()})
