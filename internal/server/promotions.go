@@ -326,6 +326,9 @@ func (p promotions) copy(ctx context.Context, run *promotion) error {
 		if err := p.content.PutSmall(ctx, tx, run.actor, put, statement.Blobs...); err != nil {
 			return err
 		}
+		if err := p.noteStatement(ctx, tx, keyPromotion, statement); err != nil {
+			return err
+		}
 		done.Attestation = statement.Digest
 		done.ID, err = run.record(ctx, tx, done)
 		return err

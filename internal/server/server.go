@@ -67,7 +67,8 @@ type Server struct {
 	adapter    *adapterScans // nil: off
 	opinions   *opinions
 	keys       *serverKeys
-	logins     fetch.Credentials // for other registries; nil: none
+	statements func() statementLog // nil: there is no log
+	logins     fetch.Credentials   // for other registries; nil: none
 	admission  admissionCert
 	certs      []*certificate
 

@@ -14,6 +14,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
+	"github.com/gatehouse-dev/gatehouse/internal/sigstore"
+	"github.com/gatehouse-dev/gatehouse/internal/tlog"
 )
 
 // What the server signs with keys of its own. A key for one of them signs nothing
@@ -52,6 +54,30 @@ func newServerKeys(d *db.DB, data string) *serverKeys {
 func (k *serverKeys) Public(ctx context.Context, purpose string) ([]byte, error) {
 	key, err := k.key(ctx, purpose)
 	return key.public, err
+}
+
+// statementLog is where statements of the server are noted, with the change that
+// they are about.
+type statementLog interface {
+	Add(ctx context.Context, tx *db.Tx, entry []byte) (tlog.Hash, error)
+}
+
+// noteStatement notes a statement in the transparency log of this server, in the
+// transaction of what it says. Where there is no log it does nothing.
+func (s *Server) noteStatement(ctx context.Context, tx *db.Tx, purpose string, signed sign.Attachment) error {
+	if s.statements == nil {
+		return nil
+	}
+	public, err := s.keys.Public(ctx, purpose)
+	if err != nil {
+		return err
+	}
+	entry, err := sigstore.StatementEntry(signed.Blobs[len(signed.Blobs)-1], public)
+	if err != nil {
+		return err
+	}
+	_, err = s.statements().Add(ctx, tx, entry)
+	return err
 }
 
 // Attest signs a statement about a manifest, as a bundle that refers to it. Those
