@@ -25,8 +25,8 @@ const (
 	keyScanner   = "scanner"
 )
 
-// passphraseFile, under keys/, opens the private keys that lie in the database.
-const passphraseFile = "signing-passphrase"
+// keysPassphraseFile, under keys/, opens the private keys that lie in the database.
+const keysPassphraseFile = "signing-passphrase"
 
 const typeStatement = "https://in-toto.io/Statement/v1"
 
@@ -112,7 +112,7 @@ func (k *serverKeys) key(ctx context.Context, purpose string) (serverKey, error)
 	if key, ok := k.held[purpose]; ok {
 		return key, nil
 	}
-	secret, err := ownSecret(filepath.Join(k.dir, passphraseFile))
+	secret, err := ownSecret(filepath.Join(k.dir, keysPassphraseFile))
 	if err != nil {
 		return serverKey{}, fmt.Errorf("couldn't keep the passphrase of the server's keys: %w", err)
 	}
@@ -132,8 +132,8 @@ func (k *serverKeys) key(ctx context.Context, purpose string) (serverKey, error)
 	}
 	private, err := sign.LoadKey(row.Sealed, secret)
 	if gatehouse.CodeOf(err) == gatehouse.CodeDenied {
-		return serverKey{}, gatehouse.Errorf(gatehouse.CodeUnavailable, "the %s key of the server cannot be opened: %s does not fit", purpose, passphraseFile).
-			WithHint("all replicas need the same file %s in the folder keys of their data directories", passphraseFile)
+		return serverKey{}, gatehouse.Errorf(gatehouse.CodeUnavailable, "the %s key of the server cannot be opened: %s does not fit", purpose, keysPassphraseFile).
+			WithHint("all replicas need the same file %s in the folder keys of their data directories", keysPassphraseFile)
 	}
 	if err != nil {
 		return serverKey{}, fmt.Errorf("the %s key of the server: %w", purpose, err)

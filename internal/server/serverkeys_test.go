@@ -45,7 +45,7 @@ func TestServerKeys(t *testing.T) {
 	if err != nil || bytes.Equal(first, other) {
 		t.Errorf("for another purpose: %s %v", other, err)
 	}
-	info, err := os.Stat(filepath.Join(dir, "keys", passphraseFile))
+	info, err := os.Stat(filepath.Join(dir, "keys", keysPassphraseFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the passphrase: %v %v", info, err)
 	}
@@ -58,7 +58,7 @@ func TestServerKeys(t *testing.T) {
 	if _, err := newServerKeys(d, elsewhere).Public(t.Context(), keyPromotion); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable || gatehouse.HintOf(err) == "" {
 		t.Errorf("with another passphrase: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "keys", passphraseFile), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "keys", keysPassphraseFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := newServerKeys(d, dir).Public(t.Context(), keyPromotion); gatehouse.CodeOf(err) != gatehouse.CodeDamaged {
