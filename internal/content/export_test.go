@@ -39,3 +39,14 @@ func (o GCOptions) WithLimits(closure, slice int) GCOptions {
 	o.closureMax, o.sliceMax = closure, slice
 	return o
 }
+
+// Join joins lists of signatures and returns the manifest of all of them; ok is
+// false where one is no list. holds tells whether that manifest lists all.
+func Join(bodies ...[]byte) (body []byte, n int, holdsAll, ok bool, err error) {
+	all, ok := join(bodies)
+	if !ok {
+		return nil, 0, false, false, nil
+	}
+	_, body, err = listManifest(all)
+	return body, len(all), holds(body, all), true, err
+}

@@ -270,3 +270,27 @@ func TestTreeIsBounded(t *testing.T) {
 	_, err := c.Tree(t.Context(), "a", root.Digest)
 	s.WantError(err, gatehouse.CodeTooLarge, "")
 }
+
+// FuzzJoin: whatever clients wrote under tags of signatures, what comes of joining
+// it is a manifest that lists each once, and joining it again changes nothing.
+func FuzzJoin(f *testing.F) {
+	layer := func(name string) string {
+		return `{"mediaType":"` + simpleSigning + `","digest":"` + string(gatehouse.DigestOf([]byte(name))) + `","size":1,"annotations":{"dev.cosignproject.cosign/signature":"` + name + `"}}`
+	}
+	f.Add([]byte(`{"layers":[`+layer("a")+`]}`), []byte(`{"layers":[`+layer("b")+`,`+layer("a")+`]}`))
+	f.Add([]byte(`{"layers":[`+layer("a")+`,`+layer("a")+`]}`), []byte(`{"layers":[{"mediaType":"x"}]}`))
+	f.Add([]byte(`{"layers":null}`), []byte(`[`))
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		body, n, all, ok, err := content.Join(one, two)
+		if !ok {
+			return
+		}
+		if err != nil || !all || n == 0 {
+			t.Fatalf("%d signatures, all %v: %v", n, all, err)
+		}
+		again, m, all, ok, err := content.Join(body, one, two)
+		if err != nil || !ok || !all || m != n || string(again) != string(body) {
+			t.Fatalf("again: %d of %d, %s, %s, %v", m, n, body, again, err)
+		}
+	})
+}
