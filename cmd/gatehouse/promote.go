@@ -94,13 +94,13 @@ func (a *app) promote(cmd *cobra.Command, q promoting, src, dst string) error {
 	return a.show(q.asking, p, func() error { return a.promoted(p) })
 }
 
-// refusal is the answer of a server whose gates say no.
-type refusal struct {
+// promotionRefusal is the answer of a server whose gates say no.
+type promotionRefusal struct {
 	Decision *gatehouse.Decision `json:"decision"`
 }
 
 // promoteAt asks the server. refused is set where the gates say no.
-func promoteAt(ctx context.Context, c *client, in any) (p promotionInfo, refused *refusal, err error) {
+func promoteAt(ctx context.Context, c *client, in any) (p promotionInfo, refused *promotionRefusal, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return p, nil, err
@@ -115,7 +115,7 @@ func promoteAt(ctx context.Context, c *client, in any) (p promotionInfo, refused
 		return p, nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the server's answer broke off: %w", err)
 	}
 	if res.StatusCode == http.StatusForbidden {
-		var r refusal
+		var r promotionRefusal
 		if json.Unmarshal(answer, &r) == nil && r.Decision != nil {
 			return p, &r, nil
 		}

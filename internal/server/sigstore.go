@@ -135,7 +135,7 @@ func (s *Server) openSigstore(ctx context.Context, getenv func(string) string) (
 	if err := p.serveWith(ctx, keys); err != nil {
 		return err
 	}
-	s.sigstore = p
+	s.sigstore, s.statements = p, func() statementLog { return p.services.Load().log }
 	return p.publish(ctx)
 }
 
