@@ -178,7 +178,7 @@ func (p promotions) judge(ctx context.Context, run *promotion) error {
 			return err
 		}
 	}
-	req, err := podOf(run.Source)
+	req, err := podOf([]gatehouse.ImageFacts{{Written: run.Source.String()}})
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // signedBy asks for signatures by a key in the repositories of a glob.
-func signedBy(k *sign.Key, glob string) string {
+func keyPolicy(k *sign.Key, glob string) string {
 	return fmt.Sprintf("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: signed}\nspec:\n  images: [{glob: %q}]\n  authorities: [{key: {data: %q}}]\n",
 		glob, k.PublicPEM())
 }
@@ -88,7 +88,7 @@ func gated(t *testing.T, k *sign.Key, change func(*config.Config)) *running {
 	})
 	r.must("POST", "/api/v1/advisories?name=x", record) // every version of npm's a
 	r.must("PUT", "/api/v1/policies/rule.yaml", scanRule)
-	r.must("PUT", "/api/v1/policies/signed.yaml", signedBy(k, "registry.example/dev/**"))
+	r.must("PUT", "/api/v1/policies/signed.yaml", keyPolicy(k, "registry.example/dev/**"))
 	return r
 }
 
@@ -307,7 +307,7 @@ func TestPromotionsThatCannotBe(t *testing.T) {
 
 	// A scan that is not whole is a gate of its own.
 	ask := map[string]any{"source": "dev/broken:v1", "destination": "prod/broken:v1", "policies": []string{"signed"}}
-	r.must("PUT", "/api/v1/policies/signed.yaml", strings.Replace(signedBy(k, "registry.example/dev/**"), "authorities: [{", "authorities: [{static: {action: pass}}, {", 1))
+	r.must("PUT", "/api/v1/policies/signed.yaml", strings.Replace(keyPolicy(k, "registry.example/dev/**"), "authorities: [{", "authorities: [{static: {action: pass}}, {", 1))
 	if code, p := r.promote(ask); code != http.StatusForbidden || p.Decision.Reasons[0].Code != "unscanned" {
 		t.Errorf("not whole: %d %+v", code, p)
 	}
