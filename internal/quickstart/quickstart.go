@@ -50,6 +50,7 @@ type Options struct {
 // tamper changes one thing, so that tests can see the verdicts change.
 type tamper struct {
 	unsigned bool                        // nobody signs
+	stranger bool                        // another service account signs
 	policy   func(name, s string) string // what is loaded instead
 }
 
@@ -62,6 +63,8 @@ type story struct {
 	password string
 	http     *http.Client
 	registry *fetch.Registry
+	services http.RoundTripper // to the server's own Sigstore
+	cluster  *cluster
 	dir      string
 	digests  map[gatehouse.Repo]gatehouse.Digest
 }
@@ -114,10 +117,18 @@ func end(stop context.CancelFunc, done <-chan error) error {
 	return <-done
 }
 
-// server makes a server that listens on the usual ports where they are free.
-func (s *story) server(ctx context.Context) (*server.Server, error) {
+// server makes a server that listens on the usual ports where they are free, and
+// that is a Sigstore for the story's cluster.
+func (s *story) server(ctx context.Context) (_ *server.Server, err error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if s.cluster, err = newCluster(s.dir); err != nil {
+		return nil, err
+	}
 	cfg := config.Default()
 	cfg.Data, cfg.Hostnames, cfg.LogLevel = s.dir, []string{host}, "warn"
+	cfg.Sigstore, cfg.SigstoreIssuers = true, []string{s.cluster.setting()}
 	cfg.Listen, cfg.AdmissionListen = s.address(cfg.Listen), s.address(cfg.AdmissionListen)
 	log := slog.New(slog.NewTextHandler(s.opts.Log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	// The story needs no settings of the environment, and must not obey any.
@@ -146,7 +157,7 @@ func (s *story) connect(srv *server.Server) error {
 		return errors.New("the webhook's CA is not a certificate")
 	}
 	e := egress.New(egress.Config{UserTyped: true, RootCAs: roots, UserAgent: "gatehouse-quickstart"})
-	s.http = e.Client()
+	s.http, s.services = e.Client(), e.Transport()
 	address := strings.TrimPrefix(s.url, "http://")
 	s.registry = fetch.New(fetch.Options{
 		Transport: e.Transport(), Credentials: fetch.Password(address, "admin", s.password),
@@ -234,43 +245,75 @@ func (s *story) showFindings(ctx context.Context) error {
 }
 
 func (s *story) sign(ctx context.Context) error {
-	s.out.step("Sign two of them, with a key pair in cosign's format")
-	pair, err := sign.GenerateKeyPair(nil)
+	s.out.step("Sign two of them: one with no key, as the build that made it, one with a key in cosign's format")
+	withKey, err := s.keySigner()
 	if err != nil {
 		return err
 	}
+	keyless, err := s.keylessSigner()
+	if err != nil || s.opts.tamper.unsigned {
+		return err
+	}
+	for _, one := range []struct {
+		image image
+		by    *sign.Signer
+		as    string
+	}{{web, keyless, "as " + builderName}, {legacy, withKey, "with cosign.key"}} {
+		m, err := s.registry.Manifest(ctx, one.image.repo, s.digests[one.image.repo])
+		if err != nil {
+			return err
+		}
+		ref := one.image.ref()
+		ref.Digest = m.Digest
+		what := sign.Image{Ref: ref, MediaType: m.MediaType, Size: m.Size}
+		if _, err := one.by.Attach(ctx, s.registry, what, sign.Options{Now: time.Now()}); err != nil {
+			return err
+		}
+		s.out.line("signed %-39s %s", one.image, one.as)
+	}
+	s.out.line("A signature says who made an image, not how good it is: legacy is signed, and as vulnerable as before.")
+	return nil
+}
+
+// keySigner makes a key pair in cosign's files.
+func (s *story) keySigner() (*sign.Signer, error) {
+	pair, err := sign.GenerateKeyPair(nil)
+	if err != nil {
+		return nil, err
+	}
 	keys := filepath.Join(s.dir, "cosign")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	err = errors.Join(
 		os.WriteFile(filepath.Join(keys, "cosign.key"), pair.Private, 0o600),
 		os.WriteFile(filepath.Join(keys, "cosign.pub"), pair.Public, 0o644))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.out.line("cosign.key and cosign.pub are in %s (no password, for this story)", keys)
 	key, err := sign.LoadKey(pair.Private, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if s.opts.tamper.unsigned {
-		return nil
+	return sign.NewSigner(key, sign.Services{}, nil)
+}
+
+// keylessSigner signs with the token that a build has in the story's cluster: the
+// server's own authority, log and clock vouch for it.
+func (s *story) keylessSigner() (*sign.Signer, error) {
+	s.out.line("A build in the cluster shows its token to the server's own Sigstore: certificate, log, timestamp.")
+	who := builder
+	if s.opts.tamper.stranger {
+		who = "system:serviceaccount:lab:stranger"
 	}
-	for _, img := range []image{web, legacy} {
-		m, err := s.registry.Manifest(ctx, img.repo, s.digests[img.repo])
-		if err != nil {
-			return err
-		}
-		ref := img.ref()
-		ref.Digest = m.Digest
-		if _, err := sign.Attach(ctx, s.registry, key, sign.Image{Ref: ref, MediaType: m.MediaType, Size: m.Size}, sign.Options{Now: time.Now()}); err != nil {
-			return err
-		}
-		s.out.line("signed %s", img)
+	token, err := s.cluster.token(who, time.Now())
+	if err != nil {
+		return nil, err
 	}
-	s.out.line("A signature says who made an image, not how good it is: legacy is signed, and as vulnerable as before.")
-	return nil
+	return sign.NewKeyless(token, sign.Services{
+		Fulcio: s.url, Logs: []sign.Log{{URL: s.url, Version: sign.RekorV2}}, Timestamps: []string{s.url + "/timestamp"},
+	}, s.services)
 }
 
 func (s *story) loadPolicies(ctx context.Context) error {
@@ -280,7 +323,7 @@ func (s *story) loadPolicies(ctx context.Context) error {
 		return err
 	}
 	for _, p := range []struct{ file, says string }{
-		{"require-production-signature.yaml", "ClusterImagePolicy (Sigstore): production and staging are signed with our key"},
+		{"require-production-signature.yaml", "ClusterImagePolicy (Sigstore): production and staging are signed, by key or build"},
 		{"trusted-registry.rego", "Rego (OPA, Gatekeeper): nothing comes from another registry"},
 		{"no-critical.yaml", "ImageRule (Gatehouse): nothing has a critical vulnerability"},
 	} {

@@ -35,6 +35,11 @@ func TestStoryComesOutAsTold(t *testing.T) {
 	if admitted, denied := answers(story); !ok || admitted != 1 || denied != 4 {
 		t.Errorf("as told: %v, %d admitted, %d denied:\n%s", ok, admitted, denied, story)
 	}
+	// Both signatures hold: the one by the key is that of an image that is denied, but
+	// not for its signature.
+	if !regexp.MustCompile(`(?m)^legacy .* severity-exceeded \(no-critical\)$`).MatchString(story) {
+		t.Errorf("the signature by the key does not hold:\n%s", story)
+	}
 	for _, part := range []string{
 		"0 critical before, 1 critical now", "CVE-2021-44906", "comes from an untrusted registry", "require-production-signature", "no-critical",
 	} {
@@ -77,6 +82,14 @@ var wholeDigest = regexp.MustCompile(`(?m)^ +sha256:[0-9a-f]{64}$`)
 func TestWithoutSignatureTheStoryFails(t *testing.T) {
 	story, ok := tell(t, tamper{unsigned: true})
 	if admitted, _ := answers(story); ok || admitted != 0 {
+		t.Errorf("as told: %v, %d admitted:\n%s", ok, admitted, story)
+	}
+}
+
+// Signed as somebody whom the policy does not name, it must be denied as well.
+func TestSignedByAStrangerTheStoryFails(t *testing.T) {
+	story, ok := tell(t, tamper{stranger: true})
+	if admitted, _ := answers(story); ok || admitted != 0 || !strings.Contains(story, "wrong-identity") && !strings.Contains(story, "signature-invalid") {
 		t.Errorf("as told: %v, %d admitted:\n%s", ok, admitted, story)
 	}
 }
