@@ -30,6 +30,8 @@ type policies struct {
 	// own is the trusted root of the server's own Sigstore, which counts where a
 	// policy names none. Nil: there is none.
 	own atomic.Pointer[[]byte]
+	// turn counts how often it has changed.
+	turn atomic.Int64
 }
 
 type compiled struct {
@@ -43,10 +45,12 @@ type compiled struct {
 func (p *policies) trust(root []byte) {
 	if len(root) == 0 {
 		p.own.Store(nil)
+		p.turn.Add(1)
 		return
 	}
 	if old := p.own.Load(); old == nil || !bytes.Equal(*old, root) {
 		p.own.Store(&root)
+		p.turn.Add(1)
 	}
 }
 

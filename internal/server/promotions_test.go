@@ -24,7 +24,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
 
-// signedBy asks for signatures by a key in the repositories of a glob.
+// keyPolicy asks for signatures by a key in the repositories of a glob.
 func keyPolicy(k *sign.Key, glob string) string {
 	return fmt.Sprintf("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: signed}\nspec:\n  images: [{glob: %q}]\n  authorities: [{key: {data: %q}}]\n",
 		glob, k.PublicPEM())

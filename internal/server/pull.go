@@ -128,6 +128,7 @@ func denial(d gatehouse.Decision, repo gatehouse.Repo, tag string, digest gateho
 
 // state reads what a decision follows from, in one moment.
 func (g *pullGate) state(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (s pullState, err error) {
+	turn := g.policies.turn.Load() // before the rest: what changes meanwhile makes this state old
 	err = g.db.Read(ctx, func(tx *db.Tx) error {
 		if s.policy, _, err = tx.PullPolicy(ctx, repo); err != nil || s.policy.Mode == gatehouse.PullOff {
 			return err
@@ -145,7 +146,7 @@ func (g *pullGate) state(ctx context.Context, repo gatehouse.Repo, digest gateho
 			return err
 		}
 		var b strings.Builder
-		fmt.Fprintf(&b, "%d %s %q %s", version, s.policy.Mode, s.policy.Policies, attached)
+		fmt.Fprintf(&b, "%d %s %q %s %d", version, s.policy.Mode, s.policy.Policies, attached, turn)
 		for _, a := range indexes {
 			s.ancestors = append(s.ancestors, a.Digest)
 			fmt.Fprintf(&b, " %s=%s", a.Digest, a.Version)
