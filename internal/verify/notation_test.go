@@ -17,6 +17,9 @@ import (
 
 const typeNotation = "application/vnd.cncf.notary.signature"
 
+// notationExpiry is when the signatures of these tests end.
+var notationExpiry = verifytest.At.Add(14 * 24 * time.Hour)
+
 // notation signs a descriptor.
 func notation(t *testing.T, c notarytest.Certificate, about gatehouse.Descriptor, mediaType string) []byte {
 	t.Helper()
@@ -33,7 +36,7 @@ func notation(t *testing.T, c notarytest.Certificate, about gatehouse.Descriptor
 	}
 	b, err := e.Sign(&signature.SignRequest{
 		Payload: signature.Payload{ContentType: "application/vnd.cncf.notary.payload.v1+json", Content: payload},
-		Signer:  signer, SigningTime: verifytest.At, SigningScheme: signature.SigningSchemeX509,
+		Signer:  signer, SigningTime: verifytest.At, Expiry: notationExpiry, SigningScheme: signature.SigningSchemeX509,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +81,7 @@ func TestNotation(t *testing.T) {
 		if err != nil || len(evidence) != 1 || len(rejected) != 0 {
 			t.Fatalf("%+v, rejected %v, %v", evidence, rejected, err)
 		}
-		if e := evidence[0]; !strings.Contains(e.Identity.Subject, "O=acme") || e.Format != "notation" || e.Subject != image.Digest || len(e.Payload) == 0 {
+		if e := evidence[0]; !strings.Contains(e.Identity.Subject, "O=acme") || e.Format != "notation" || e.Subject != image.Digest || len(e.Payload) == 0 || !e.ExpiresAt.Equal(notationExpiry) {
 			t.Errorf("%+v", e)
 		}
 		for name, c := range map[string]struct {
