@@ -118,6 +118,7 @@ func sum(files []string, require bool, stdout, stderr io.Writer) int {
 			return fail(stderr, err)
 		}
 	}
+	all.dropParents()
 	var names []string
 	for _, t := range tool.Tools() {
 		names = append(names, t.Name, t.Env())

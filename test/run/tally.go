@@ -66,6 +66,23 @@ func (t *tally) add(r record) {
 	}
 }
 
+// dropParents forgets tests that one stage skipped whole and another ran as
+// subtests: those are what is counted.
+func (t *tally) dropParents() {
+	parents := map[string]bool{}
+	for _, r := range t.records {
+		if r.Result == skipped {
+			continue
+		}
+		for i, c := range r.Test {
+			if c == '/' {
+				parents[record{Package: r.Package, Test: r.Test[:i]}.name()] = true
+			}
+		}
+	}
+	maps.DeleteFunc(t.records, func(name string, r record) bool { return r.Result == skipped && parents[name] })
+}
+
 func (t *tally) count(want result) int {
 	n := 0
 	for _, r := range t.records {

@@ -27,11 +27,13 @@ func TestSum(t *testing.T) {
 		record{Test: "vet", Result: passed},
 		record{Package: "internal/sign", Test: "TestCosign", Result: skipped, Reason: "GATEHOUSE_COSIGN is not set"},
 		record{Package: "internal/sign", Test: "TestAlone", Result: skipped, Reason: "etcd is not installed"},
+		record{Package: "internal/sign", Test: "TestBoth", Result: skipped, Reason: "GATEHOUSE_COSIGN is not set"},
 		record{Package: "internal/sign", Test: "TestFlaky", Result: passed},
 		record{Package: "internal/match", Test: "TestData", Result: skipped, Reason: "shared/data is not here: ../shared"},
 	)
 	second := write("e2e.json",
 		record{Package: "internal/sign", Test: "TestCosign", Result: passed},
+		record{Package: "internal/sign", Test: "TestBoth/sqlite", Result: passed},
 		record{Package: "internal/sign", Test: "TestFlaky", Result: failed},
 		record{Package: "test/e2e", Test: "TestWebhook", Result: passed},
 	)
@@ -50,11 +52,11 @@ func TestSum(t *testing.T) {
 		code    int
 		want    string // last line, or what the error says
 	}{
-		{"one", []string{second}, false, 1, "2 passed, 1 failed, 0 skipped"},
-		{"both", []string{first, second}, false, 1, "3 passed, 1 failed, 2 skipped"},
-		{"order does not matter", []string{second, first}, false, 1, "3 passed, 1 failed, 2 skipped"},
-		{"tools required", []string{first, second}, true, 1, "3 passed, 2 failed, 1 skipped"},
-		{"no failure", []string{first}, false, 0, "2 passed, 0 failed, 3 skipped"},
+		{"one", []string{second}, false, 1, "3 passed, 1 failed, 0 skipped"},
+		{"both", []string{first, second}, false, 1, "4 passed, 1 failed, 2 skipped"},
+		{"order does not matter", []string{second, first}, false, 1, "4 passed, 1 failed, 2 skipped"},
+		{"tools required", []string{first, second}, true, 1, "4 passed, 2 failed, 1 skipped"},
+		{"no failure", []string{first}, false, 0, "2 passed, 0 failed, 4 skipped"},
 		{"a stage that left no file", []string{first, filepath.Join(dir, "none.json")}, false, 2, "no such file"},
 		{"a stage that ran nothing", []string{first, empty}, false, 2, "holds no results"},
 		{"an unknown result", []string{unknown}, false, 2, `result "great" is unknown`},
