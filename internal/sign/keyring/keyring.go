@@ -289,7 +289,14 @@ func (r *Ring) Rotate(ctx context.Context, logURL string, overlap time.Duration,
 				return nil, err
 			}
 			change.Add = append(change.Add, row)
-			change.End[set.Current(kind).ID] = now.Add(overlap).Truncate(time.Second)
+			// Also those that an earlier rotation lets sign for a while yet: with no
+			// overlap no key of before is good for anything new.
+			until := now.Add(overlap).Truncate(time.Second)
+			for _, k := range set.All(kind) {
+				if k.Until.IsZero() || k.Until.After(until) {
+					change.End[k.ID] = until
+				}
+			}
 		}
 		err = r.store.Change(ctx, set.Generation, change)
 		if gatehouse.CodeOf(err) == gatehouse.CodeConflict {

@@ -133,6 +133,28 @@ func TestRotate(t *testing.T) {
 	}
 }
 
+// TestRotateAtOnce: it ends the keys of earlier rotations as well, which may have
+// been stolen before those came.
+func TestRotateAtOnce(t *testing.T) {
+	ring, _ := keyringtest.Open(t, &keyringtest.Store{}, at)
+	if _, err := ring.Rotate(t.Context(), at, keyring.Overlap, "ca"); err != nil {
+		t.Fatal(err)
+	}
+	set, err := ring.Rotate(t.Context(), at, 0, "ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := set.All(keyring.CA)
+	if len(list) != 3 || !list[2].Until.IsZero() {
+		t.Fatalf("%d keys, the last until %s", len(list), list[len(list)-1].Until)
+	}
+	for i, k := range list[:2] {
+		if k.Until.After(time.Now()) {
+			t.Errorf("key %d of 3 may sign until %s", i+1, k.Until)
+		}
+	}
+}
+
 // TestLogID: the log calls itself as the trusted root calls it.
 func TestLogID(t *testing.T) {
 	_, set := keyringtest.Open(t, &keyringtest.Store{}, at)
