@@ -127,7 +127,7 @@ func (k *keySet) get(ctx context.Context, url string, most int64) ([]byte, error
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
-	if k.issuer.TokenFile != "" {
+	if k.issuer.TokenFile != "" && k.mayShow(req.URL) {
 		token, err := os.ReadFile(k.issuer.TokenFile)
 		if err != nil {
 			return nil, err
@@ -150,6 +150,15 @@ func (k *keySet) get(ctx context.Context, url string, most int64) ([]byte, error
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the answer of %s has more than %d bytes", url, most)
 	}
 	return data, nil
+}
+
+// mayShow reports whether a server may see the token of [Issuer.TokenFile]: the
+// issuer's own one, and any that its own authorities vouch for (API servers of
+// Kubernetes name themselves by other addresses). What an issuer tells of itself
+// may name anybody, a public store of files for example.
+func (k *keySet) mayShow(u *url.URL) bool {
+	own, err := url.Parse(k.issuer.URL)
+	return err == nil && (u.Scheme == own.Scheme && u.Host == own.Host || u.Scheme == "https" && k.issuer.CAFile != "")
 }
 
 // parseKeys reads a JWKS and keeps the public keys that sign.

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,6 +222,35 @@ func TestIssuerThatLies(t *testing.T) {
 	token := i.Token(t, "a", map[string]any{"iss": i.URL + "/"})
 	if _, err := v.Verify(t.Context(), token); gatehouse.CodeOf(err) != gatehouse.CodeUnavailable || !strings.Contains(err.Error(), "says that it is the issuer") {
 		t.Errorf("Verify() = %v", err)
+	}
+}
+
+// TestTokenIsShownToTheIssuerAlone: what is shown to it is a secret, and its
+// document may say that the keys are with somebody else.
+func TestTokenIsShownToTheIssuerAlone(t *testing.T) {
+	shown := map[string]string{}
+	i := oidctest.New(t, false)
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		shown["stranger"] = r.Header.Get("Authorization")
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: i.Keys()})
+	}))
+	defer keys.Close()
+	var issuer *httptest.Server
+	issuer = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		shown["issuer"] = r.Header.Get("Authorization")
+		_ = json.NewEncoder(w).Encode(map[string]string{"issuer": issuer.URL, "jwks_uri": keys.URL})
+	}))
+	defer issuer.Close()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := verifier(t, time.Now, issuer.URL+"?token="+path)
+	if _, err := v.Verify(t.Context(), i.Token(t, "a", map[string]any{"iss": issuer.URL})); err != nil {
+		t.Fatal(err)
+	}
+	if shown["issuer"] != "Bearer secret" || shown["stranger"] != "" {
+		t.Errorf("shown: %q", shown)
 	}
 }
 
