@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -78,7 +79,29 @@ func (w *way) check(s signed) Checked {
 		}
 	}
 	out.SignedAt = w.signedAt(s, material, result, out.Log)
+	if err := inForce(out.Log, material, out.SignedAt); err != nil {
+		return Checked{Code: CodeUnknownLog, Message: clip(err.Error())}
+	}
 	return out
+}
+
+// inForce refuses an entry whose log says no time, as those of Rekor v2 do, and
+// whose key was out of force before the signature was made: such a key may have
+// been stolen, and whoever has it can make proofs for any entry. Where nothing
+// proves the time of a signature by a key, nothing is known.
+func inForce(l *gatehouse.LogEntry, m root.TrustedMaterial, signed time.Time) error {
+	if l == nil || !l.At.IsZero() || signed.IsZero() {
+		return nil
+	}
+	id, err := base64.StdEncoding.DecodeString(l.Log)
+	if err != nil {
+		return err
+	}
+	log, ok := m.RekorLogs()[hex.EncodeToString(id)]
+	if ok && !log.ValidityPeriodEnd.IsZero() && signed.After(log.ValidityPeriodEnd) {
+		return fmt.Errorf("the key of the log was trusted until %s, and the signature was made at %s", log.ValidityPeriodEnd.UTC().Format(time.RFC3339), signed.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (w *way) identity(r *sgverify.VerificationResult) gatehouse.Identity {
