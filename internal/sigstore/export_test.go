@@ -1,5 +1,10 @@
 package sigstore
 
+import (
+	"net/http"
+	"time"
+)
+
 // Entry reads the body of a request and returns the kind and body of its entry.
 func Entry(body []byte) (kind string, entry []byte, err error) {
 	c, err := newChecker()
@@ -9,3 +14,13 @@ func Entry(body []byte) (kind string, entry []byte, err error) {
 	e, err := c.entry(body)
 	return e.kind, e.body, err
 }
+
+// BodyTime has clients take at most d to send a request, until restore is called.
+func BodyTime(d time.Duration) (restore func()) {
+	was := bodyTimeMax
+	bodyTimeMax = d
+	return func() { bodyTimeMax = was }
+}
+
+// ConnectionAddr is where the connection of a request came from.
+func ConnectionAddr(req *http.Request) string { return connectionAddr(req) }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -123,9 +122,9 @@ type publicKey struct {
 
 // read reads the request and its token.
 func (f *Fulcio) read(w http.ResponseWriter, req *http.Request) (token string, key, proof, csr []byte, err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, certificateRequestMax))
+	body, err := readBody(w, req, certificateRequestMax)
 	if err != nil {
-		return "", nil, nil, nil, brokenOff(err, certificateRequestMax)
+		return "", nil, nil, nil, err
 	}
 	var in certificateRequest
 	if err := json.Unmarshal(body, &in); err != nil {

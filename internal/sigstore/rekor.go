@@ -3,10 +3,7 @@ package sigstore
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -52,6 +49,7 @@ type Rekor struct {
 	id       []byte
 	logger   *slog.Logger
 	limit    limiter
+	held     budget
 	addr     func(*http.Request) string
 	observe  func(kind string, code gatehouse.Code, took time.Duration)
 	checker  checker
@@ -97,15 +95,6 @@ func NewRekor(o RekorOptions) (*Rekor, error) {
 	return r, nil
 }
 
-// connectionAddr is the address of the connection that a request came on.
-func connectionAddr(req *http.Request) string {
-	host, _, err := net.SplitHostPort(req.RemoteAddr)
-	if err != nil {
-		return req.RemoteAddr
-	}
-	return host
-}
-
 // Paths of the API.
 const (
 	entriesPath = "/api/v2/log/entries"
@@ -141,6 +130,24 @@ func (r *Rekor) entries(w http.ResponseWriter, req *http.Request) {
 	r.observe(kind, gatehouse.CodeOf(err), time.Since(start))
 }
 
+// read reads the entry of a request, which is held in memory until it is checked.
+func (r *Rekor) read(w http.ResponseWriter, req *http.Request) (entry logEntry, err error) {
+	size := req.ContentLength
+	if size < 0 || size > requestMax {
+		size = requestMax
+	}
+	give, err := r.held.take(r.addr(req), size)
+	if err != nil {
+		return entry, err
+	}
+	defer give()
+	body, err := readBody(w, req, requestMax)
+	if err != nil {
+		return entry, err
+	}
+	return r.checker.entry(body)
+}
+
 func (r *Rekor) create(w http.ResponseWriter, req *http.Request, kind *string) ([]byte, error) {
 	if req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -149,15 +156,7 @@ func (r *Rekor) create(w http.ResponseWriter, req *http.Request, kind *string) (
 	if wait := r.limit.take(r.addr(req), time.Now()); wait > 0 {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "too many entries from this address").WithHint("try again in a second")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, requestMax))
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the request has more than %d bytes", requestMax)
-	}
-	if err != nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the request breaks off: %w", err)
-	}
-	entry, err := r.checker.entry(body)
+	entry, err := r.read(w, req)
 	*kind = entry.kind
 	if err != nil {
 		return nil, err

@@ -11,10 +11,15 @@ import (
 	pbcommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	pb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 // ofOlderClient is the envelope of a request, if that is what it has.
 func ofOlderClient(req *pb.CreateEntryRequest) *pb.DSSERequestV002 { return req.GetDsseRequestV002() }
+
+// workMax bounds what is hashed to check one envelope, in bytes.
+const workMax = 16 << 20
 
 // envelope is the entry of a DSSE envelope: clients before sigstore-go v1.2 send
 // the envelope itself. Each signature must be verified by one of the keys, and
@@ -23,6 +28,10 @@ func (c checker) envelope(req *pb.DSSERequestV002) (*pb.Entry, error) {
 	env, keys := req.GetEnvelope(), req.GetVerifiers()
 	if n := len(env.GetSignatures()); n == 0 || n > signaturesMax || len(keys) == 0 || len(keys) > signaturesMax {
 		return nil, invalid("the envelope has %d signatures and %d keys, and may have 1 to %d", n, len(keys), signaturesMax)
+	}
+	// Each key may have to be tried with each signature, over the whole payload.
+	if tries := len(env.GetSignatures()) * len(keys); len(env.GetPayload()) > workMax/tries {
+		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "an envelope with %d signatures and %d keys may have a payload of %d bytes", len(env.GetSignatures()), len(keys), workMax/tries)
 	}
 	message := dsse.PAE(env.GetPayloadType(), env.GetPayload())
 	by := map[string]*pb.Verifier{} // by signature

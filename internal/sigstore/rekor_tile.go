@@ -30,6 +30,13 @@ func (r *Rekor) tile(w http.ResponseWriter, req *http.Request) {
 		r.fail(w, req, err)
 		return
 	}
+	// A bundle of large entries is held as long as its reader takes.
+	give, err := r.held.take(r.addr(req), int64(len(data)))
+	if err != nil {
+		r.fail(w, req, err)
+		return
+	}
+	defer give()
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Cache-Control", "public, max-age=31536000, immutable") // a tile never changes

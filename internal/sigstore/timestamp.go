@@ -6,7 +6,6 @@ import (
 	"crypto"
 	"encoding/json"
 	"encoding/pem"
-	"io"
 	"log/slog"
 	"math/big"
 	"mime"
@@ -114,9 +113,9 @@ func (t *Timestamps) respond(w http.ResponseWriter, req *http.Request) (response
 	if err != nil || kind != "application/timestamp-query" && kind != "application/json" {
 		return nil, "", invalid("the content type is neither application/timestamp-query nor application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, timestampRequestMax))
+	body, err := readBody(w, req, timestampRequestMax)
 	if err != nil {
-		return nil, "", brokenOff(err, timestampRequestMax)
+		return nil, "", err
 	}
 	if kind == "application/json" {
 		response, err = t.fromJSON(body)
