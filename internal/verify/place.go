@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -126,7 +127,9 @@ func split[T any](all []T, is func(T) bool) (yes, no []T) {
 func (r *run) byTag(ctx context.Context, p place, tag string, l *listing) (past []*listed) {
 	met := map[string]bool{}
 	again := func(d gatehouse.Descriptor) bool {
-		k := string(d.Digest)
+		// All that a layer is judged by: who moves the tag to a manifest that calls
+		// the same bytes something else must not make the signature pass for seen.
+		k := fmt.Sprintf("%s\x00%s\x00%d", d.Digest, d.MediaType, d.Size)
 		for _, name := range []string{annotationSignature, annotationCertificate, annotationChain, annotationLog, annotationStamp} {
 			k += "\x00" + d.Annotations[name]
 		}

@@ -159,6 +159,29 @@ func TestTagHistory(t *testing.T) {
 	}
 }
 
+// TestTagHistoryIsNotShadowed: whoever moves a signature tag to a manifest that
+// lists the signature's bytes as something else does not take it away.
+func TestTagHistoryIsNotShadowed(t *testing.T) {
+	k := verifytest.NewKey(t)
+	s := verifytest.New(t)
+	for name, shadow := range map[string]func(*gatehouse.Descriptor){
+		"media type": func(d *gatehouse.Descriptor) { d.MediaType = "application/octet-stream" },
+		"size":       func(d *gatehouse.Descriptor) { d.Size = 1 << 40 },
+	} {
+		m := newMemory()
+		p := simplePayload(image.Digest)
+		l := m.put(p)
+		l.MediaType, l.Annotations = typeSimple, s.Annotations(p, signing{Key: k})
+		signed := m.manifest(l)
+		shadow(&l)
+		m.tags["sha256-"+image.Digest.Hex()+".sig"] = m.manifest(l).Digest
+		h := history{memory: m, past: []gatehouse.Digest{signed.Digest}}
+		if got, why := codes(t, remembering(), h, need(verifytest.PublicPEM(t, k))); got != 1 {
+			t.Errorf("%s: %d, rejected %v", name, got, why)
+		}
+	}
+}
+
 func TestThroughIndex(t *testing.T) {
 	k := verifytest.NewKey(t)
 	s := verifytest.New(t)
