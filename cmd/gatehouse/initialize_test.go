@@ -85,6 +85,7 @@ func TestPEMInsteadOfATrustedRoot(t *testing.T) {
 	verify(0)
 	verify(0, "--use-signed-timestamps", "--timestamp-certificate-chain", file("tsa.pem", pem.TSAs[0].Chain))
 	verify(1, "--use-signed-timestamps", "--timestamp-certificate-chain", file("tsa2.pem", strangers.TSAs[0].Chain))
+	verify(1, "--timestamp-certificate-chain", filepath.Join(dir, "tsa2.pem")) // naming it asks for it
 	// What is named replaces what the trusted root says of it, and only that.
 	for _, name := range []string{"SIGSTORE_ROOT_FILE", "SIGSTORE_REKOR_PUBLIC_KEY", "SIGSTORE_CT_LOG_PUBLIC_KEY_FILE"} {
 		delete(c.env, name)

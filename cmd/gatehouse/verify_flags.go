@@ -56,7 +56,7 @@ func (o *verifyFlags) bind(cmd *cobra.Command) {
 	f.StringVar(&o.chain, "cert-chain", "", "the same")
 	f.StringVar(&o.roots, "ca-roots", "", "PEM root certificates of authorities to trust")
 	f.StringVar(&o.middle, "ca-intermediates", "", "PEM certificates between --ca-roots and signers")
-	f.StringVar(&o.tsaChain, "timestamp-certificate-chain", "", "PEM certificates of a timestamp authority to trust")
+	f.StringVar(&o.tsaChain, "timestamp-certificate-chain", "", "PEM certificates of a timestamp authority to trust; asks for an RFC 3161 timestamp")
 	f.StringVar(&o.sct, "sct", "", "FILE with the signed certificate timestamp of --certificate")
 	f.BoolVar(&o.ignoreLog, "insecure-ignore-tlog", false, "ask for no entry in a transparency log; a certificate's signature then needs a signed timestamp")
 	f.BoolVar(&o.ignoreLog, "private-infrastructure", false, "cosign's older name of --insecure-ignore-tlog")
@@ -91,7 +91,8 @@ func (o *verifyFlags) bind(cmd *cobra.Command) {
 // authority is whose word counts, and what people are told of it. It is checked
 // before anything is fetched.
 func (a *app) authority(ctx context.Context, cmd *cobra.Command, o *verifyFlags, n *network) (gatehouse.Authority, error) {
-	au := gatehouse.Authority{Hash: o.hash, RequireTimestamp: o.stamps, Format: o.format}
+	// Who says whose timestamps count wants one, as with cosign.
+	au := gatehouse.Authority{Hash: o.hash, RequireTimestamp: o.stamps || o.tsaChain != "", Format: o.format}
 	switch {
 	case !o.checkClaims:
 		return au, gatehouse.Errorf(gatehouse.CodeInvalid, "--check-claims=false would take the signature of any image for one of this").WithHint("leave it out")
