@@ -37,8 +37,15 @@ func (r *run) reject(artifact gatehouse.Digest, format, code, message string, ar
 }
 
 // open looks into one manifest. What it holds is judged by its layers: the
-// artifact type is missing or wrong in listings that older clients wrote.
-func (r *run) open(ctx context.Context, p place, l *listed) {
+// artifact type is missing or wrong in listings that older clients wrote. In a
+// manifest that held before, layers that nobody has checked yet are left for
+// later, where that is not nil: whoever wraps somebody's signature together with
+// a thousand of his own gets no further than with the thousand alone.
+func (r *run) open(ctx context.Context, p place, l *listed, later *[]func()) {
+	if _, err := gatehouse.ParseDigest(string(l.Digest)); err != nil {
+		r.reject("", formatNone, CodeMalformed, "a referrer is listed without a digest")
+		return
+	}
 	m := l.Manifest
 	if l.ArtifactType == typeNotary && r.auth.Notary == nil { // not worth a fetch
 		r.notary(ctx, candidate{run: r, place: p, artifact: m.Digest, format: formatNotary}, nil, nil)
@@ -62,37 +69,81 @@ func (r *run) open(ctx context.Context, p place, l *listed) {
 		r.document(ctx, p, m, layers)
 		return
 	}
-	known, others := split(layers, func(d gatehouse.Descriptor) bool {
-		return r.isHeld("layer", d.Digest, d.Annotations[annotationSignature])
-	})
-	for i, d := range append(known, others...) {
+	var others []int
+	for i, d := range layers {
 		if ctx.Err() != nil {
 			return
 		}
-		if i >= len(known) && r.spent.read >= candidatesMax {
-			r.reject(m.Digest, formatNone, CodeTooMany, "more than %d signatures hang on the image; those of this manifest after the first %d were not looked at", candidatesMax, i)
-			return
+		if !r.isFree(d) {
+			if len(others) <= layersMax {
+				others = append(others, i)
+			}
+		} else if l.again == nil || !l.again(d) {
+			r.layer(ctx, candidate{run: r, place: p, artifact: m.Digest, layer: d})
 		}
-		if i >= len(known)+layersMax {
-			r.reject(m.Digest, formatNone, CodeTooMany, "%d signatures in one manifest; those after the first %d were not looked at", len(layers), i)
-			return
-		}
-		if l.again != nil && l.again(d) {
-			continue
-		}
-		if i >= len(known) {
-			r.spent.read++
-		}
-		r.layer(ctx, candidate{run: r, place: p, artifact: m.Digest, layer: d})
 	}
+	switch {
+	case later == nil:
+		r.unchecked(ctx, p, l, layers, others)
+	case len(others) > 0:
+		*later = append(*later, func() { r.reopen(ctx, p, l, others) })
+	}
+}
+
+// reopen looks at those layers of a manifest that were left for later. They are
+// read again: many manifests are more than is kept at once.
+func (r *run) reopen(ctx context.Context, p place, l *listed, others []int) {
+	m := l.Manifest
+	if m.Body == nil {
+		if m = r.fetch(ctx, p, l); m == nil {
+			return
+		}
+	}
+	if layers, _, err := parseLayers(m.Body); err == nil {
+		r.unchecked(ctx, p, l, layers, others)
+	}
+}
+
+// unchecked looks at some layers of a manifest, within the bounds.
+func (r *run) unchecked(ctx context.Context, p place, l *listed, layers []gatehouse.Descriptor, others []int) {
+	for n, i := range others {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case r.spent.read >= candidatesMax:
+			r.reject(l.Digest, formatNone, CodeTooMany, "more than %d signatures hang on the image; those of this manifest after the first %d were not looked at", candidatesMax, i)
+			return
+		case n >= layersMax:
+			r.reject(l.Digest, formatNone, CodeTooMany, "%d signatures in one manifest; those after the first %d were not looked at", len(layers), i)
+			return
+		}
+		if d := layers[i]; l.again == nil || !l.again(d) {
+			r.spent.read++
+			r.layer(ctx, candidate{run: r, place: p, artifact: l.Digest, layer: d})
+		}
+	}
+}
+
+// isFree reports whether a layer held before and so counts against no bound. It
+// does so once: the same signature a million times is work like any other.
+func (r *run) isFree(d gatehouse.Descriptor) bool {
+	signature := d.Annotations[annotationSignature]
+	if !r.isHeld("layer", d.Digest, signature) {
+		return false
+	}
+	k := r.heldKey("layer", d.Digest, signature)
+	if r.free[k] {
+		return false
+	}
+	if r.free == nil {
+		r.free = map[CacheKey]bool{}
+	}
+	r.free[k] = true
+	return true
 }
 
 // fetch reads a manifest that is only listed; nil where it is rejected.
 func (r *run) fetch(ctx context.Context, p place, m *listed) *gatehouse.Manifest {
-	if _, err := gatehouse.ParseDigest(string(m.Digest)); err != nil {
-		r.reject("", formatNone, CodeMalformed, "a referrer is listed without a digest")
-		return nil
-	}
 	if m.Size > gatehouse.ManifestSizeMax {
 		r.reject(m.Digest, formatNone, CodeTooLarge, "a manifest of %d bytes, %d at most", m.Size, gatehouse.ManifestSizeMax)
 		return nil

@@ -80,7 +80,7 @@ func (l *listing) add(m *listed) bool {
 // write, registries in what they list, and a repository may hold all of them.
 // Manifests that came whole are not fetched again. Those that held before come
 // first; the bound is on the others.
-func (r *run) candidates(ctx context.Context, p place) []*listed {
+func (r *run) candidates(ctx context.Context, p place) (known, others []*listed) {
 	l := &listing{seen: map[gatehouse.Digest]bool{r.image.Digest: true}}
 	tag := p.prefix + r.image.Digest.Algorithm() + "-" + r.image.Digest.Hex()
 	var tags []string
@@ -99,7 +99,7 @@ func (r *run) candidates(ctx context.Context, p place) []*listed {
 	for _, m := range past {
 		l.add(m)
 	}
-	known, others := split(l.all, func(m *listed) bool { return r.isHeld("manifest", m.Digest, "") })
+	known, others = split(l.all, func(m *listed) bool { return r.isHeld("manifest", m.Digest, "") })
 	if l.full {
 		r.reject("", formatNone, CodeTooMany, "more than %d manifests hang on the image, or their listing has no end; the others were not looked at", len(l.all))
 	}
@@ -107,7 +107,7 @@ func (r *run) candidates(ctx context.Context, p place) []*listed {
 		r.reject("", formatNone, CodeTooMany, "%d manifests hang on the image that were not verified before; those after the first %d were not looked at", len(others), manifestsMax)
 		others = others[:manifestsMax]
 	}
-	return append(known, others...)
+	return known, others
 }
 
 // split tells those that are from those that are not, in their order.

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -283,5 +284,71 @@ func TestKnownSignaturesComeFirst(t *testing.T) {
 	m.tags[tag] = layers(1200)
 	if got, why := codes(t, v, m, keyless(s)); got != 1 || why[verify.CodeTooMany] != 1 {
 		t.Errorf("%d, %v", got, why)
+	}
+}
+
+// TestRepeatedSignatures: what held before is looked at freely once, not in as
+// many copies as somebody pushes.
+func TestRepeatedSignatures(t *testing.T) {
+	s := verifytest.New(t)
+	good := s.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV2, Stamp: true})
+	m := newMemory().hang(good)
+	v := remembering()
+	if got, why := codes(t, v, m, keyless(s)); got != 1 {
+		t.Fatalf("rejected %v", why)
+	}
+	copies := make([]gatehouse.Descriptor, 3000)
+	for i := range copies {
+		copies[i] = m.bundle(good)
+	}
+	m.referrers = append(m.referrers, m.manifest(copies...))
+	for range 2 { // the second time the manifest is known, too
+		if got, why := codes(t, v, m, keyless(s)); got != 1001 || why[verify.CodeTooMany] != 1 {
+			t.Errorf("%d pieces of evidence, %v", got, why)
+		}
+	}
+}
+
+// TestJunkBesideKnownSignatures: a manifest that holds somebody's signature and
+// much else does not take the bounds away from what was verified before.
+func TestJunkBesideKnownSignatures(t *testing.T) {
+	s := verifytest.New(t)
+	sign := func() []byte {
+		return s.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV2, Stamp: true})
+	}
+	first, second := sign(), sign()
+	m := newMemory()
+	wrapped := []gatehouse.Descriptor{m.bundle(first)}
+	junk := m.bundle(bytes.Repeat([]byte(" "), 8<<20))
+	for range 40 {
+		wrapped = append(wrapped, junk)
+	}
+	m.hang(second)
+	good := m.referrers
+	m.referrers = append([]gatehouse.Descriptor{m.manifest(wrapped[0])}, good...)
+	v := remembering()
+	if got, why := codes(t, v, m, keyless(s)); got != 2 {
+		t.Fatalf("rejected %v", why)
+	}
+	m.referrers = []gatehouse.Descriptor{m.manifest(wrapped...)}
+	if got, why := codes(t, v, m, keyless(s)); got != 1 {
+		t.Fatalf("rejected %v", why)
+	}
+	m.referrers = append(m.referrers, good...)
+	if got, why := codes(t, v, m, keyless(s)); got != 2 || why[verify.CodeTooMany] != 8 && why[verify.CodeTooMany] != 9 {
+		t.Errorf("%d pieces of evidence, %v", got, why)
+	}
+}
+
+// TestListedDigests: what a listing calls a digest is one before it is told of.
+func TestListedDigests(t *testing.T) {
+	m := newMemory()
+	index, _ := json.Marshal(map[string]any{"manifests": []any{
+		map[string]any{"digest": "\x1b[2Jno digest", "artifactType": "application/vnd.cncf.notary.signature"},
+	}})
+	m.tags["sha256-"+image.Digest.Hex()] = m.put(index).Digest
+	_, rejected, err := remembering().Image(t.Context(), m, image, need(verifytest.PublicPEM(t, verifytest.NewKey(t))))
+	if err != nil || len(rejected) != 1 || rejected[0].Code != verify.CodeMalformed || rejected[0].Artifact != "" {
+		t.Errorf("%+v, %v", rejected, err)
 	}
 }

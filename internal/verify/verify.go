@@ -212,8 +212,9 @@ type run struct {
 	need   gatehouse.Need
 	auth   *authority
 	cache  Cache
-	now    time.Time // zero: not known
-	*spent           // shared with runs about what hangs on the image
+	now    time.Time         // zero: not known
+	*spent                   // shared with runs about what hangs on the image
+	free   map[CacheKey]bool // layers that held before and were looked at
 
 	evidence []gatehouse.Evidence
 	rejected []gatehouse.Rejected
@@ -240,14 +241,26 @@ func (r *run) what() string {
 	return "signature"
 }
 
+// verify looks at what held before in every place, and then at the rest.
 func (r *run) verify(ctx context.Context) {
+	var later []func()
 	for _, p := range r.places {
-		for _, m := range r.candidates(ctx, p) {
+		known, others := r.candidates(ctx, p)
+		for _, m := range known {
 			if ctx.Err() != nil {
 				return
 			}
-			r.open(ctx, p, m)
+			r.open(ctx, p, m, &later)
 		}
+		for _, m := range others {
+			later = append(later, func() { r.open(ctx, p, m, nil) })
+		}
+	}
+	for _, look := range later {
+		if ctx.Err() != nil {
+			return
+		}
+		look()
 	}
 }
 
@@ -255,7 +268,7 @@ func (r *run) verify(ctx context.Context) {
 func (r *run) about(digest gatehouse.Digest, need gatehouse.Need, places []place) *run {
 	sub := *r
 	sub.image.Tag, sub.image.Digest, sub.need, sub.places = "", digest, need, places
-	sub.evidence, sub.rejected, sub.failures = nil, nil, nil
+	sub.evidence, sub.rejected, sub.failures, sub.free = nil, nil, nil, nil
 	return &sub
 }
 
