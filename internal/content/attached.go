@@ -19,7 +19,8 @@ import (
 const tagHistoryMax = 1000
 
 // TagHistory lists the manifests that are still there of those that a tag pointed
-// at since it was last deleted, newest first, at most 1000. None is no error.
+// at since it was last deleted, at most 1000: those with valid signatures first,
+// each newest first. None is no error.
 func (c *Content) TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) (out []gatehouse.Digest, err error) {
 	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
 		out, err = tx.TagManifests(ctx, repo, tag, tagHistoryMax)

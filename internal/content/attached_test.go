@@ -93,7 +93,8 @@ func version(t *testing.T, d *db.DB, subject gatehouse.Digest) (v string) {
 
 // TestTagHistory: what a tag pointed at is there as long as its manifests are.
 func TestTagHistory(t *testing.T) {
-	c := content.New(openDB(t, db.Options{}), mem.New(), content.Options{})
+	d := openDB(t, db.Options{})
+	c := content.New(d, mem.New(), content.Options{})
 	s := &contenttest.Suite{T: t, C: c}
 	x := s.Push("a", contenttest.Image{Config: "{}"}, "v1")
 	tag := "sha256-" + x.Digest.Hex() + ".sig"
@@ -111,6 +112,25 @@ func TestTagHistory(t *testing.T) {
 	}
 	if got, err := c.TagHistory(t.Context(), "a", tag); err != nil || !slices.Equal(got, []gatehouse.Digest{all[0], all[2]}) {
 		t.Errorf("after one was deleted: %v, %v", got, err)
+	}
+	// Moving the tag does not push out what holds.
+	err = d.Write(t.Context(), func(tx *db.Tx) error {
+		v, err := tx.AttachedVersion(t.Context(), "a", x.Digest)
+		if err != nil {
+			return err
+		}
+		_, current, err := tx.SaveSignatures(t.Context(), "a", x.Digest, v, db.SignatureCheck{}, []db.Signature{
+			{Artifact: all[0], Status: db.SignatureUntrusted}, {Artifact: all[2], Signer: "release", Status: db.SignatureValid}})
+		if !current {
+			t.Error("not saved")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.TagHistory(t.Context(), "a", tag); err != nil || !slices.Equal(got, []gatehouse.Digest{all[2], all[0]}) {
+		t.Errorf("with a valid signature in the oldest: %v, %v", got, err)
 	}
 	for _, other := range []string{"none", "v2"} {
 		if got, err := c.TagHistory(t.Context(), gatehouse.Repo("a"), other); err != nil || len(got) != 0 {

@@ -34,12 +34,15 @@ func signatureTags(d gatehouse.Digest) []string {
 const since = `h.id > COALESCE((SELECT MAX(d.id) FROM tag_history d WHERE d.repo_id = h.repo_id AND d.name = h.name AND d.new_digest IS NULL), 0)`
 
 // TagManifests lists the manifests that are still there of those that a tag
-// pointed at since it was last deleted, newest first, at most n. The one that it
-// points at now is among them.
+// pointed at since it was last deleted, at most n: first those in which a valid
+// signature was found, so that nobody moves the tag until they are out of reach,
+// each newest first. The one that it points at now is among them.
 func (t *Tx) TagManifests(ctx context.Context, repo gatehouse.Repo, name string, n int) ([]gatehouse.Digest, error) {
 	return t.digests(ctx, `SELECT m.digest FROM repository r JOIN tag_history h ON h.repo_id = r.id
 		JOIN manifest m ON m.repo_id = r.id AND m.digest = h.new_digest
-		WHERE r.path = $1 AND h.name = $2 AND `+since+` GROUP BY m.digest ORDER BY MAX(h.id) DESC LIMIT $3`, string(repo), name, n)
+		WHERE r.path = $1 AND h.name = $2 AND `+since+` GROUP BY r.id, m.digest
+		ORDER BY (SELECT COUNT(*) FROM signature s WHERE s.repo_id = r.id AND s.artifact = m.digest AND s.status = $4) > 0 DESC, MAX(h.id) DESC LIMIT $3`,
+		string(repo), name, n, int(SignatureValid))
 }
 
 // attachedBefore fills in what manifests without a tag were attached to by tags of

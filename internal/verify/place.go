@@ -92,7 +92,12 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 	}
 	var past []*listed // last: whoever moves a tag often pushes nothing else out
 	for _, tag := range tags {
-		past = append(past, r.byTag(ctx, p, tag, l)...)
+		was := r.byTag(ctx, p, tag, l)
+		first := min(len(was), pastFirst) // and whoever pushes much else does not push these out
+		for _, m := range was[:first] {
+			l.add(m)
+		}
+		past = append(past, was[first:]...)
 	}
 	r.referrers(ctx, p, l)
 	r.fallback(ctx, p, strings.TrimPrefix(tag, p.prefix), l)

@@ -183,6 +183,24 @@ func TestTagHistoryIsNotShadowed(t *testing.T) {
 	}
 }
 
+// TestTagHistoryBeforeReferrers: a flood of referrers does not push out what the
+// tag pointed to before.
+func TestTagHistoryBeforeReferrers(t *testing.T) {
+	k := verifytest.NewKey(t)
+	s := verifytest.New(t)
+	m := newMemory()
+	p := simplePayload(image.Digest)
+	l := m.put(p)
+	l.MediaType, l.Annotations = typeSimple, s.Annotations(p, signing{Key: k})
+	h := history{memory: m, past: []gatehouse.Digest{m.manifest(l).Digest}}
+	for i := range 1100 {
+		m.referrers = append(m.referrers, m.manifest(m.bundle(fmt.Append(nil, i))))
+	}
+	if got, why := codes(t, remembering(), h, need(verifytest.PublicPEM(t, k))); got != 1 || why[verify.CodeTooMany] != 1 {
+		t.Errorf("%d, rejected %v", got, why)
+	}
+}
+
 func TestThroughIndex(t *testing.T) {
 	k := verifytest.NewKey(t)
 	s := verifytest.New(t)

@@ -31,6 +31,7 @@ import (
 // what nobody has checked yet.
 const (
 	manifestsMax      = 1000      // candidate manifests opened
+	pastFirst         = 200       // of them, those that a signature tag pointed to before and that come before referrers
 	layersMax         = 1000      // signatures in one manifest
 	checksMax         = 1000      // signatures checked that are not in the cache
 	listedMax         = 10_000    // candidate manifests listed
@@ -104,7 +105,8 @@ type Source interface {
 // at the same time overwrite each other's signature tag; what the tag pointed to
 // before is looked at, too.
 type TagHistory interface {
-	// TagHistory lists the manifests that a tag pointed to, newest first.
+	// TagHistory lists the manifests that a tag pointed to: those that were found to
+	// hold first where that is known, each newest first.
 	TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error)
 }
 
