@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -126,8 +127,9 @@ type Ancestor struct {
 // ancestorLevelsMax bounds how deep indexes in indexes are followed upward.
 const ancestorLevelsMax = 3
 
-// Ancestors lists the indexes of a repository that list a manifest, nearest first
-// and then by digest, at most n.
+// Ancestors lists the indexes of a repository that list a manifest, nearest first,
+// then those with a valid signature, so that nobody's other indexes push these
+// out, and then by digest, at most n.
 func (t *Tx) Ancestors(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, n int) (out []Ancestor, err error) {
 	front := []gatehouse.Digest{digest}
 	seen := map[gatehouse.Digest]bool{digest: true}
@@ -149,10 +151,11 @@ func (t *Tx) Ancestors(ctx context.Context, repo gatehouse.Repo, digest gatehous
 }
 
 func (t *Tx) ancestors(ctx context.Context, args []any, marks string) ([]Ancestor, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT p.digest, COALESCE(s.version, '') FROM repository r JOIN manifest m ON m.repo_id = r.id
+	rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT p.digest, COALESCE(s.version, ''), COALESCE((SELECT MAX(1) FROM signature v
+			WHERE v.repo_id = r.id AND v.subject = p.digest AND v.status = `+strconv.Itoa(int(SignatureValid))+`), 0) AS signed FROM repository r JOIN manifest m ON m.repo_id = r.id
 		JOIN manifest_child c ON c.child_id = m.id JOIN manifest p ON p.id = c.parent_id
 		LEFT JOIN signature_check s ON s.repo_id = r.id AND s.subject = p.digest
-		WHERE r.path = $1 AND m.digest IN (`+marks+`) ORDER BY p.digest LIMIT $2`, args...)
+		WHERE r.path = $1 AND m.digest IN (`+marks+`) ORDER BY signed DESC, p.digest LIMIT $2`, args...)
 	if err != nil {
 		return nil, unavailable(err)
 	}
@@ -160,7 +163,8 @@ func (t *Tx) ancestors(ctx context.Context, args []any, marks string) ([]Ancesto
 	var out []Ancestor
 	for rows.Next() {
 		var a Ancestor
-		if err := rows.Scan((*dbDigest)(&a.Digest), &a.Version); err != nil {
+		var signed int
+		if err := rows.Scan((*dbDigest)(&a.Digest), &a.Version, &signed); err != nil {
 			return nil, unavailable(err)
 		}
 		out = append(out, a)

@@ -1,6 +1,8 @@
 package dbtest
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -202,6 +204,23 @@ func ancestors(s *suite) {
 		got, err = tx.Ancestors(s.Context(), "a", beyond.Digest, 10)
 		want(s, "of what nothing lists", 0, len(got))
 		return err
+	})
+	// Many that list it do not push out the one that is signed.
+	many := []gatehouse.Digest{inner.Digest}
+	for i := range 4 {
+		many = append(many, add(fmt.Sprint("also ", i), child.ManifestID).Digest)
+	}
+	slices.Sort(many)
+	last := db.TagTarget{Repo: "a", RepoID: inner.RepoID, Digest: many[len(many)-1]}
+	if _, current := s.save(last, s.bump(last), db.Signature{Artifact: outer.Digest, Status: db.SignatureValid, Signer: "x"},
+		db.Signature{Artifact: outer.Digest, Predicate: "y", Status: db.SignatureValid, Signer: "x"}); !current {
+		s.Error("not saved")
+	}
+	s.read(func(tx *db.Tx) error {
+		got, err := tx.Ancestors(s.Context(), "a", child.Digest, 2)
+		s.must(err)
+		want(s, "the signed one first", []gatehouse.Digest{last.Digest, many[0]}, []gatehouse.Digest{got[0].Digest, got[1].Digest})
+		return nil
 	})
 }
 
