@@ -34,7 +34,8 @@ type pullGate struct {
 	access   namedAuth
 
 	mu      sync.Mutex
-	known   map[string]pullDecision // by repository, tag and digest; guarded by mu
+	known   map[string]pullDecision   // by repository, tag and digest; guarded by mu
+	text    map[gatehouse.Digest]bool // whether the layers of a manifest are text; guarded by mu
 	flights singleflight.Group
 }
 
@@ -67,7 +68,7 @@ type pullState struct {
 
 // Pull implements registry.Gate.
 func (g *pullGate) Pull(ctx context.Context, actor gatehouse.Actor, m *gatehouse.Manifest, tag string) (warning string, err error) {
-	if m.Pull == gatehouse.PullOff || !mayRun(m, tag) || g.exempt(ctx, actor, m.Repo) {
+	if m.Pull == gatehouse.PullOff || !g.runs(ctx, m, tag) || g.exempt(ctx, actor, m.Repo) {
 		return "", nil
 	}
 	d, p, err := g.decide(ctx, m.Repo, tag, m.Digest)
@@ -81,6 +82,32 @@ func (g *pullGate) Pull(ctx context.Context, actor gatehouse.Actor, m *gatehouse
 		return denial(d, m.Repo, tag, m.Digest).Message, nil
 	}
 	return "", denial(d, m.Repo, tag, m.Digest)
+}
+
+// runs reports whether a runtime could run what is pulled. What cannot be read counts
+// as if it could.
+func (g *pullGate) runs(ctx context.Context, m *gatehouse.Manifest, tag string) bool {
+	may, layers := mayRun(m, tag)
+	if may || len(layers) == 0 {
+		return may
+	}
+	g.mu.Lock()
+	text, known := g.text[m.Digest]
+	g.mu.Unlock()
+	if known {
+		return !text
+	}
+	text, err := g.facts.onlyText(ctx, m.Repo, layers)
+	if err != nil {
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.text == nil || len(g.text) >= pullsKnownMax {
+		g.text = map[gatehouse.Digest]bool{}
+	}
+	g.text[m.Digest] = text
+	return !text
 }
 
 // exempt lets those read who have to before an image can be allowed: whoever may

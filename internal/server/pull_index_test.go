@@ -93,6 +93,41 @@ func TestImagesCannotBeDressed(t *testing.T) {
 		m["layers"] = []any{l, map[string]any{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": l["digest"], "size": l["size"]}}
 	})
 	dress("with a configuration of no type", func(m map[string]any) { oci(m); m["config"].(map[string]any)["mediaType"] = "application/octet-stream" })
+	// Some runtimes unpack a layer whatever its type is, and Docker's own form of an
+	// image with whatever configuration.
+	for _, mediaType := range []string{"application/vnd.dev.cosign.simplesigning.v1+json", "text/spdx+json"} {
+		dress("with layers that say they are "+mediaType, func(m map[string]any) {
+			oci(m)
+			for _, l := range m["layers"].([]any) {
+				l.(map[string]any)["mediaType"] = mediaType
+			}
+		})
+	}
+	for _, mediaType := range []string{"text/html", "application/x-chart"} {
+		dress("in Docker's form, configured by "+mediaType, func(m map[string]any) {
+			m["mediaType"] = "application/vnd.docker.distribution.manifest.v2+json"
+			m["config"].(map[string]any)["mediaType"] = mediaType
+		})
+	}
+	// An index that brings the image along, or says where it is, as a list of documents.
+	manifest := []byte(r.must("GET", "/v2/team/app/manifests/"+digest, ""))
+	parsed := map[string]any{}
+	if err := json.Unmarshal(manifest, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range map[string]any{"data": manifest, "urls": []string{"https://elsewhere.example/manifest"}} {
+		entry := map[string]any{"mediaType": parsed["mediaType"], "digest": digest, "size": len(manifest), "artifactType": gatehouse.TypeSPDX, key: value}
+		body, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{entry}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tag := range []string{"with-" + key, "sha256-" + hex} {
+			if err := r.store().PutManifest(t.Context(), "team/app", tag, typeIndex, body); err != nil {
+				t.Fatal(err)
+			}
+			r.wantPull(403, "team/app", tag, string(gatehouse.DigestOf(body)))
+		}
+	}
 	// An index of what hangs on the image is no image either way.
 	sbom := r.attach("team/app", digest, gatehouse.TypeSPDX, "{}")
 	list, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []any{

@@ -2,7 +2,10 @@ package server
 
 import (
 	"encoding/json"
+	"io"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
@@ -22,7 +25,7 @@ func FuzzMayRun(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, mediaType string, body []byte, tag string) {
 		m := &gatehouse.Manifest{Descriptor: gatehouse.Descriptor{MediaType: mediaType}, Body: body}
-		asked := mayRun(m, tag)
+		asked, _ := mayRun(m, tag)
 		if pipeline.IsImage(m) && !asked {
 			t.Errorf("an image is not asked about: %s", body)
 		}
@@ -31,4 +34,18 @@ func FuzzMayRun(f *testing.F) {
 			t.Errorf("an index is not asked about: %s", body)
 		}
 	})
+}
+
+// TestIsText: what a runtime could unpack is no text, however the reads fall.
+func TestIsText(t *testing.T) {
+	for body, want := range map[string]bool{
+		"": true, `{"a":"é"}`: true, strings.Repeat("é€𝄞", 20_000): true,
+		"{\x00": false, "\x1f\x8b\x08": false, "(\xb5/\xfd": false, "é\xc3": false, strings.Repeat("x", 40_000) + "\x00": false,
+	} {
+		for _, r := range []io.Reader{strings.NewReader(body), iotest.OneByteReader(strings.NewReader(body)), iotest.DataErrReader(strings.NewReader(body))} {
+			if got, err := isText(r); err != nil || got != want {
+				t.Errorf("%.20q: %v %v", body, got, err)
+			}
+		}
+	}
 }
