@@ -178,7 +178,7 @@ func (p promotions) judge(ctx context.Context, run *promotion) error {
 			return err
 		}
 	}
-	req, err := podOf([]gatehouse.ImageFacts{{Written: run.Source.String()}})
+	req, err := p.pod(set, run.Source)
 	if err != nil {
 		return err
 	}
@@ -209,6 +209,41 @@ func (p promotions) judge(ctx context.Context, run *promotion) error {
 	run.doc.Reasons = run.decision.Reasons
 	run.doc.Manifests, run.doc.Attached = run.tree.Size(), run.tree.Attached()
 	return nil
+}
+
+// pod is a Pod that runs the source by the name that it was given, and by those other
+// names of this server that policies speak of which do not speak of that one: whoever
+// promotes chooses the name, and must not choose the policy with it.
+func (p promotions) pod(set decide.PolicySet, source gatehouse.Ref) (gatehouse.Request, error) {
+	names := []gatehouse.ImageFacts{{Written: source.String()}}
+	for _, host := range p.facts.names {
+		if other := source; host != source.Registry {
+			other.Registry = host
+			names = append(names, gatehouse.ImageFacts{Written: other.String()})
+		}
+	}
+	req, err := podOf(names)
+	if err != nil {
+		return req, err
+	}
+	req.Images = set.Images(req)
+	asked := []gatehouse.ImageFacts{names[0]}
+	for _, policy := range set.Policies {
+		ip, ok := policy.(decide.ImagePolicy)
+		if !ok {
+			continue
+		}
+		picks := ip.Picks(req)
+		if slices.Contains(picks, 0) {
+			continue
+		}
+		for _, i := range picks {
+			if !slices.ContainsFunc(asked, func(f gatehouse.ImageFacts) bool { return f.Written == names[i].Written }) {
+				asked = append(asked, names[i])
+			}
+		}
+	}
+	return podOf(asked)
 }
 
 // tagged is a reference without its digest.

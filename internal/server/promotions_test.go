@@ -330,6 +330,27 @@ func TestPromotionsThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestPromotersDoNotChooseThePolicy: by whatever name of the server an image is
+// promoted, the policies that speak of it by another judge it.
+func TestPromotersDoNotChooseThePolicy(t *testing.T) {
+	k := signer(t)
+	r := gated(t, k, func(c *config.Config) { c.NoMatch = "allow" })
+	img := npmImage(t, "b", "1.0.0")
+	r.pushImage("dev/app:v1", img)
+	ask := map[string]any{"source": r.url[strings.Index(r.url, "://")+3:] + "/dev/app:v1", "destination": "prod/app:v1"}
+	r.eventually("the scan", func() bool {
+		code, p := r.promote(map[string]any{"source": "dev/app:v1", "destination": "prod/app:v1", "policies": []string{"scanned"}, "dryRun": true})
+		return code == http.StatusOK && p.Findings.Complete
+	})
+	if code, p := r.promote(ask); code != http.StatusForbidden || p.Decision.Reasons[0].Code != "signature-missing" {
+		t.Errorf("not signed: %d %+v", code, p)
+	}
+	r.signedImage(k, "dev/app", img, sign.Options{})
+	if code, p := r.promote(ask); code != http.StatusCreated {
+		t.Errorf("signed: %d %+v", code, p)
+	}
+}
+
 // TestPromotionsAtOnce: the same promotion by many is done once, and all answer
 // alike; others into the same repository lose nothing.
 func TestPromotionsAtOnce(t *testing.T) {
