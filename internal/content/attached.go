@@ -29,6 +29,23 @@ func (c *Content) TagHistory(ctx context.Context, repo gatehouse.Repo, tag strin
 	return out, err
 }
 
+// ValidSignatures lists the manifests attached to subject in which a valid signature
+// or attestation was found when they arrived, of whoever policies then named: 200 at
+// most, and some may have gone since. None is no error.
+func (c *Content) ValidSignatures(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest) (out []gatehouse.Digest, err error) {
+	err = c.db.Read(ctx, func(tx *db.Tx) error {
+		list, _, err := tx.Signatures(ctx, repo, subject)
+		out = nil
+		for _, s := range list {
+			if s.Status == db.SignatureValid && !slices.Contains(out, s.Artifact) {
+				out = append(out, s.Artifact)
+			}
+		}
+		return err
+	})
+	return out, err
+}
+
 // attached notes that what hangs on these manifests, which need not be there, is
 // another than before.
 func (c *Content) attached(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, repoID int64, subjects ...gatehouse.Digest) error {

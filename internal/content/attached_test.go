@@ -132,6 +132,12 @@ func TestTagHistory(t *testing.T) {
 	if got, err := c.TagHistory(t.Context(), "a", tag); err != nil || !slices.Equal(got, []gatehouse.Digest{all[2], all[0]}) {
 		t.Errorf("with a valid signature in the oldest: %v, %v", got, err)
 	}
+	if got, err := c.ValidSignatures(t.Context(), "a", x.Digest); err != nil || !slices.Equal(got, []gatehouse.Digest{all[2]}) {
+		t.Errorf("valid signatures: %v, %v", got, err)
+	}
+	if got, err := c.ValidSignatures(t.Context(), "a", all[0]); err != nil || len(got) != 0 {
+		t.Errorf("valid signatures of what has none: %v, %v", got, err)
+	}
 	for _, other := range []string{"none", "v2"} {
 		if got, err := c.TagHistory(t.Context(), gatehouse.Repo("a"), other); err != nil || len(got) != 0 {
 			t.Errorf("%s: %v, %v", other, got, err)

@@ -41,6 +41,12 @@ type facts struct {
 	licences map[licenceKey][]gatehouse.Finding
 }
 
+// What verification asks of our own registry beyond [verify.Source].
+var (
+	_ verify.TagHistory      = (*content.Content)(nil)
+	_ verify.ValidSignatures = (*content.Content)(nil)
+)
+
 // checkedMax bounds the remembered results of cryptography, 600 bytes each, and
 // rootsMax the trusted roots that are kept parsed.
 const checkedMax, rootsMax = 20_000, 64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -104,7 +105,8 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 	for _, m := range past {
 		l.add(m)
 	}
-	known, others = split(l.all, func(m *listed) bool { return r.isHeld("manifest", m.Digest, "") })
+	stored := r.stored(ctx, p, len(l.all))
+	known, others = split(l.all, func(m *listed) bool { return slices.Contains(stored, m.Digest) || r.isHeld("manifest", m.Digest, "") })
 	if l.full {
 		r.reject("", formatNone, CodeTooMany, "more than %d manifests hang on the image, or their listing has no end; the others were not looked at", len(l.all))
 	}
@@ -113,6 +115,24 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 		others = others[:manifestsMax]
 	}
 	return known, others
+}
+
+// storedFrom is how many manifests must hang on an image before it is worth a
+// question which of them held: below, no bound is near.
+const storedFrom = 25
+
+// stored lists manifests in which a signature held before, as the source remembers.
+// It only orders the work; where it cannot say, the order is another one.
+func (r *run) stored(ctx context.Context, p place, candidates int) []gatehouse.Digest {
+	src, ok := p.src.(ValidSignatures)
+	if !ok || candidates < storedFrom {
+		return nil
+	}
+	list, err := src.ValidSignatures(ctx, p.repo, r.image.Digest)
+	if err != nil {
+		return nil
+	}
+	return list
 }
 
 // split tells those that are from those that are not, in their order.

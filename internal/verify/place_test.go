@@ -279,6 +279,11 @@ func TestKnownSignaturesComeFirst(t *testing.T) {
 	if got, why := codes(t, remembering(), m, keyless(s)); got != 0 || why[verify.CodeTooMany] != 1 {
 		t.Errorf("nobody has verified it before, and it was found: %d, %v", got, why)
 	}
+	// A registry remembers longer than a process; what it says is checked.
+	stored := storing{m, []gatehouse.Digest{m.referrers[len(m.referrers)-1].Digest, flood[7].Digest}}
+	if got, why := codes(t, remembering(), stored, keyless(s)); got != 1 || why[verify.CodeTooMany] != 1 || why[verify.CodeMalformed] != 1001 {
+		t.Errorf("the registry has verified it before: %d, %v", got, why)
+	}
 	// The same with the signatures of one manifest.
 	p := simplePayload(image.Digest)
 	annotations := s.Annotations(p, signing{Log: verifytest.LogV1SET})
@@ -303,6 +308,16 @@ func TestKnownSignaturesComeFirst(t *testing.T) {
 	if got, why := codes(t, v, m, keyless(s)); got != 1 || why[verify.CodeTooMany] != 1 {
 		t.Errorf("%d, %v", got, why)
 	}
+}
+
+// storing is a registry that remembers in which manifests signatures held.
+type storing struct {
+	*memory
+	valid []gatehouse.Digest
+}
+
+func (s storing) ValidSignatures(context.Context, gatehouse.Repo, gatehouse.Digest) ([]gatehouse.Digest, error) {
+	return s.valid, nil
 }
 
 // TestRepeatedSignatures: what held before is looked at freely once, not in as

@@ -110,6 +110,14 @@ type TagHistory interface {
 	TagHistory(ctx context.Context, repo gatehouse.Repo, tag string) ([]gatehouse.Digest, error)
 }
 
+// ValidSignatures is a [Source] that remembers longer than a process in which
+// manifests a signature was found to hold. They are looked at first and checked
+// like all others: whoever may push does not bury them under what nobody has
+// looked at yet.
+type ValidSignatures interface {
+	ValidSignatures(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest) ([]gatehouse.Digest, error)
+}
+
 // Image finds the evidence for one need about image, whose Digest is set. It
 // looks at everything and returns everything that holds, in the order found.
 //
