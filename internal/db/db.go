@@ -104,6 +104,7 @@ type Tx struct {
 	jobs     bool // work was made
 	news     bool // the other replicas were told of more than work
 	matching bool // has [turnMatch]
+	brief    bool // see [Tx.beBrief]
 	replicas *replicas
 	noPulls  *atomic.Bool
 }

@@ -89,7 +89,7 @@ var postgresDialect = dialect{
 	claim:   " FOR UPDATE SKIP LOCKED",
 	turn:    "SELECT pg_advisory_xact_lock($1)",
 	notify:  "SELECT pg_notify($1, $2)",
-	brief:   "SELECT set_config('idle_in_transaction_session_timeout', '3s', true)",
+	brief:   "SELECT set_config('idle_in_transaction_session_timeout', '3s', true), set_config('tcp_user_timeout', '10s', true)",
 	settled: " AND txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 	settle: `UPDATE event SET txid = 0 WHERE txid <> 0
 		AND (SELECT MAX(e.txid) FROM event e) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint`,

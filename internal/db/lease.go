@@ -11,6 +11,9 @@ import (
 // TakeLease takes the right to do what name stands for until the given time. It
 // is false while another holder has it; the same holder may take it again.
 func (t *Tx) TakeLease(ctx context.Context, name, holder string, until time.Time) (taken bool, err error) {
+	if err := t.beBrief(ctx); err != nil {
+		return false, err
+	}
 	n, err := affected(t.tx.ExecContext(ctx, `INSERT INTO lease (name, holder, leased_until) VALUES ($1, $2, $3)
 		ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, leased_until = excluded.leased_until
 		WHERE lease.holder = excluded.holder OR lease.leased_until < $4`, name, holder, micros(until), micros(t.now)))
@@ -21,8 +24,24 @@ func (t *Tx) TakeLease(ctx context.Context, name, holder string, until time.Time
 // happens only after it ran out. In a transaction whose work needs the lease it
 // also keeps others from taking it until that has ended.
 func (t *Tx) KeepLease(ctx context.Context, name, holder string, until time.Time) (held bool, err error) {
+	if err := t.beBrief(ctx); err != nil {
+		return false, err
+	}
 	n, err := affected(t.tx.ExecContext(ctx, `UPDATE lease SET leased_until = $3 WHERE name = $1 AND holder = $2`, name, holder, micros(until)))
 	return n > 0, err
+}
+
+// beBrief makes this transaction one that must not hold its locks for long without
+// a statement, since all replicas wait for them: on PostgreSQL the transaction of
+// a process that stands still, or does not read what it asked for, is undone after
+// a few seconds, and others go on.
+func (t *Tx) beBrief(ctx context.Context) error {
+	if t.brief || t.dialect.brief == "" {
+		return nil
+	}
+	t.brief = true
+	_, err := t.tx.ExecContext(ctx, t.dialect.brief)
+	return unavailable(err)
 }
 
 // ReleaseLease gives a lease back. It does nothing where another has it.

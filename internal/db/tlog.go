@@ -53,6 +53,9 @@ func (t *Tx) Tlog(ctx context.Context, id int64) (Tlog, error) {
 // FenceTlog puts a new sequencer in charge and returns its number. The one
 // before can change nothing any more.
 func (t *Tx) FenceTlog(ctx context.Context, id int64) (fence int64, err error) {
+	if err := t.beBrief(ctx); err != nil {
+		return 0, err
+	}
 	err = t.tx.QueryRowContext(ctx, `UPDATE tlog SET fence = fence + 1 WHERE id = $1 RETURNING fence`, id).Scan(&fence)
 	if none(err) {
 		return 0, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no transparency log %d", id)
@@ -63,15 +66,9 @@ func (t *Tx) FenceTlog(ctx context.Context, id int64) (fence int64, err error) {
 // OwnTlog locks the row of a log, as long as the sequencer with the given number
 // is in charge, and returns what it holds then: no other transaction changes it
 // before this one ends. held is false where another has taken over.
-//
-// What holds the lock must not hold it for long without a statement: on
-// PostgreSQL the transaction of a process that stands still is undone after a
-// few seconds, so that others go on.
 func (t *Tx) OwnTlog(ctx context.Context, id, fence int64) (l Tlog, held bool, err error) {
-	if t.dialect.brief != "" {
-		if _, err := t.tx.ExecContext(ctx, t.dialect.brief); err != nil {
-			return l, false, unavailable(err)
-		}
+	if err := t.beBrief(ctx); err != nil {
+		return l, false, err
 	}
 	l, err = scanTlog(t.tx.QueryRowContext(ctx, `UPDATE tlog SET fence = fence WHERE id = $1 AND fence = $2 RETURNING `+tlogColumns, id, fence))
 	if none(err) {
@@ -89,6 +86,9 @@ func (t *Tx) GrowTlog(ctx context.Context, id, size int64, root []byte) error {
 // PublishTlog stores the checkpoint over the first size entries. held is false
 // where another sequencer is in charge, or a later checkpoint is out.
 func (t *Tx) PublishTlog(ctx context.Context, id, fence, size int64, checkpoint []byte) (held bool, err error) {
+	if err := t.beBrief(ctx); err != nil {
+		return false, err
+	}
 	n, err := affected(t.tx.ExecContext(ctx, `UPDATE tlog SET published = $3, checkpoint = $4, published_at = $5
 		WHERE id = $1 AND fence = $2 AND published <= $3 AND size >= $3`, id, fence, size, checkpoint, micros(t.now)))
 	return n > 0, err

@@ -62,7 +62,7 @@ func (l *ledger) check(t *testing.T, from tlog.Source, last tlog.Tree) {
 // than the first did; when that comes back it can neither let the tree grow nor
 // let a checkpoint out, and no tree was signed that is not a beginning of the log.
 func TestFrozenSequencer(t *testing.T) {
-	for _, at := range []string{"owned", "grown", "committed", "signed"} {
+	for _, at := range []string{"taken", "owned", "grown", "committed", "signed", "publishing"} {
 		t.Run(at, func(t *testing.T) { (&freeze{T: t, url: dbtest.Postgres(t), at: at}).run() })
 	}
 }
@@ -158,7 +158,7 @@ func (f *freeze) hook(h *harness) (after *[]string) {
 	var once sync.Once
 	began := false
 	h.SetHook(func(_ context.Context, step string) {
-		began = began || step == "owned" // before that the tree as it is is signed
+		began = began || step == "owned" || step == "taken" && f.at == step // before that the tree as it is is signed
 		if step == f.at && began {
 			once.Do(func() {
 				close(f.stands)

@@ -86,6 +86,7 @@ func (l *Log) takeOver(ctx context.Context, holder string) (fence int64, ok bool
 			}
 		}
 		fence, err = tx.FenceTlog(ctx, l.id)
+		l.hook(ctx, "taken")
 		return err
 	})
 	return fence, ok, err
@@ -301,6 +302,7 @@ func (s *sequencer) publish(ctx context.Context, row db.Tlog) error {
 	var held bool
 	err = s.db.Write(ctx, func(tx *db.Tx) (err error) {
 		held, err = tx.PublishTlog(ctx, s.id, s.fence, tree.N, signed)
+		s.hook(ctx, "publishing")
 		return err
 	})
 	if err != nil {
