@@ -151,9 +151,6 @@ func (b *Build) source(r reference) {
 	}
 	s := Source{URI: clip(uri)}
 	s.Repository, s.Ref = Repository(uri)
-	if r.Ref != "" {
-		s.Ref = clip(r.Ref)
-	}
 	s.Commit = commit(r.Digest)
 	for _, d := range b.Dependencies {
 		if s.Commit != "" {
@@ -163,8 +160,18 @@ func (b *Build) source(r reference) {
 			s.Commit = commit(d.Digest)
 		}
 	}
-	if !slices.Contains(b.Sources, s) {
-		b.Sources = append(b.Sources, s)
+	refs := []string{s.Ref}
+	switch ref := clip(r.Ref); {
+	case ref == "" || ref == s.Ref:
+	case s.Ref == "":
+		refs[0] = ref
+	default:
+		refs = append(refs, ref) // both are said, and neither hides the other
+	}
+	for _, s.Ref = range refs {
+		if !slices.Contains(b.Sources, s) {
+			b.Sources = append(b.Sources, s)
+		}
 	}
 }
 
@@ -213,8 +220,11 @@ func Repository(uri string) (repository, ref string) {
 		return "", ""
 	}
 	path, ref, _ := strings.Cut(u.Path, "@")
-	if u.Fragment != "" {
+	switch {
+	case ref == "":
 		ref = u.Fragment
+	case u.Fragment != "" && u.Fragment != ref:
+		return "", "" // two refs
 	}
 	path = strings.TrimSuffix(strings.TrimRight(path, "/"), ".git")
 	if path = strings.TrimLeft(path, "/"); path == "" {

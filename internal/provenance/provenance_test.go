@@ -43,6 +43,8 @@ func TestRepository(t *testing.T) {
 		"git+https://github.com/acme/app@refs/heads/main":      "github.com/acme/app refs/heads/main",
 		"https://GitHub.com/acme/app.git#v1":                   "github.com/acme/app v1",
 		"https://github.com/acme/app.git/":                     "github.com/acme/app ",
+		"https://github.com/acme/app@refs/heads/evil#main":     " ",
+		"https://github.com/acme/app@main#main":                "github.com/acme/app main",
 		"git@github.com:acme/app.git":                          "github.com/acme/app ",
 		"git+ssh://git@github.com/acme/app.git@refs/tags/v1.0": "github.com/acme/app refs/tags/v1.0",
 		"github.com/acme/app":                                  "github.com/acme/app ",
