@@ -45,6 +45,8 @@ func TestPostgres(t *testing.T) {
 	t.Run("TreesAreJoined", TestTreesAreJoined)
 	t.Run("TreeIsAllOrNothing", TestTreeIsAllOrNothing)
 	t.Run("TreesAtOnce", TestTreesAtOnce)
+	t.Run("ValidSignaturesComeFirst", TestValidSignaturesComeFirst)
+	t.Run("TagsArePointedOneByOne", TestTagsArePointedOneByOne)
 	t.Run("KillDuringCopies", TestKillDuringCopies)
 }
 

@@ -38,11 +38,12 @@ type treeItem struct {
 }
 
 // treeList is a tag of signatures, attestations or SBOMs with the manifests that it
-// pointed at, the one of now first. Clients overwrite such a tag, so that those
-// before hold what the last does not.
+// pointed at: the one of now first, then those with a valid signature. Clients
+// overwrite such a tag, so that those before hold what the last does not.
 type treeList struct {
 	tag       string
 	manifests []treeItem
+	valid     map[gatehouse.Digest]bool // those in which a valid signature was found
 }
 
 // listSuffixes are those of the tags where cosign before version 3 keeps what it
@@ -245,23 +246,18 @@ func (t *Tree) list(ctx context.Context, tx *db.Tx, tag string) error {
 		return err
 	}
 	l := treeList{tag: tag, manifests: []treeItem{item}}
-	known := map[gatehouse.Digest]bool{m.Digest: true}
-	changes, err := tx.TagHistory(ctx, t.Repo, tag, 0, listHistoryMax)
+	if l.valid, err = validUnder(ctx, tx, t.Repo, tag); err != nil {
+		return err
+	}
+	history, err := tx.TagManifests(ctx, t.Repo, tag, listHistoryMax)
 	if err != nil {
 		return err
 	}
-	for _, c := range changes {
-		if c.New == "" { // deleted: what was before has been taken back
-			break
-		}
-		if known[c.New] {
+	for _, digest := range history {
+		if digest == m.Digest {
 			continue
 		}
-		known[c.New] = true
-		past, err := tx.Manifest(ctx, t.Repo, c.New)
-		if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
-			continue
-		}
+		past, err := tx.Manifest(ctx, t.Repo, digest)
 		if err != nil {
 			return err
 		}
@@ -274,8 +270,26 @@ func (t *Tree) list(ctx context.Context, tx *db.Tx, tag string) error {
 	return nil
 }
 
-// listHistoryMax bounds the changes of a tag of signatures that are looked at.
+// listHistoryMax bounds the manifests that a tag of signatures pointed at which are
+// looked at.
 const listHistoryMax = 1000
+
+// validUnder tells which of the manifests that lie under a tag of signatures, or lay
+// there, carry a valid one of what the tag is named after.
+func validUnder(ctx context.Context, tx *db.Tx, repo gatehouse.Repo, tag string) (map[gatehouse.Digest]bool, error) {
+	out := map[gatehouse.Digest]bool{}
+	subject, ok := db.AttachedTo(tag)
+	if !ok {
+		return out, nil
+	}
+	list, _, err := tx.Signatures(ctx, repo, subject)
+	for _, s := range list {
+		if s.Status == db.SignatureValid {
+			out[s.Artifact] = true
+		}
+	}
+	return out, err
+}
 
 // entry is how a fallback tag lists a manifest.
 func entry(d gatehouse.Descriptor) (json.RawMessage, error) {

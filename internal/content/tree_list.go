@@ -29,12 +29,9 @@ func (p *treePut) list(ctx context.Context, l treeList) error {
 	if there != nil && there.Digest == l.manifests[0].Digest && len(l.manifests) == 1 {
 		return nil
 	}
-	bodies := [][]byte{}
-	if there != nil {
-		bodies = append(bodies, there.Body)
-	}
-	for _, item := range l.manifests {
-		bodies = append(bodies, item.Body)
+	bodies, ordered, err := p.inOrder(ctx, l, there)
+	if err != nil {
+		return err
 	}
 	all, joined := join(bodies)
 	switch {
@@ -45,7 +42,7 @@ func (p *treePut) list(ctx context.Context, l treeList) error {
 		return p.move(ctx, l.manifests[0].Manifest, l.tag)
 	case there != nil && holds(there.Body, all):
 		return nil
-	case holds(l.manifests[0].Body, all):
+	case ordered && holds(l.manifests[0].Body, all):
 		return p.move(ctx, l.manifests[0].Manifest, l.tag)
 	}
 	config, body, err := listManifest(all)
@@ -59,6 +56,32 @@ func (p *treePut) list(ctx context.Context, l treeList) error {
 	p.done.Tags++
 	p.done.Manifests++
 	return p.PutSmall(ctx, p.tx, p.actor, gatehouse.ManifestPut{Repo: p.to, Tags: []string{l.tag}, MediaType: MediaTypeManifest, Body: body}, config)
+}
+
+// inOrder lists what is joined: what holds valid signatures comes first, since who
+// verifies looks at so many of one manifest, and whoever may push others must not
+// put these out of reach. ordered: the source's own manifest has them in that order.
+func (p *treePut) inOrder(ctx context.Context, l treeList, there *gatehouse.Manifest) (bodies [][]byte, ordered bool, err error) {
+	valid, err := validUnder(ctx, p.tx, p.to, l.tag)
+	if err != nil {
+		return nil, false, err
+	}
+	var others [][]byte
+	add := func(m *gatehouse.Manifest, valid bool) {
+		if valid {
+			bodies = append(bodies, m.Body)
+		} else {
+			others = append(others, m.Body)
+		}
+	}
+	if there != nil {
+		add(there, valid[there.Digest])
+	}
+	for _, item := range l.manifests {
+		add(item.Manifest, l.valid[item.Digest])
+	}
+	ordered = len(bodies) == 0 || l.valid[l.manifests[0].Digest]
+	return append(bodies, others...), ordered, nil
 }
 
 func (p *treePut) move(ctx context.Context, m *gatehouse.Manifest, tag string) error {

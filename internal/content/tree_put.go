@@ -198,8 +198,8 @@ func (c *Content) PutSmall(ctx context.Context, tx *db.Tx, actor gatehouse.Actor
 
 // PointTag moves a tag to a manifest of repo in the transaction tx, as a push of
 // the manifest with that tag does. old is what it pointed at before, empty for
-// nothing; moved is false where it pointed there already. CodeNotFound: there is no
-// such manifest.
+// nothing, which nobody changes until tx ends; moved is false where it pointed there
+// already. CodeNotFound: there is no such manifest.
 func (c *Content) PointTag(ctx context.Context, tx *db.Tx, actor gatehouse.Actor, repo gatehouse.Repo, tag string, digest gatehouse.Digest) (old gatehouse.Digest, moved bool, err error) {
 	target := db.TagTarget{Repo: repo, Digest: digest}
 	if target.ManifestID, err = tx.ManifestID(ctx, repo, digest); err != nil {
@@ -208,13 +208,9 @@ func (c *Content) PointTag(ctx context.Context, tx *db.Tx, actor gatehouse.Actor
 	if target.RepoID, err = tx.EnsureRepo(ctx, repo); err != nil {
 		return "", false, err
 	}
-	before, err := tx.ManifestByTag(ctx, repo, tag)
-	if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+	// As a push does, and in its order: what the tag is named after is signed by others now.
+	if err := c.attached(ctx, tx, repo, target.RepoID, subjectsOf([]string{tag})...); err != nil {
 		return "", false, err
 	}
-	if err == nil {
-		old = before.Digest
-	}
-	moved, err = tx.MoveTag(ctx, actor, target, tag, c.opts.GC.TagRestore)
-	return old, moved, err
+	return tx.MoveTagFrom(ctx, actor, target, tag, c.opts.GC.TagRestore)
 }

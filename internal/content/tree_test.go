@@ -188,6 +188,138 @@ func TestTreesAreJoined(t *testing.T) {
 	}
 }
 
+// TestValidSignaturesComeFirst: however often a tag of signatures is moved and
+// whatever to, a valid signature that lay there is copied, before all others.
+func TestValidSignaturesComeFirst(t *testing.T) {
+	s, c, d := openTree(t)
+	image := contenttest.Image{Config: "c", Layers: []string{"l"}}
+	desc := s.Push("dev/app", image, "v1")
+	tag := desc.Digest.FallbackTag() + ".sig"
+	under := func(names ...string) gatehouse.Digest {
+		m, err := s.Put("dev/app", contenttest.OCIManifest, signatures(s, "dev/app", names...), tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Digest
+	}
+	signed := under("ann")
+	write := func(f func(tx *db.Tx) error) {
+		t.Helper()
+		if err := d.Write(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	junk := []gatehouse.Digest{under("x", "y"), under("z")}
+	write(func(tx *db.Tx) error {
+		version, err := tx.AttachedVersion(t.Context(), "dev/app", desc.Digest)
+		if err != nil {
+			return err
+		}
+		_, current, err := tx.SaveSignatures(t.Context(), "dev/app", desc.Digest, version, db.SignatureCheck{}, []db.Signature{{Artifact: signed, Signer: "ann", Status: db.SignatureValid}})
+		if err == nil && !current {
+			t.Error("not saved")
+		}
+		return err
+	})
+	write(func(tx *db.Tx) error {
+		for n := range 1002 {
+			if _, _, err := c.PointTag(t.Context(), tx, contenttest.Pusher, "dev/app", tag, junk[n%2]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	// Written once more with all before it, as clients do, and first what is nobody's.
+	for _, last := range [][]string{nil, {"x", "y", "z", "ann"}} {
+		if last != nil {
+			under(last...)
+		}
+		repo := gatehouse.Repo(fmt.Sprint("prod/app", len(last)))
+		s.Push(repo, image)
+		if _, err := s.Put(repo, contenttest.OCIManifest, signatures(s, repo, "old"), tag); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := put(t.Context(), c, d, treeOf(t, c, "dev/app", desc.Digest), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+		got := signers(t, c, repo, desc.Digest)
+		first := got[0]
+		if slices.Sort(got); first != "ann" || !slices.Equal(got, []string{"ann", "old", "x", "y", "z"}) {
+			t.Errorf("%s first of %v", first, got)
+		}
+	}
+	empty := gatehouse.Repo("prod/new")
+	if _, err := put(t.Context(), c, d, treeOf(t, c, "dev/app", desc.Digest), empty, "v1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := signers(t, c, empty, desc.Digest); got[0] != "ann" || len(got) != 4 {
+		t.Errorf("in a new repository: %v", got)
+	}
+}
+
+// TestTagsArePointedOneByOne: who points a tag hears what it pointed at until then,
+// whoever else does at the same moment; what the tag is named after counts as signed
+// by others.
+func TestTagsArePointedOneByOne(t *testing.T) {
+	s, c, d := openTree(t)
+	var targets []gatehouse.Digest
+	for _, name := range []string{"one", "two", "three"} {
+		targets = append(targets, s.Push("a", contenttest.Image{Config: name}).Digest)
+	}
+	version := func() (out string) {
+		if err := d.Get(t.Context(), func(tx *db.Tx) (err error) {
+			out, err = tx.AttachedVersion(t.Context(), "a", targets[0])
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	point := func(tag string, to gatehouse.Digest) (old gatehouse.Digest, moved bool) {
+		if err := d.Write(t.Context(), func(tx *db.Tx) (err error) {
+			old, moved, err = c.PointTag(t.Context(), tx, contenttest.Pusher, "a", tag, to)
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+		return old, moved
+	}
+	before := version()
+	point(targets[0].FallbackTag()+".sig", targets[1])
+	if version() == before {
+		t.Error("a tag of signatures was moved, and what was concluded from it stands")
+	}
+	var mu sync.Mutex
+	var heard, written []string
+	var all sync.WaitGroup
+	for worker := range 6 {
+		all.Go(func() {
+			for n := range 25 {
+				to := targets[(worker+n)%3]
+				if old, moved := point("v1", to); moved {
+					mu.Lock()
+					heard = append(heard, string(old)+" "+string(to))
+					mu.Unlock()
+				} else if old != to {
+					t.Errorf("not moved to %s, and at %s", to, old)
+				}
+			}
+		})
+	}
+	all.Wait()
+	list, err := c.TagChanges(t.Context(), "a", "v1", 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range list {
+		written = append(written, string(change.Old)+" "+string(change.New))
+	}
+	slices.Sort(heard)
+	if slices.Sort(written); !slices.Equal(heard, written) {
+		t.Errorf("%d changes were told, %d were made, and not the same", len(heard), len(written))
+	}
+}
+
 var errStop = errors.New("stop here")
 
 // TestTreeIsAllOrNothing: what fails at the end leaves nothing behind, and what

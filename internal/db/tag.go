@@ -33,19 +33,27 @@ type TagChange struct {
 // record. A tag that points there already is left alone: moved is false. The
 // manifest that it leaves is kept that long, so that the tag can be restored.
 func (t *Tx) MoveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string, keep time.Duration) (moved bool, err error) {
+	_, moved, err = t.MoveTagFrom(ctx, actor, to, name, keep)
+	return moved, err
+}
+
+// MoveTagFrom is [Tx.MoveTag] that also tells what the tag pointed at before, empty
+// where there was no such tag: nobody moves it between the two.
+func (t *Tx) MoveTagFrom(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string, keep time.Duration) (old gatehouse.Digest, moved bool, err error) {
 	return t.moveTag(ctx, actor, to, name, keep, gatehouse.EventTagMoved, "tag.move")
 }
 
 // RestoreTag is [Tx.MoveTag] for a tag that gets back what it had.
 func (t *Tx) RestoreTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string, keep time.Duration) (moved bool, err error) {
-	return t.moveTag(ctx, actor, to, name, keep, gatehouse.EventTagRestored, "tag.restore")
+	_, moved, err = t.moveTag(ctx, actor, to, name, keep, gatehouse.EventTagRestored, "tag.restore")
+	return moved, err
 }
 
-func (t *Tx) moveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string, keep time.Duration, event gatehouse.EventType, action string) (moved bool, err error) {
+func (t *Tx) moveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string, keep time.Duration, event gatehouse.EventType, action string) (old gatehouse.Digest, moved bool, err error) {
 	for range racesMax {
 		left, old, ok, err := t.tagged(ctx, to.RepoID, name)
 		if err != nil || ok && old == to.Digest {
-			return false, err
+			return old, false, err
 		}
 		// The row is ours, or nobody's until it is added: whoever adds it at the
 		// same moment must be in the history before us.
@@ -55,19 +63,19 @@ func (t *Tx) moveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, n
 		}
 		n, err := affected(t.tx.ExecContext(ctx, change, to.RepoID, name, to.ManifestID, actor.Name, micros(t.now)))
 		if err != nil {
-			return false, err
+			return "", false, err
 		}
 		if n == 0 {
 			continue
 		}
 		if ok {
 			if err := t.ReviewManifest(ctx, left, "tag moved", t.now.Add(keep)); err != nil {
-				return false, err
+				return "", false, err
 			}
 		}
-		return true, t.tagChanged(ctx, actor, to.Repo, to.RepoID, TagChange{Name: name, Old: old, New: to.Digest}, event, action)
+		return old, true, t.tagChanged(ctx, actor, to.Repo, to.RepoID, TagChange{Name: name, Old: old, New: to.Digest}, event, action)
 	}
-	return false, raced("a tag of", to.Digest)
+	return "", false, raced("a tag of", to.Digest)
 }
 
 // DeleteTag removes a tag and writes history, event and audit record. Its
