@@ -32,9 +32,11 @@ type Promotions interface {
 // Promotion says what is promoted where.
 type Promotion struct {
 	Source, Destination gatehouse.Ref
-	// Policies are the names of those that judge; none: all that are in force.
+	// Policies are the names of those that must have judged; all that are in force do
+	// in any case.
 	Policies []string
-	// AllowIncomplete promotes an image that has not been scanned whole.
+	// AllowIncomplete promotes an image that has not been scanned whole. It takes an
+	// administrator.
 	AllowIncomplete bool
 	// NoClobber refuses to move a tag that points at something else.
 	NoClobber bool
@@ -103,6 +105,11 @@ func (h handler) promote(w http.ResponseWriter, r *http.Request, actor gatehouse
 	}
 	if err := h.may(r.Context(), actor, "push", p.Destination.Repo); err != nil {
 		return err
+	}
+	if p.AllowIncomplete {
+		if err := admin(actor); err != nil {
+			return err
+		}
 	}
 	v, created, err := h.Promotions.Promote(r.Context(), actor, p)
 	var refused *Refused

@@ -14,6 +14,7 @@ type verdictOf struct {
 	name    string
 	mode    Mode
 	picks   []int
+	other   map[int]bool // those of picks that it speaks of by another name
 	isImage bool
 	applies bool
 	reasons []gatehouse.Reason
@@ -33,13 +34,16 @@ func (s *session) policy(ctx context.Context, p Policy, facts bool) {
 				}}
 			}
 		}()
-		v.judge(ctx, p, s.req, facts)
+		v.judge(ctx, p, s.set.Names, s.req, facts)
 	}()
 	s.picks = s.picks || v.isImage
 	if v.applies {
 		s.judged++
 	}
 	for _, i := range v.picks {
+		if v.other[i] && !s.set.Names.Vouch {
+			continue
+		}
 		if s.matched == nil {
 			s.matched = map[int]bool{}
 		}
@@ -51,7 +55,7 @@ func (s *session) policy(ctx context.Context, p Policy, facts bool) {
 	}
 }
 
-func (v *verdictOf) judge(ctx context.Context, p Policy, req gatehouse.Request, facts bool) {
+func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gatehouse.Request, facts bool) {
 	ip, isImage := p.(ImagePolicy)
 	v.isImage = isImage
 	v.name = p.Name()
@@ -59,7 +63,8 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, req gatehouse.Request, 
 		v.mode = m.Mode()
 	}
 	if isImage {
-		v.picks = ip.Picks(req)
+		seen := names.view(ip, req)
+		req, v.picks, v.other = seen.Request, seen.picks, seen.other
 		if len(v.picks) == 0 {
 			return
 		}

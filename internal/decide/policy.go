@@ -73,6 +73,9 @@ type PolicySet struct {
 	Complete bool
 	// Digest names the set by its sources.
 	Digest gatehouse.Digest
+	// Names are those of the registry whose images image policies speak of by
+	// whichever of them.
+	Names Names
 }
 
 // Images lists the images that req's object would run, with parsed references
@@ -93,7 +96,7 @@ func (s PolicySet) Images(req gatehouse.Request) []gatehouse.ImageFacts {
 func (s PolicySet) Needs(req gatehouse.Request) []gatehouse.Need {
 	var needs []gatehouse.Need
 	for _, p := range s.Policies {
-		asked, err := needsOf(p, req)
+		asked, err := s.needsOf(p, req)
 		if err == nil {
 			needs = append(needs, asked...)
 		}
@@ -121,30 +124,46 @@ func (s PolicySet) Refused(ctx context.Context, req gatehouse.Request) (refused 
 	return j.denied()
 }
 
-func needsOf(p Policy, req gatehouse.Request) (needs []gatehouse.Need, err error) {
+func (s PolicySet) needsOf(p Policy, req gatehouse.Request) (needs []gatehouse.Need, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			needs, err = nil, fmt.Errorf("panic: %v", r)
 		}
 	}()
+	if ip, ok := p.(ImagePolicy); ok {
+		req = s.Names.view(ip, req).Request
+	}
 	return p.Needs(req), nil
 }
 
-// Only returns the set of those policies of s that are named. An image that none
-// of them picks is denied: who names policies wants their word. CodeNotFound: s has
-// no policy of a name.
-func (s PolicySet) Only(names ...string) (PolicySet, error) {
-	out := PolicySet{Complete: s.Complete}
+// Silent lists those of the named policies that pick images and pick none of req's.
+// CodeNotFound: s has no policy of a name.
+func (s PolicySet) Silent(req gatehouse.Request, names ...string) (out []string, err error) {
+	req.Images = s.Images(req)
 	for _, name := range names {
 		i := slices.IndexFunc(s.Policies, func(p Policy) bool { return p.Name() == name })
 		if i < 0 {
-			return PolicySet{}, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no policy %q", clip(name)).WithHint("%s", s.hint())
+			return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no policy %q", clip(name)).WithHint("%s", s.hint())
 		}
-		out.Policies = append(out.Policies, s.Policies[i])
+		if ip, ok := s.Policies[i].(ImagePolicy); ok && len(s.Names.view(ip, req).picks) == 0 {
+			out = append(out, name)
+		}
 	}
-	out.Digest = gatehouse.DigestOf([]byte(string(s.Digest) + "\n" + strings.Join(names, "\n")))
 	return out, nil
 }
+
+// NeedName names a need of a policy by what it is for. Parts may hold any text:
+// different ones give different names.
+func NeedName(policy string, parts ...string) string {
+	var b strings.Builder
+	b.WriteString(policy)
+	for _, part := range parts {
+		b.WriteString("/" + partEscaper.Replace(part))
+	}
+	return b.String()
+}
+
+var partEscaper = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // hintMax is how many names a hint lists.
 const hintMax = 20

@@ -21,7 +21,7 @@ import (
 )
 
 // TestText decides the cases of testdata/*.txtar. The comment holds "key:
-// value" lines (operation, noMatch); *.yaml files other than object.yaml and
+// value" lines (operation, noMatch, hosts with vouch: names of one registry); *.yaml files other than object.yaml and
 // all .rego files are policies; facts.json tells the facts of each image by its
 // field; want is the decision.
 func TestText(t *testing.T) {
@@ -99,6 +99,9 @@ func readCase(t *testing.T, ar *txtar.Archive) textCase {
 	c.set, problems = load.Load(files, noMatch)
 	for _, p := range problems {
 		t.Log(p)
+	}
+	if hosts := header["hosts"]; hosts != "" {
+		c.set.Names = decide.Names{Hosts: strings.Split(hosts, " "), Vouch: header["vouch"] == "true"}
 	}
 	c.req.Operation = header["operation"]
 	c.req.Now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)

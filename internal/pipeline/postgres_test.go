@@ -26,6 +26,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("PushesAndFeedsTogether", TestPushesAndFeedsTogether)
 	t.Run("SignaturesAreCheckedWhenTheyArrive", TestSignaturesAreCheckedWhenTheyArrive)
 	t.Run("BrokenSignatures", TestBrokenSignatures)
+	t.Run("StatementsOfStrangeTypes", TestStatementsOfStrangeTypes)
 	t.Run("SignaturesComeAndGo", TestSignaturesComeAndGo)
 	t.Run("MatchOfEverything", TestMatchOfEverything)
 	t.Run("MatchOfEverythingTells", TestMatchOfEverythingTells)

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -114,14 +115,14 @@ func (c *signatureCheck) hold(name string, evidence []gatehouse.Evidence) {
 		if a == nil {
 			continue
 		}
-		signer := SignerName(e.Identity)
-		v := a.valid[e.Predicate+"\n"+signer]
+		signer, predicate := storable(SignerName(e.Identity)), storable(e.Predicate)
+		v := a.valid[predicate+"\n"+signer]
 		if v == nil {
 			v = &validSignature{Signature: db.Signature{
-				Artifact: e.Artifact, Predicate: e.Predicate, Signer: signer, Status: db.SignatureValid, Format: e.Format,
+				Artifact: e.Artifact, Predicate: predicate, Signer: signer, Status: db.SignatureValid, Format: e.Format,
 				SignedAt: e.SignedAt, ExpiresAt: e.ExpiresAt, SignatureDetail: db.SignatureDetail{Identity: e.Identity, Log: e.Log},
 			}}
-			a.valid[e.Predicate+"\n"+signer] = v
+			a.valid[predicate+"\n"+signer] = v
 		}
 		if !slices.Contains(v.Authorities, name) {
 			v.Authorities = append(v.Authorities, name)
@@ -131,6 +132,18 @@ func (c *signatureCheck) hold(name string, evidence []gatehouse.Evidence) {
 	for v, n := range count {
 		v.count = max(v.count, n)
 	}
+}
+
+// storable is text that a signer has chosen as a database can hold and index it:
+// PostgreSQL refuses zero bytes, and long keys. What two texts have in common then
+// is told as one.
+func storable(s string) string {
+	const storableMax = 500
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	if len(s) > storableMax {
+		s = strings.ToValidUTF8(s[:storableMax], "") + "…" + gatehouse.DigestOf([]byte(s)).Short()
+	}
+	return s
 }
 
 const reasonsMax = 10 // of one artifact and authority, and of one signature in all

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -291,6 +292,44 @@ func (tr *trusting) copyManifest(from, to gatehouse.Repo, digest gatehouse.Diges
 	if _, err := tr.content.PutManifest(tr.t.Context(), gatehouse.Actor{Name: "copier"}, gatehouse.ManifestPut{Repo: to, Digest: digest, MediaType: m.MediaType, Body: m.Body}); err != nil {
 		tr.t.Fatal(err)
 	}
+}
+
+// TestStatementsOfStrangeTypes: a signer's statements are known whatever their types
+// are called.
+func TestStatementsOfStrangeTypes(t *testing.T) {
+	tr := openTrusting(t)
+	k := newKey(t)
+	tr.trust(map[string]*sign.Key{"release": k})
+	packed, diffID := layer(t, npm("a", "1.0.0"))
+	d := tr.push("team/app", [][]byte{packed}, []gatehouse.Digest{diffID})
+	m, err := tr.content.Manifest(t.Context(), "team/app", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := sign.Image{Ref: gatehouse.Ref{Registry: "registry.example", Repo: "team/app", Digest: d}, MediaType: m.MediaType, Size: m.Size}
+	noise := make([]byte, 1500)
+	_, _ = rand.Read(noise) // never fails
+	long := "https://a.example/" + hex.EncodeToString(noise)
+	s, err := sign.NewSigner(k, sign.Services{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, predicate := range []string{"https://a.example/\x00b", long + "1", long + "2"} {
+		statement, err := json.Marshal(map[string]any{
+			"_type": "https://in-toto.io/Statement/v1", "predicateType": predicate, "predicate": map[string]any{},
+			"subject": []any{map[string]any{"name": "app", "digest": map[string]string{"sha256": d.Hex()}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The manifest says it is of another type: the statement counts.
+		if _, err := s.Attest(t.Context(), sign.InContent(tr.content, gatehouse.Actor{Name: "signer"}), image,
+			sign.Statement{Predicate: "https://a.example/a", JSON: statement}, sign.Options{Legacy: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	valid := "valid " + signerOf(k) + " policy/release"
+	tr.want("team/app", d, valid, valid, valid)
 }
 
 // TestManySignatures: what is kept of one image is bounded, valid ones first, and

@@ -28,8 +28,7 @@ type facts struct {
 	pipeline   *pipeline.Pipeline
 	foreign    *fetch.Client
 	allowed    []string        // other registries that may be asked, lower case; empty: all
-	hosts      map[string]bool // lower case; set once, before anything is served
-	names      []string        // the same, in their order
+	hosts      hosts           // set once, before anything is served
 	verifier   verify.Verifier // remembers results of cryptography, never of policies
 	exceptions *exceptions
 
@@ -59,9 +58,7 @@ func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.
 	return f
 }
 
-func (f *facts) own(hosts []string) { f.hosts, f.names = lower(hosts), lowered(hosts) }
-
-func (f *facts) isOwn(registry string) bool { return f.hosts[strings.ToLower(registry)] }
+func (f *facts) isOwn(registry string) bool { return f.hosts.own(registry) }
 
 // mayAsk refuses registries that are not among those that may be contacted,
 // before anything is. A pattern *.DOMAIN is every name below the domain.

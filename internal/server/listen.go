@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gatehouse-dev/gatehouse"
-	"github.com/gatehouse-dev/gatehouse/internal/config"
 )
 
 // cutTime is how long handlers get to save what they have after their
@@ -34,7 +33,8 @@ func (s *Server) listen() (err error) {
 		s.certs = append(s.certs, cert)
 		s.main = tls.NewListener(s.main, cert.config())
 	}
-	s.facts.own(s.ownHosts())
+	own := newHosts(s.cfg.Hostnames, s.main.Addr().String())
+	s.facts.hosts, s.policies.names = own, own.policyNames()
 	if s.cfg.MetricsListen != "" {
 		if s.monitor, err = s.open("metrics", s.cfg.MetricsListen, "--metrics-listen"); err != nil {
 			return err
@@ -80,17 +80,6 @@ func (s *Server) admissionCertificate() (*certificate, error) {
 		}
 		return c.CertPEM, c.KeyPEM, err
 	})
-}
-
-// ownHosts are the registry names that mean this server.
-func (s *Server) ownHosts() []string {
-	hosts := append([]string(nil), s.cfg.Hostnames...)
-	addr := s.main.Addr().String()
-	hosts = append(hosts, addr)
-	if _, port, err := net.SplitHostPort(addr); err == nil && config.Loopback(addr) {
-		hosts = append(hosts, "localhost:"+port, "127.0.0.1:"+port)
-	}
-	return hosts
 }
 
 // serve runs one HTTP server until ctx ends and its requests are done.

@@ -30,6 +30,8 @@ type policies struct {
 	// own is the trusted root of the server's own Sigstore, which counts where a
 	// policy names none. Nil: there is none.
 	own atomic.Pointer[[]byte]
+	// names are those of this server's registry; set once, before anything is served.
+	names decide.Names
 	// turn counts how often it has changed.
 	turn atomic.Int64
 }
@@ -97,6 +99,12 @@ func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
 
 // versioned is Set with the version of the rows that the set was made from.
 func (p *policies) versioned(ctx context.Context) (set decide.PolicySet, version int64, err error) {
+	set, version, err = p.compile(ctx)
+	set.Names = p.names
+	return set, version, err
+}
+
+func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version int64, err error) {
 	var docs []db.Policy
 	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
 		version, err = tx.PolicyVersion(ctx)

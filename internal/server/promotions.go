@@ -123,9 +123,7 @@ func (p promotions) Promote(ctx context.Context, actor gatehouse.Actor, in api.P
 // named gives a reference without a registry this server's name.
 func (p promotions) named(ref gatehouse.Ref) gatehouse.Ref {
 	if ref.Registry == "" {
-		if ref.Registry = p.main.Addr().String(); len(p.cfg.Hostnames) > 0 {
-			ref.Registry = p.cfg.Hostnames[0]
-		}
+		ref.Registry = p.facts.hosts.names[0]
 	}
 	return ref
 }
@@ -173,16 +171,16 @@ func (p promotions) judge(ctx context.Context, run *promotion) error {
 	if err != nil {
 		return err
 	}
-	if len(run.Policies) > 0 {
-		if set, err = set.Only(run.Policies...); err != nil {
-			return err
-		}
-	}
-	req, err := p.pod(set, run.Source)
+	set.Names.Vouch = true // by whatever name it is promoted, it is the same image
+	req, err := podOf([]gatehouse.ImageFacts{{Written: run.Source.String()}})
 	if err != nil {
 		return err
 	}
 	req.UID = "promotion-" + rand.Text()
+	silent, err := set.Silent(req, run.Policies...)
+	if err != nil {
+		return err
+	}
 	known := gather.Facts(ctx, set, req, p.facts.sources())
 	run.decision = p.decider.judgeFacts(ctx, set, known)
 	scan, err := p.facts.Scan(ctx, run.Source)
@@ -190,6 +188,12 @@ func (p promotions) judge(ctx context.Context, run *promotion) error {
 		return err
 	}
 	run.decision = decide.WithReasons(run.decision, scanGate(run.Source, scan, run.AllowIncomplete)...)
+	run.decision = decide.WithReasons(run.decision, silentGate(run.Source, silent)...)
+	pulls, err := p.pullGate(ctx, run.Source)
+	if err != nil {
+		return err
+	}
+	run.decision = decide.WithReasons(run.decision, pulls...)
 	found, err := images(p).findings(ctx, run.Source, scan)
 	if err != nil {
 		return err
@@ -209,41 +213,6 @@ func (p promotions) judge(ctx context.Context, run *promotion) error {
 	run.doc.Reasons = run.decision.Reasons
 	run.doc.Manifests, run.doc.Attached = run.tree.Size(), run.tree.Attached()
 	return nil
-}
-
-// pod is a Pod that runs the source by the name that it was given, and by those other
-// names of this server that policies speak of which do not speak of that one: whoever
-// promotes chooses the name, and must not choose the policy with it.
-func (p promotions) pod(set decide.PolicySet, source gatehouse.Ref) (gatehouse.Request, error) {
-	names := []gatehouse.ImageFacts{{Written: source.String()}}
-	for _, host := range p.facts.names {
-		if other := source; host != source.Registry {
-			other.Registry = host
-			names = append(names, gatehouse.ImageFacts{Written: other.String()})
-		}
-	}
-	req, err := podOf(names)
-	if err != nil {
-		return req, err
-	}
-	req.Images = set.Images(req)
-	asked := []gatehouse.ImageFacts{names[0]}
-	for _, policy := range set.Policies {
-		ip, ok := policy.(decide.ImagePolicy)
-		if !ok {
-			continue
-		}
-		picks := ip.Picks(req)
-		if slices.Contains(picks, 0) {
-			continue
-		}
-		for _, i := range picks {
-			if !slices.ContainsFunc(asked, func(f gatehouse.ImageFacts) bool { return f.Written == names[i].Written }) {
-				asked = append(asked, names[i])
-			}
-		}
-	}
-	return podOf(asked)
 }
 
 // tagged is a reference without its digest.
@@ -268,6 +237,33 @@ func scanGate(ref gatehouse.Ref, scan gather.Scan, allow bool) []gatehouse.Reaso
 		r.Verdict, r.Hint = gatehouse.Warn, ""
 	}
 	return []gatehouse.Reason{r}
+}
+
+// silentGate says no for policies that were named and do not speak of the image: who
+// names a policy wants its word.
+func silentGate(ref gatehouse.Ref, policies []string) (out []gatehouse.Reason) {
+	for _, name := range policies {
+		out = append(out, gatehouse.Reason{
+			Code: decide.CodeNoMatch, Policy: name, Image: ref.String(), Message: "the policy was named, and does not speak of the image",
+			Hint: "name one whose images[].glob matches the image, or leave --policy out: all that match judge in any case",
+		})
+	}
+	return out
+}
+
+// pullGate asks what the source's project asks of pulls: what must not be pulled
+// there is not pulled elsewhere instead.
+func (p promotions) pullGate(ctx context.Context, source gatehouse.Ref) ([]gatehouse.Reason, error) {
+	d, policy, err := p.gate.decide(ctx, source.Repo, source.Tag, source.Digest)
+	if err != nil || policy.Mode == gatehouse.PullOff || d.Verdict == gatehouse.Allow {
+		return nil, err
+	}
+	why := denial(d, source.Repo, source.Tag, source.Digest)
+	r := gatehouse.Reason{Code: "pull-denied", Image: source.String(), Message: "the project of the source has a pull policy: " + why.Message, Hint: why.Hint}
+	if d.Verdict == gatehouse.Warn || policy.Mode == gatehouse.PullWarn {
+		r.Verdict = gatehouse.Warn
+	}
+	return []gatehouse.Reason{r}, nil
 }
 
 // refuse keeps a decision that denies, and who asked for it.

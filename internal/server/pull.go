@@ -257,7 +257,7 @@ func (g *pullGate) judge(ctx context.Context, s pullState, repo gatehouse.Repo, 
 		return d, false, err
 	}
 	set = pullPolicies(set, s.policy.Policies)
-	req := gatehouse.Request{UID: "pull " + string(repo), Operation: pullOperation, Images: g.names(set, repo, tag, digest), Now: time.Now().UTC()}
+	req := gatehouse.Request{UID: "pull " + string(repo), Operation: pullOperation, Images: []gatehouse.ImageFacts{g.facts.named(repo, tag, digest)}, Now: time.Now().UTC()}
 	sources := g.facts.sources()
 	sources.Verifier = throughIndexes{g.facts, s.ancestors}
 	known := gather.Facts(ctx, set, req, sources)
@@ -273,50 +273,23 @@ func (g *pullGate) judge(ctx context.Context, s pullState, repo gatehouse.Repo, 
 	return d, lasting, nil
 }
 
-// names lists the image under each of this server's names that a policy speaks of:
-// whoever pulls chooses the name, and must not choose the policy with it. Where no
-// policy speaks of any, it is listed under the first, for the denial.
-func (g *pullGate) names(set decide.PolicySet, repo gatehouse.Repo, tag string, digest gatehouse.Digest) []gatehouse.ImageFacts {
-	all := g.facts.named(repo, tag, digest)
-	picked := map[int]bool{}
-	for _, p := range set.Policies {
-		if ip, ok := p.(decide.ImagePolicy); ok {
-			for _, i := range ip.Picks(gatehouse.Request{Operation: pullOperation, Images: all}) {
-				picked[i] = true
-			}
-		}
+// named is an image under this server's main name. Policies speak of it by any of
+// them: see decide.Names.
+func (f *facts) named(repo gatehouse.Repo, tag string, digest gatehouse.Digest) gatehouse.ImageFacts {
+	ref := gatehouse.Ref{Registry: f.hosts.names[0], Repo: repo, Tag: tag, Digest: digest}
+	written := ref
+	if tag != "" {
+		written.Digest = "" // policies may speak of tags
 	}
-	if len(picked) == 0 {
-		return all[:1]
-	}
-	var out []gatehouse.ImageFacts
-	for i, f := range all {
-		if picked[i] {
-			out = append(out, f)
-		}
-	}
-	return out
-}
-
-// named lists an image under each of this server's names, in their order.
-func (f *facts) named(repo gatehouse.Repo, tag string, digest gatehouse.Digest) []gatehouse.ImageFacts {
-	var out []gatehouse.ImageFacts
-	for i, host := range f.names {
-		ref := gatehouse.Ref{Registry: host, Repo: repo, Tag: tag, Digest: digest}
-		written := ref
-		if tag != "" {
-			written.Digest = "" // policies may speak of tags
-		}
-		out = append(out, gatehouse.ImageFacts{Written: written.String(), Field: fmt.Sprintf("name[%d]", i), Image: ref})
-	}
-	return out
+	return gatehouse.ImageFacts{Written: written.String(), Field: "image", Image: ref}
 }
 
 // pullPolicies are those of a set that decide about pulls: image policies, those
-// that are named or all. What none of them speaks of is denied, and so is
-// everything where one that is named is missing.
+// that are named or all. What none of them speaks of, by any name of this server, is
+// denied, and so is everything where one that is named is missing.
 func pullPolicies(set decide.PolicySet, names []string) decide.PolicySet {
-	out := decide.PolicySet{NoMatch: gatehouse.Deny, Complete: set.Complete, Digest: set.Digest}
+	out := decide.PolicySet{NoMatch: gatehouse.Deny, Complete: set.Complete, Digest: set.Digest, Names: set.Names}
+	out.Names.Vouch = true // whoever pulls chooses the name, and it is ours in any case
 	found := map[string]bool{}
 	for _, p := range set.Policies {
 		if _, ok := p.(decide.ImagePolicy); ok && (len(names) == 0 || slices.Contains(names, p.Name())) {
@@ -358,8 +331,13 @@ type throughIndexes struct {
 // Verify implements gather.Verifier.
 func (t throughIndexes) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
 	evidence, rejected, err := t.facts.Verify(ctx, ref, need)
-	if err != nil || len(evidence) > 0 || need.Kind != gatehouse.NeedSignature && need.Kind != gatehouse.NeedAttestation {
+	any := need.Authority.AnyAttestation // of which each type is found by itself
+	if err != nil || len(evidence) > 0 && !any || need.Kind != gatehouse.NeedSignature && need.Kind != gatehouse.NeedAttestation {
 		return evidence, rejected, err
+	}
+	nearer := map[string]bool{} // types of what was found up to here
+	for _, e := range evidence {
+		nearer[e.Predicate] = true
 	}
 	for _, index := range t.indexes {
 		signed := ref
@@ -369,10 +347,15 @@ func (t throughIndexes) Verify(ctx context.Context, ref gatehouse.Ref, need gate
 			return nil, nil, err
 		}
 		for _, e := range list {
-			e.Subject, e.Through = ref.Digest, index
-			evidence = append(evidence, e)
+			if !nearer[e.Predicate] {
+				e.Subject, e.Through = ref.Digest, index
+				evidence = append(evidence, e)
+			}
 		}
-		if len(evidence) > 0 {
+		for _, e := range list {
+			nearer[e.Predicate] = true
+		}
+		if len(evidence) > 0 && !any {
 			break
 		}
 	}

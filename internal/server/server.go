@@ -456,15 +456,7 @@ func writeReady(path, url string) error {
 	return os.Rename(tmp, path)
 }
 
-// lower is how registry names are compared.
-func lower(hosts []string) map[string]bool {
-	out := map[string]bool{}
-	for _, h := range hosts {
-		out[strings.ToLower(h)] = true
-	}
-	return out
-}
-
+// lowered is how names of other registries are compared.
 func lowered(hosts []string) []string {
 	var out []string
 	for _, h := range hosts {

@@ -47,9 +47,9 @@ func (s *Server) signersOf(ctx context.Context, repo gatehouse.Repo, digest gate
 	if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 		return pipeline.Signers{}, err
 	}
-	images := s.facts.named(repo, "", digest)
+	images := []gatehouse.ImageFacts{s.facts.named(repo, "", digest)}
 	for _, tag := range tags[:min(len(tags), tagsAskedMax)] {
-		images = append(images, s.facts.named(repo, tag, digest)...)
+		images = append(images, s.facts.named(repo, tag, digest))
 	}
 	out := pipeline.Signers{Policies: set.Digest, Version: version}
 	seen := map[string]bool{}

@@ -101,10 +101,10 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 	return needs
 }
 
-func (p *Policy) need(a authorityRule) string { return p.name + "/" + a.Name }
+func (p *Policy) need(a authorityRule) string { return decide.NeedName(p.name, a.Name) }
 
 func (p *Policy) attestationNeed(a authorityRule, att attestationRule) string {
-	return p.need(a) + "/" + att.name
+	return decide.NeedName(p.name, a.Name, att.name)
 }
 
 // Judge passes an image when one authority does.

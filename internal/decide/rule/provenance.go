@@ -38,7 +38,7 @@ type builder struct {
 var provenanceTypes = []string{provenance.PredicateSLSA1, provenance.PredicateSLSA02}
 
 func (p *Policy) provenanceNeed(a gatehouse.Authority, predicate string) string {
-	return p.name + "/provenance/" + a.Name + "/" + predicate[strings.LastIndex(predicate, "/")+1:]
+	return decide.NeedName(p.name, "provenance", a.Name, predicate[strings.LastIndex(predicate, "/")+1:])
 }
 
 func (p *Policy) provenanceNeeds(i int) (needs []gatehouse.Need) {

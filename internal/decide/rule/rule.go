@@ -76,8 +76,10 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 	return needs
 }
 
-func (p *Policy) vexNeed(a gatehouse.Authority) string  { return p.name + "/vex/" + a.Name }
-func (p *Policy) sbomNeed(a gatehouse.Authority) string { return p.name + "/sbom/" + a.Name }
+func (p *Policy) vexNeed(a gatehouse.Authority) string { return decide.NeedName(p.name, "vex", a.Name) }
+func (p *Policy) sbomNeed(a gatehouse.Authority) string {
+	return decide.NeedName(p.name, "sbom", a.Name)
+}
 
 // Judge passes images that were scanned whole and have no finding worse than
 // the rule allows, and that are signed and attested as it asks.

@@ -31,10 +31,12 @@ type attestation struct {
 	policy          *rego.Compliance // nil: none
 }
 
-func (p *Policy) signatureNeed(a gatehouse.Authority) string { return p.name + "/signature/" + a.Name }
+func (p *Policy) signatureNeed(a gatehouse.Authority) string {
+	return decide.NeedName(p.name, "signature", a.Name)
+}
 
 func (p *Policy) attestationNeed(att attestation, a gatehouse.Authority) string {
-	return p.name + "/attestation/" + att.name + "/" + a.Name
+	return decide.NeedName(p.name, "attestation", att.name, a.Name)
 }
 
 // signedNeeds lists what the rule has to know of signatures of image i.

@@ -1,0 +1,88 @@
+package decide
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// Names are the names of one registry, ours. An image of it is the same by each of
+// them, and whoever writes one must not choose the policies with it: a policy that
+// does not speak of an image as it is written, but by another of these names, judges
+// it by that one, beside those that speak of it as it is written. The zero Names are
+// those of no registry.
+type Names struct {
+	// Hosts are the names by which policies may speak of it, host[:port], the main
+	// one first.
+	Hosts []string
+	// Ours reports whether the registry that a reference names is this one, or might
+	// be. Nil: it is one of Hosts.
+	Ours func(registry string) bool
+	// Vouch: a policy also vouches for the images that it picks by another name. It is
+	// for images of which it is certain that they are ours: a node may reach another
+	// registry by the name that a Pod has.
+	Vouch bool
+}
+
+func (n Names) ours(registry string) bool {
+	if n.Ours != nil {
+		return n.Ours(registry)
+	}
+	return slices.Contains(n.Hosts, registry)
+}
+
+// view is a request as one image policy is to see it.
+type view struct {
+	gatehouse.Request
+	picks []int        // in order
+	other map[int]bool // those of picks that are written by another name than in the object
+}
+
+// view asks p what it speaks of: first by the names that are written, and then, of
+// images of ours that it does not pick by these, by the others, one after the other.
+// Indexes are those of req.Images.
+func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
+	v := view{Request: req, picks: p.Picks(req)}
+	open := map[int]bool{}
+	for i, f := range req.Images {
+		if len(n.Hosts) > 0 && !slices.Contains(v.picks, i) && f.Image.Repo != "" && n.ours(f.Image.Registry) {
+			open[i] = true
+		}
+	}
+	for _, host := range n.Hosts {
+		if len(open) == 0 {
+			break
+		}
+		asked := req
+		asked.Images = slices.Clone(req.Images)
+		for i := range open {
+			asked.Images[i].Written = renamed(req.Images[i], host)
+		}
+		for _, i := range p.Picks(asked) {
+			if !open[i] {
+				continue
+			}
+			if v.other == nil {
+				v.other, v.Images = map[int]bool{}, slices.Clone(req.Images)
+			}
+			v.other[i], v.Images[i].Written = true, asked.Images[i].Written
+			delete(open, i)
+		}
+	}
+	v.picks = append(slices.Clone(v.picks), slices.Collect(maps.Keys(v.other))...)
+	slices.Sort(v.picks)
+	return v
+}
+
+// renamed is an image reference with another registry, and else as it is written.
+func renamed(f gatehouse.ImageFacts, host string) string {
+	first, rest, ok := strings.Cut(f.Written, "/")
+	if ok && strings.EqualFold(first, f.Image.Registry) {
+		return host + "/" + rest
+	}
+	ref := f.Image // a short name of Docker Hub
+	ref.Registry = host
+	return ref.String()
+}
