@@ -50,8 +50,9 @@ func (a *app) promoteCmd() *cobra.Command {
 	cmd := q.bind(&cobra.Command{
 		Use:   "promote SRC DST",
 		Short: "copy an image to another repository once it passes its gates, and sign that it did",
-		Long: `The server judges SRC by the policies in force, as if a Pod would run it, or by those
-that --policy names, and asks for a whole scan. If the image passes, it is copied to
+		Long: `The server judges SRC by all policies in force, as if a Pod would run it, and by the
+pull policy of its project, and asks for a whole scan. Policies that --policy names have
+to be among those that speak of the image. If the image passes, it is copied to
 DST with all its platforms, signatures, attestations and SBOMs in one step, and the
 server attaches a signed statement of the promotion. If it does not, nothing is copied
 and the exit code is 1.
@@ -64,9 +65,9 @@ does. docs/promote.md tells what the statement says and how to verify it.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.promote(cmd, q, args[0], args[1]) },
 	})
-	cmd.Flags().StringArrayVar(&q.policies, "policy", nil, "judge by this policy only; may be repeated (default: all in force)")
+	cmd.Flags().StringArrayVar(&q.policies, "policy", nil, "a policy that must speak of the image; may be repeated (all in force judge in any case)")
 	cmd.Flags().BoolVar(&q.dryRun, "dry-run", false, "judge, and tell what would be copied")
-	cmd.Flags().BoolVar(&q.allowIncomplete, "allow-incomplete", false, "promote an image that has not been scanned whole; the statement says so")
+	cmd.Flags().BoolVar(&q.allowIncomplete, "allow-incomplete", false, "promote an image that has not been scanned whole; takes an administrator, and the statement says so")
 	cmd.Flags().BoolVar(&q.noClobber, "no-clobber", false, "refuse to move a tag that points at another image")
 	return cmd
 }

@@ -69,8 +69,8 @@ type Config struct {
 	// Let everybody pull without a name.
 	AnonymousPull bool `yaml:"anonymous-pull" help:"let everybody pull without a name"`
 	// Registry host names that mean this server, as image references write
-	// them ("registry.example.com", "10.0.0.5:5000"). The listen address is
-	// always one of them.
+	// them ("registry.example.com", "10.0.0.5:5000"): all by which nodes reach it.
+	// The listen address is always one of them.
 	Hostnames []string `yaml:"hostnames" help:"registry names that mean this server, as image references write them"`
 	// URL under which clients reach this server, https://HOST or https://HOST:PORT.
 	// Empty: https:// and the first of hostnames, else the listen address.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -324,7 +325,7 @@ func TestStatementsOfStrangeTypes(t *testing.T) {
 		}
 		// The manifest says it is of another type: the statement counts.
 		if _, err := s.Attest(t.Context(), sign.InContent(tr.content, gatehouse.Actor{Name: "signer"}), image,
-			sign.Statement{Predicate: "https://a.example/a", JSON: statement}, sign.Options{Legacy: true}); err != nil {
+			sign.Statement{Predicate: "https://a.example/a", JSON: statement}, sign.Options{Now: time.Unix(1_700_000_000, 0)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -24,6 +24,13 @@ const (
 // hour.
 func (s *Server) PublishSigstore(ctx context.Context) error { return s.sigstore.publish(ctx) }
 
+// Hosts reports whether a registry is that of a server with these names that listens
+// on addr, and whether it may be.
+func Hosts(configured []string, addr, registry string) (own, might bool) {
+	h := newHosts(configured, addr)
+	return h.own(registry), h.might(registry)
+}
+
 // TrustOwn says what the server's own Sigstore is trusted by.
 func (s *Server) TrustOwn(root []byte) { s.policies.trust(root) }
 

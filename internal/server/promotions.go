@@ -231,7 +231,7 @@ func scanGate(ref gatehouse.Ref, scan gather.Scan, allow bool) []gatehouse.Reaso
 	}
 	r := gatehouse.Reason{
 		Code: decide.CodeUnscanned, Image: ref.String(), Message: "the image has not been scanned whole: " + strings.Join(scan.Incomplete, "; "),
-		Hint: "--allow-incomplete promotes it all the same, and the signed statement says so",
+		Hint: "an administrator's --allow-incomplete promotes it all the same, and the signed statement says so",
 	}
 	if allow {
 		r.Verdict, r.Hint = gatehouse.Warn, ""

@@ -306,6 +306,7 @@ func TestPromotionsThatCannotBe(t *testing.T) {
 	}
 
 	// A scan that is not whole is a gate of its own.
+	r.must("DELETE", "/api/v1/policies/rule.yaml", "")
 	ask := map[string]any{"source": "dev/broken:v1", "destination": "prod/broken:v1", "policies": []string{"signed"}}
 	r.must("PUT", "/api/v1/policies/signed.yaml", strings.Replace(keyPolicy(k, "registry.example/dev/**"), "authorities: [{", "authorities: [{static: {action: pass}}, {", 1))
 	if code, p := r.promote(ask); code != http.StatusForbidden || p.Decision.Reasons[0].Code != "unscanned" {
@@ -338,10 +339,7 @@ func TestPromotersDoNotChooseThePolicy(t *testing.T) {
 	img := npmImage(t, "b", "1.0.0")
 	r.pushImage("dev/app:v1", img)
 	ask := map[string]any{"source": r.url[strings.Index(r.url, "://")+3:] + "/dev/app:v1", "destination": "prod/app:v1"}
-	r.eventually("the scan", func() bool {
-		code, p := r.promote(map[string]any{"source": "dev/app:v1", "destination": "prod/app:v1", "policies": []string{"scanned"}, "dryRun": true})
-		return code == http.StatusOK && p.Findings.Complete
-	})
+	r.eventually("the scan", func() bool { return r.shown("dev/app:v1").Findings.Complete })
 	if code, p := r.promote(ask); code != http.StatusForbidden || p.Decision.Reasons[0].Code != "signature-missing" {
 		t.Errorf("not signed: %d %+v", code, p)
 	}
@@ -349,6 +347,42 @@ func TestPromotersDoNotChooseThePolicy(t *testing.T) {
 	if code, p := r.promote(ask); code != http.StatusCreated {
 		t.Errorf("signed: %d %+v", code, p)
 	}
+}
+
+// TestPromotersDoNotLeavePoliciesOut: who names policies wants their word, and has
+// that of all others; what must not be pulled is not promoted instead.
+func TestPromotersDoNotLeavePoliciesOut(t *testing.T) {
+	k := signer(t)
+	r := gated(t, k, nil)
+	img := npmImage(t, "b", "1.0.0")
+	r.pushImage("dev/app:v1", img)
+	r.pushImage("team/app:v1", npmImage(t, "c", "1.0.0"))
+	r.eventually("the scans", func() bool { return r.shown("dev/app:v1").Findings.Complete && r.shown("team/app:v1").Findings.Complete })
+	want := func(source, policy string, status int, code string) {
+		t.Helper()
+		ask := map[string]any{"source": source, "destination": "prod/app:v1", "dryRun": true}
+		if policy != "" {
+			ask["policies"] = []string{policy}
+		}
+		got, p := r.promote(ask)
+		if got != status || code != "" && (len(p.Decision.Reasons) == 0 || p.Decision.Reasons[0].Code != code) {
+			t.Errorf("%s by %q: %d %+v", source, policy, got, p)
+		}
+	}
+	want("dev/app:v1", "scanned", http.StatusForbidden, "signature-missing")
+	want("team/app:v1", "signed", http.StatusForbidden, "no-matching-policy")
+	want("team/app:v1", "scanned", http.StatusOK, "")
+	r.signedImage(k, "dev/app", img, sign.Options{})
+	want("dev/app:v1", "scanned", http.StatusOK, "")
+
+	r.must("PUT", "/api/v1/policies/pods.yaml", signedBy("pods", "registry.example/dev/**", k))
+	r.must("PUT", "/api/v1/projects/dev/pull-policy", `{"mode":"enforce","policies":["pods"]}`)
+	want("dev/app:v1", "", http.StatusOK, "")
+	r.must("DELETE", "/api/v1/policies/pods.yaml", "") // nothing is pulled from dev
+	want("dev/app:v1", "", http.StatusForbidden, "pull-denied")
+	want("dev/app:v1", "scanned", http.StatusForbidden, "pull-denied")
+	r.must("PUT", "/api/v1/projects/dev/pull-policy", `{"mode":"warn","policies":"all"}`)
+	want("dev/app:v1", "", http.StatusOK, "")
 }
 
 // TestPromotionsAtOnce: the same promotion by many is done once, and all answer

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -47,6 +48,46 @@ func TestPullThroughAnIndex(t *testing.T) {
 			t.Errorf("%+v", doc)
 		}
 	})
+}
+
+// TestAttestationsThroughAnIndex: of several types that one authority is asked for,
+// each may hang on the image or on its index.
+func TestAttestationsThroughAnIndex(t *testing.T) {
+	r := start(t, t.TempDir(), func(c *config.Config) { c.AnonymousPull = true })
+	k := signer(t)
+	r.must("PUT", "/api/v1/policies/p.yaml", strings.Replace(signedBy("production", "registry.example/team/**", k), "    key:",
+		"    attestations: [{name: a, predicateType: https://a.example/a}, {name: b, predicateType: https://a.example/b}]\n    key:", 1))
+	r.must("PUT", pullPolicyPath, `{"mode":"enforce"}`)
+	img := npmImage(t, "a", "1.0.0")
+	r.pushIndex("team/app:1", mutate.IndexAddendum{Add: img, Descriptor: platform("linux", "amd64")})
+	index, child := r.tagged("team/app", "1"), digestOf(t, img)
+	s, err := sign.NewSigner(k, sign.Services{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attest := func(digest, predicate string) {
+		t.Helper()
+		m, err := r.store().Manifest(t.Context(), "team/app", gatehouse.Digest(digest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		image := sign.Image{Ref: gatehouse.Ref{Registry: "registry.example", Repo: "team/app", Digest: gatehouse.Digest(digest)}, MediaType: m.MediaType, Size: int64(len(m.Body))}
+		now := time.Unix(1_700_000_000, 0)
+		statement, err := sign.NewStatement(image.Ref, predicate, []byte("{}"), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Attest(t.Context(), r.store(), image, statement, sign.Options{Now: now}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attest(child, "https://a.example/a")
+	r.wantPull(403, "team/app", "", child)
+	attest(index, "https://a.example/b")
+	r.wantPull(200, "team/app", "", child)
+	r.wantPull(403, "team/app", "1", index) // what hangs on the child says nothing of its index
+	attest(index, "https://a.example/a")
+	r.wantPull(200, "team/app", "1", index)
 }
 
 // TestImagesCannotBeDressed: an image is an image, whatever it says it hangs on and
