@@ -357,7 +357,9 @@ func TestPromotersDoNotLeavePoliciesOut(t *testing.T) {
 	img := npmImage(t, "b", "1.0.0")
 	r.pushImage("dev/app:v1", img)
 	r.pushImage("team/app:v1", npmImage(t, "c", "1.0.0"))
-	r.eventually("the scans", func() bool { return r.shown("dev/app:v1").Findings.Complete && r.shown("team/app:v1").Findings.Complete })
+	r.eventually("the scans", func() bool {
+		return r.shown("dev/app:v1").Findings.Complete && r.shown("team/app:v1").Findings.Complete
+	})
 	want := func(source, policy string, status int, code string) {
 		t.Helper()
 		ask := map[string]any{"source": source, "destination": "prod/app:v1", "dryRun": true}
