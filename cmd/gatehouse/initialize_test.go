@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,11 @@ func TestPEMInsteadOfATrustedRoot(t *testing.T) {
 	verify(0, "--trusted-root", root, "--certificate-chain", ca)
 	verify(1, "--trusted-root", root, "--certificate-chain", file("ca2.pem", strangers.CAs[0].Chain))
 	c.wantSaid(c.stderr, "untrusted-certificate")
+	snake := file("snake.json", strings.ReplaceAll(string(s.Trust()), "certificateAuthorities", "certificate_authorities"))
+	verify(0, "--trusted-root", snake)
+	verify(1, "--trusted-root", snake, "--certificate-chain", filepath.Join(dir, "ca2.pem"))
+	verify(2, "--trusted-root", root, "--certificate-chain", file("empty.pem", "\n"))
+	c.wantSaid(c.stderr, "empty.pem is empty")
 	c.env["SIGSTORE_REKOR_PUBLIC_KEY"] = file("rekor2.pub", strangers.Logs[0].Key)
 	verify(1, "--trusted-root", root)
 	c.wantSaid(c.stderr, "unknown-log")

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -172,36 +172,24 @@ func (a *app) trusted(ctx context.Context, o *verifyFlags, n *network) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	own, replaces, err := a.trustedFiles(o)
+	own, err := a.trustedFiles(o)
 	if err != nil {
 		return nil, err
 	}
+	named := len(own.CAs)+len(own.TSAs)+len(own.Logs)+len(own.CTLogs) > 0
 	switch {
-	case len(replaces) == 0 && base == nil:
+	case !named && base == nil:
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "nothing says which certificate authority and logs to trust").
 			WithHint("fetch it once with `gatehouse initialize --mirror https://HOST/tuf --root root.json` (without flags: the public Sigstore's), or give --trusted-root FILE")
-	case len(replaces) == 0:
+	case !named:
 		if _, err := trust.Parse(base); err != nil {
 			return nil, fmt.Errorf("--trusted-root: %w", err)
 		}
 		return base, nil
+	case base == nil:
+		return trust.FromPEM(own)
 	}
-	document, err := trust.FromPEM(own)
-	if err != nil || base == nil {
-		return document, err
-	}
-	var parts map[string]json.RawMessage
-	if err := json.Unmarshal(base, &parts); err != nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the trusted root is not JSON: %w", err)
-	}
-	for _, part := range replaces {
-		delete(parts, part)
-	}
-	rest, err := json.Marshal(parts)
-	if err != nil {
-		return nil, err
-	}
-	return trust.Merge(rest, document)
+	return trust.Replace(base, own)
 }
 
 func (a *app) trustedBase(ctx context.Context, o *verifyFlags, n *network) ([]byte, error) {
@@ -218,41 +206,43 @@ func (a *app) trustedBase(ctx context.Context, o *verifyFlags, n *network) ([]by
 	return known.TrustedRoot, nil
 }
 
-// trustedFiles reads PEM files, and tells which parts of a trusted root they
-// replace.
-func (a *app) trustedFiles(o *verifyFlags) (p trust.PEM, replaces []string, err error) {
+// trustedFiles reads the PEM files that flags and variables name.
+func (a *app) trustedFiles(o *verifyFlags) (p trust.PEM, err error) {
 	read := func(path string) string {
 		if err != nil || path == "" {
 			return ""
 		}
 		var b []byte
 		b, err = a.readInput(path, pemFileMax)
+		if err == nil && len(bytes.TrimSpace(b)) == 0 { // not as if nobody had named it
+			err = gatehouse.Errorf(gatehouse.CodeInvalid, "%s is empty", path).WithHint("it has to hold a PEM certificate or public key")
+		}
 		return string(b)
 	}
 	if o.roots == "" && o.middle != "" {
-		return p, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "--ca-intermediates without --ca-roots leads nowhere").WithHint("add --ca-roots")
+		return p, gatehouse.Errorf(gatehouse.CodeInvalid, "--ca-intermediates without --ca-roots leads nowhere").WithHint("add --ca-roots")
 	}
 	chain := strings.TrimSpace(strings.Join([]string{read(o.chain), read(o.middle), read(o.roots)}, "\n"))
 	if chain == "" {
 		chain = read(a.getenv("SIGSTORE_ROOT_FILE"))
 	}
 	if chain != "" {
-		p.CAs, replaces = append(p.CAs, trust.CA{Chain: chain}), append(replaces, "certificateAuthorities")
+		p.CAs = append(p.CAs, trust.CA{Chain: chain})
 	}
 	stamps := o.tsaChain
 	if stamps == "" {
 		stamps = a.getenv("SIGSTORE_TSA_CERTIFICATE_FILE")
 	}
 	if text := read(stamps); text != "" {
-		p.TSAs, replaces = append(p.TSAs, trust.CA{Chain: text}), append(replaces, "timestampAuthorities")
+		p.TSAs = append(p.TSAs, trust.CA{Chain: text})
 	}
 	if text := read(a.getenv("SIGSTORE_REKOR_PUBLIC_KEY")); text != "" {
-		p.Logs, replaces = append(p.Logs, trust.Log{Key: text}), append(replaces, "tlogs")
+		p.Logs = append(p.Logs, trust.Log{Key: text})
 	}
 	if text := read(a.getenv("SIGSTORE_CT_LOG_PUBLIC_KEY_FILE")); text != "" {
-		p.CTLogs, replaces = append(p.CTLogs, trust.Log{Key: text}), append(replaces, "ctlogs")
+		p.CTLogs = append(p.CTLogs, trust.Log{Key: text})
 	}
-	return p, replaces, err
+	return p, err
 }
 
 // trimAuthority leaves out that the key has no authority with a name yet.

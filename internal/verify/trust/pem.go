@@ -58,8 +58,15 @@ type Log struct {
 // FromPEM makes a trusted root of PEM files. Errors: CodeInvalid, which name
 // what is wrong, CodeTooLarge.
 func FromPEM(p PEM) ([]byte, error) {
-	var pb prototrustroot.TrustedRoot
-	var err error
+	pb, err := fromPEM(p)
+	if err != nil {
+		return nil, err
+	}
+	return finish(pb)
+}
+
+func fromPEM(p PEM) (pb *prototrustroot.TrustedRoot, err error) {
+	pb = &prototrustroot.TrustedRoot{}
 	if pb.CertificateAuthorities, err = authorities("certificate authority", p.CAs); err != nil {
 		return nil, err
 	}
@@ -69,15 +76,8 @@ func FromPEM(p PEM) ([]byte, error) {
 	if pb.Tlogs, err = logs("transparency log", p.Logs); err != nil {
 		return nil, err
 	}
-	if pb.Ctlogs, err = logs("certificate transparency log", p.CTLogs); err != nil {
-		return nil, err
-	}
-	document, err := write(&pb)
-	if err != nil {
-		return nil, err
-	}
-	_, err = Parse(document) // what is handed on can be read
-	return document, err
+	pb.Ctlogs, err = logs("certificate transparency log", p.CTLogs)
+	return pb, err
 }
 
 func authorities(what string, list []CA) (out []*prototrustroot.CertificateAuthority, err error) {

@@ -78,6 +78,33 @@ func Merge(documents ...[]byte) ([]byte, error) {
 	return write(&all)
 }
 
+// Replace makes a document that trusts what document does, save that each kind of
+// authority and log that files name is those alone. Errors: CodeInvalid,
+// CodeTooLarge.
+func Replace(document []byte, files PEM) ([]byte, error) {
+	pb, err := read(document)
+	if err != nil {
+		return nil, err
+	}
+	by, err := fromPEM(files)
+	if err != nil {
+		return nil, err
+	}
+	if len(files.CAs) > 0 {
+		pb.CertificateAuthorities = by.CertificateAuthorities
+	}
+	if len(files.TSAs) > 0 {
+		pb.TimestampAuthorities = by.TimestampAuthorities
+	}
+	if len(files.Logs) > 0 {
+		pb.Tlogs = by.Tlogs
+	}
+	if len(files.CTLogs) > 0 {
+		pb.Ctlogs = by.Ctlogs
+	}
+	return finish(pb)
+}
+
 func union[M proto.Message](have, more []M) []M {
 	for _, m := range more {
 		if !slices.ContainsFunc(have, func(h M) bool { return proto.Equal(h, m) }) {
@@ -161,6 +188,16 @@ func write(pb *prototrustroot.TrustedRoot) ([]byte, error) {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the trusted root has %d bytes, %d at most", out.Len(), sizeMax)
 	}
 	return out.Bytes(), nil
+}
+
+// finish is write of what can be read again.
+func finish(pb *prototrustroot.TrustedRoot) ([]byte, error) {
+	document, err := write(pb)
+	if err != nil {
+		return nil, err
+	}
+	_, err = Parse(document)
+	return document, err
 }
 
 func invalid(format string, args ...any) *gatehouse.Error {

@@ -71,6 +71,56 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// TestReplace: what files name is taken from them alone, however the document
+// writes its fields, and the rest stays.
+func TestReplace(t *testing.T) {
+	a, b := verifytest.New(t), verifytest.New(t)
+	old := string(a.Trust())
+	for in, out := range map[string]string{"certificateAuthorities": "certificate_authorities", "timestampAuthorities": "timestamp_authorities"} {
+		if !strings.Contains(old, in) {
+			t.Fatal(old)
+		}
+		old = strings.ReplaceAll(old, in, out)
+	}
+	counts := func(p trust.PEM) (mine, theirs int) {
+		t.Helper()
+		document, err := trust.Replace([]byte(old), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, by := range []*verifytest.Sigstore{a, b} {
+			for _, part := range []trust.PEM{{CAs: by.Files().CAs}, {TSAs: by.Files().TSAs}, {Logs: by.Files().Logs}, {CTLogs: by.Files().CTLogs}} {
+				both, err := trust.Merge(document, by.TrustIn(part))
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch has := bytes.Equal(both, document); {
+				case has && by == a:
+					mine++
+				case has:
+					theirs++
+				}
+			}
+		}
+		return mine, theirs
+	}
+	f := b.Files()
+	for name, part := range map[string]trust.PEM{"CAs": {CAs: f.CAs}, "TSAs": {TSAs: f.TSAs}, "logs": {Logs: f.Logs}, "CT logs": {CTLogs: f.CTLogs}} {
+		if mine, theirs := counts(part); mine != 3 || theirs != 1 {
+			t.Errorf("%s: %d of 4 stay, %d are new", name, mine, theirs)
+		}
+	}
+	if mine, theirs := counts(f); mine != 0 || theirs != 4 {
+		t.Errorf("all: %d of 4 stay, %d are new", mine, theirs)
+	}
+	if mine, theirs := counts(trust.PEM{}); mine != 4 || theirs != 0 {
+		t.Errorf("none: %d of 4 stay, %d are new", mine, theirs)
+	}
+	if _, err := trust.Replace([]byte("x"), f); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
+		t.Error(err)
+	}
+}
+
 func TestBadFiles(t *testing.T) {
 	s := verifytest.New(t)
 	for name, change := range map[string]func(p *trust.PEM){
