@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -314,8 +315,12 @@ func (a *app) printEvidence(evidence []gatehouse.Evidence, written, output strin
 	return err
 }
 
+// certificateOID is what Fulcio's extensions of a certificate are below.
+const certificateOID = "1.3.6.1.4.1.57264.1."
+
 // payloadOf shows a statement as cosign does: in the older payload's shape, with
-// what the certificate says among the annotations.
+// what the certificate says among the annotations. There these names are the
+// certificate's alone: what a signer calls so is left out.
 func payloadOf(e gatehouse.Evidence, written string) (payload, error) {
 	p, err := plainPayload(e, written)
 	if err != nil || e.Identity.Issuer == "" && e.Identity.Subject == "" {
@@ -324,18 +329,19 @@ func payloadOf(e gatehouse.Evidence, written string) (payload, error) {
 	if p.Optional == nil {
 		p.Optional = map[string]any{}
 	}
+	maps.DeleteFunc(p.Optional, func(name string, _ any) bool { return strings.HasPrefix(name, certificateOID) })
 	w := e.Identity.Workflow
 	for _, f := range []struct{ name, oid, value string }{
-		{"Issuer", ".1", e.Identity.Issuer}, {"Subject", "", e.Identity.Subject},
-		{"githubWorkflowTrigger", ".2", w.Trigger}, {"githubWorkflowSha", ".3", w.SHA}, {"githubWorkflowName", ".4", w.Name},
-		{"githubWorkflowRepository", ".5", w.Repository}, {"githubWorkflowRef", ".6", w.Ref},
+		{"Issuer", "1", e.Identity.Issuer}, {"Subject", "", e.Identity.Subject},
+		{"githubWorkflowTrigger", "2", w.Trigger}, {"githubWorkflowSha", "3", w.SHA}, {"githubWorkflowName", "4", w.Name},
+		{"githubWorkflowRepository", "5", w.Repository}, {"githubWorkflowRef", "6", w.Ref},
 	} {
-		if f.value == "" {
+		if delete(p.Optional, f.name); f.value == "" {
 			continue
 		}
 		p.Optional[f.name] = f.value
 		if f.oid != "" {
-			p.Optional["1.3.6.1.4.1.57264.1"+f.oid] = f.value
+			p.Optional[certificateOID+f.oid] = f.value
 		}
 	}
 	return p, nil
