@@ -235,7 +235,7 @@ var verifyHints = []struct{ code, key, keyless string }{
 		"if signatures are not logged where you are, verify by timestamps: --insecure-ignore-tlog --use-signed-timestamps",
 	},
 	{
-		verify.CodeNoTimestamp, "sign with --timestamp-server-url, or leave out --use-signed-timestamps",
+		verify.CodeNoTimestamp, "sign with --timestamp-server-url, or leave out --use-signed-timestamps if you gave it",
 		"the signer has to have it stamped or logged while the certificate is valid: sign with --timestamp-server-url or --rekor-url",
 	},
 	{verify.CodeNoSCT, "", "if that certificate authority logs no certificates, say --insecure-ignore-sct"},

@@ -88,20 +88,24 @@ func (w *way) check(s signed) Checked {
 // inForce refuses an entry whose log says no time, as those of Rekor v2 do, and
 // whose key was out of force before the signature was made: such a key may have
 // been stolen, and whoever has it can make proofs for any entry. Where nothing
-// proves the time of a signature by a key, nothing is known.
+// proves the time of a signature by a key, nothing is known: see [run.untimed].
 func inForce(l *gatehouse.LogEntry, m root.TrustedMaterial, signed time.Time) error {
 	if l == nil || !l.At.IsZero() || signed.IsZero() {
 		return nil
 	}
-	id, err := base64.StdEncoding.DecodeString(l.Log)
-	if err != nil {
-		return err
-	}
-	log, ok := m.RekorLogs()[hex.EncodeToString(id)]
-	if ok && !log.ValidityPeriodEnd.IsZero() && signed.After(log.ValidityPeriodEnd) {
-		return fmt.Errorf("the key of the log was trusted until %s, and the signature was made at %s", log.ValidityPeriodEnd.UTC().Format(time.RFC3339), signed.UTC().Format(time.RFC3339))
+	if end := logEnd(l, m); !end.IsZero() && signed.After(end) {
+		return fmt.Errorf("the key of the log was trusted until %s, and the signature was made at %s", end.UTC().Format(time.RFC3339), signed.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// logEnd is until when the key of an entry's log is trusted; zero: without end.
+func logEnd(l *gatehouse.LogEntry, m root.TrustedMaterial) time.Time {
+	id, _ := base64.StdEncoding.DecodeString(l.Log) // as describe wrote it
+	if log := m.RekorLogs()[hex.EncodeToString(id)]; log != nil {
+		return log.ValidityPeriodEnd
+	}
+	return time.Time{}
 }
 
 func (w *way) identity(r *sgverify.VerificationResult) gatehouse.Identity {

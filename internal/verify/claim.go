@@ -50,6 +50,9 @@ func (r *run) conclude(c candidate, cl claim) {
 		c.reject(CodeWrongIdentity, "%s", r.auth.wrongIdentity(done.Identity))
 		return
 	}
+	if r.untimed(c, done) {
+		return
+	}
 	if r.skewed(c, done.SignedAt) || done.Log != nil && r.skewed(c, done.Log.At) {
 		return
 	}
@@ -106,6 +109,22 @@ func (r *run) signer(s signed) (done Checked, over bool) {
 		worst.Message = r.auth.wrongKey(s)
 	}
 	return *worst, false
+}
+
+// untimed rejects what is proven by a log alone, without any time, once the log's
+// key is trusted no more: whoever has such a key by now makes proofs for any entry,
+// and nothing tells these from those of its time. It is asked after the cache, as
+// the answer depends on the clock; without one, a key that has an end has ended.
+func (r *run) untimed(c candidate, done Checked) bool {
+	if done.Log == nil || !done.Log.At.IsZero() || !done.SignedAt.IsZero() {
+		return false
+	}
+	end := logEnd(done.Log, r.auth.root)
+	if end.IsZero() || !r.now.IsZero() && !r.now.After(end) {
+		return false
+	}
+	c.reject(CodeNoTimestamp, "the key of its log was trusted until %s, and nothing proves that it was signed before", end.UTC().Format(time.RFC3339))
+	return true
 }
 
 // skewed rejects what is signed in the future.
