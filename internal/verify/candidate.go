@@ -52,7 +52,7 @@ func (r *run) open(ctx context.Context, p place, l *listed, later *[]func()) {
 		return
 	}
 	if m.Body == nil {
-		if m = r.fetch(ctx, p, l); m == nil {
+		if m = r.fetch(ctx, p, l); m == nil || l.unlisted && !hangsOn(m.Body, r.image.Digest) {
 			return
 		}
 	}
@@ -150,7 +150,7 @@ func (r *run) fetch(ctx context.Context, p place, m *listed) *gatehouse.Manifest
 	}
 	whole, err := p.src.Manifest(ctx, p.repo, m.Digest)
 	switch {
-	case err != nil && m.past && gatehouse.CodeOf(err) == gatehouse.CodeNotFound:
+	case err != nil && (m.past || m.unlisted) && gatehouse.CodeOf(err) == gatehouse.CodeNotFound:
 		return nil // an old signature that somebody has cleaned up
 	case err != nil:
 		r.failed(m.Digest, formatNone, err)
@@ -160,6 +160,15 @@ func (r *run) fetch(ctx context.Context, p place, m *listed) *gatehouse.Manifest
 		return whole
 	}
 	return nil
+}
+
+// hangsOn reports whether a manifest names another as its subject. What lay under
+// a tag and was taken away there does not.
+func hangsOn(body []byte, on gatehouse.Digest) bool {
+	var doc struct {
+		Subject gatehouse.Descriptor `json:"subject"`
+	}
+	return json.Unmarshal(body, &doc) == nil && doc.Subject.Digest == on
 }
 
 // parseLayers reads the layers of a candidate manifest; an index has none.

@@ -50,6 +50,9 @@ func (v Verifier) places(src Source, image gatehouse.Ref, a *authority) ([]place
 type listed struct {
 	*gatehouse.Manifest
 	past bool // a signature tag pointed to it before
+	// unlisted: it held before, and the listing ended before it came. It counts if it
+	// names the image as its subject.
+	unlisted bool
 	// again tells layers that other manifests of the same tag had: whoever signs
 	// writes all earlier signatures along with the new one.
 	again func(gatehouse.Descriptor) bool
@@ -106,6 +109,12 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 		l.add(m)
 	}
 	stored := r.stored(ctx, p, len(l.all))
+	for _, d := range stored {
+		if l.full && !l.seen[d] {
+			l.seen[d] = true
+			l.all = append(l.all, &listed{Manifest: &gatehouse.Manifest{Descriptor: gatehouse.Descriptor{Digest: d}}, unlisted: true})
+		}
+	}
 	known, others = split(l.all, func(m *listed) bool { return slices.Contains(stored, m.Digest) || r.isHeld("manifest", m.Digest, "") })
 	if l.full {
 		r.reject("", formatNone, CodeTooMany, "more than %d manifests hang on the image, or their listing has no end; the others were not looked at", len(l.all))
@@ -122,7 +131,8 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 const storedFrom = 25
 
 // stored lists manifests in which a signature held before, as the source remembers.
-// It only orders the work; where it cannot say, the order is another one.
+// It orders the work, and where a listing is cut off tells what else to look at;
+// where it cannot say, there is less of both.
 func (r *run) stored(ctx context.Context, p place, candidates int) []gatehouse.Digest {
 	src, ok := p.src.(ValidSignatures)
 	if !ok || candidates < storedFrom {

@@ -320,6 +320,39 @@ func (s storing) ValidSignatures(context.Context, gatehouse.Repo, gatehouse.Dige
 	return s.valid, nil
 }
 
+// TestKnownSignaturesBehindTheListing: what was verified before is found where the
+// listing is cut off before it, as long as it hangs on the image.
+func TestKnownSignaturesBehindTheListing(t *testing.T) {
+	s := verifytest.New(t)
+	layer := func(m *memory) []gatehouse.Descriptor {
+		return []gatehouse.Descriptor{m.bundle(s.Bundle(statementFor(image.Digest, signPredicate), signing{Log: verifytest.LogV2, Stamp: true}))}
+	}
+	m := newMemory()
+	for i := range 10_001 {
+		m.referrers = append(m.referrers, m.put(fmt.Append(nil, "{} ", i)))
+	}
+	attached := func(to gatehouse.Digest) gatehouse.Descriptor {
+		body, _ := json.Marshal(map[string]any{"layers": layer(m), "subject": gatehouse.Descriptor{Digest: to}})
+		return m.put(body)
+	}
+	good, other, withdrawn := attached(image.Digest), attached(gatehouse.DigestOf([]byte("x"))), m.manifest(layer(m)...)
+	m.referrers = append(m.referrers, good)
+	gone := gatehouse.DigestOf([]byte("gone"))
+	if got, why := codes(t, remembering(), storing{m, nil}, keyless(s)); got != 0 || why[verify.CodeTooMany] != 2 {
+		t.Errorf("nobody has verified it before: %d, %v", got, why)
+	}
+	stored := storing{m, []gatehouse.Digest{gone, other.Digest, withdrawn.Digest, good.Digest}}
+	evidence, _, err := remembering().Image(t.Context(), stored, image, keyless(s))
+	if err != nil || len(evidence) != 1 || evidence[0].Artifact != good.Digest {
+		t.Errorf("%+v, %v", evidence, err)
+	}
+	// A listing that comes whole tells of all that hangs on the image.
+	m.referrers = m.referrers[:100]
+	if got, why := codes(t, remembering(), stored, keyless(s)); got != 0 || len(why) > 1 || why[verify.CodeMissing] != 0 {
+		t.Errorf("%d, %v", got, why)
+	}
+}
+
 // TestRepeatedSignatures: what held before is looked at freely once, not in as
 // many copies as somebody pushes.
 func TestRepeatedSignatures(t *testing.T) {
