@@ -127,44 +127,59 @@ type Ancestor struct {
 // ancestorLevelsMax bounds how deep indexes in indexes are followed upward.
 const ancestorLevelsMax = 3
 
-// Ancestors lists the indexes of a repository that list a manifest, nearest first,
-// then those with a valid signature, so that nobody's other indexes push these
-// out, and then by digest, at most n.
-func (t *Tx) Ancestors(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, n int) (out []Ancestor, err error) {
+// Ancestors lists the indexes of a repository that list a manifest, at most n: those
+// with a valid signature first, then the nearest, then the oldest, so that nobody's
+// other indexes push out those that are signed, nor the older ones by which an index
+// that is signed is reached.
+func (t *Tx) Ancestors(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest, n int) ([]Ancestor, error) {
 	front := []gatehouse.Digest{digest}
 	seen := map[gatehouse.Digest]bool{digest: true}
-	for level := 0; level < ancestorLevelsMax && len(front) > 0 && len(out) < n; level++ {
-		var next []gatehouse.Digest
+	var signed, others []Ancestor
+	for level := 0; level < ancestorLevelsMax && len(front) > 0; level++ {
 		args, _ := placeholders(front, func(d gatehouse.Digest) any { return dbDigest(d) })
 		list, err := t.ancestors(ctx, append([]any{string(repo), n}, args...), placeholdersFrom(3, len(args)))
 		if err != nil {
 			return nil, err
 		}
+		front = nil
 		for _, a := range list {
-			if !seen[a.Digest] && len(out) < n {
-				seen[a.Digest], out, next = true, append(out, a), append(next, a.Digest)
+			switch {
+			case seen[a.Digest]:
+				continue
+			case a.signed:
+				signed = append(signed, a.Ancestor)
+			default:
+				others = append(others, a.Ancestor)
 			}
+			seen[a.Digest], front = true, append(front, a.Digest)
 		}
-		front = next
 	}
-	return out, nil
+	all := append(signed, others...)
+	return all[:min(n, len(all))], nil
 }
 
-func (t *Tx) ancestors(ctx context.Context, args []any, marks string) ([]Ancestor, error) {
-	rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT p.digest, COALESCE(s.version, ''), COALESCE((SELECT MAX(1) FROM signature v
+type signedAncestor struct {
+	Ancestor
+	signed bool
+}
+
+// ancestors lists the indexes that list one of several manifests: the signed ones
+// first, each the oldest first.
+func (t *Tx) ancestors(ctx context.Context, args []any, marks string) ([]signedAncestor, error) {
+	rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT p.id, p.digest, COALESCE(s.version, ''), COALESCE((SELECT MAX(1) FROM signature v
 			WHERE v.repo_id = r.id AND v.subject = p.digest AND v.status = `+strconv.Itoa(int(SignatureValid))+`), 0) AS signed FROM repository r JOIN manifest m ON m.repo_id = r.id
 		JOIN manifest_child c ON c.child_id = m.id JOIN manifest p ON p.id = c.parent_id
 		LEFT JOIN signature_check s ON s.repo_id = r.id AND s.subject = p.digest
-		WHERE r.path = $1 AND m.digest IN (`+marks+`) ORDER BY signed DESC, p.digest LIMIT $2`, args...)
+		WHERE r.path = $1 AND m.digest IN (`+marks+`) ORDER BY signed DESC, p.id LIMIT $2`, args...)
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	defer rows.Close()
-	var out []Ancestor
+	var out []signedAncestor
 	for rows.Next() {
-		var a Ancestor
-		var signed int
-		if err := rows.Scan((*dbDigest)(&a.Digest), &a.Version, &signed); err != nil {
+		var a signedAncestor
+		var id int64
+		if err := rows.Scan(&id, (*dbDigest)(&a.Digest), &a.Version, &a.signed); err != nil {
 			return nil, unavailable(err)
 		}
 		out = append(out, a)

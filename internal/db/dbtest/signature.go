@@ -2,7 +2,6 @@ package dbtest
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -206,22 +205,36 @@ func ancestors(s *suite) {
 		return err
 	})
 	// Many that list it do not push out the one that is signed.
-	many := []gatehouse.Digest{inner.Digest}
+	var last db.TagTarget
 	for i := range 4 {
-		many = append(many, add(fmt.Sprint("also ", i), child.ManifestID).Digest)
+		last = add(fmt.Sprint("also ", i), child.ManifestID)
 	}
-	slices.Sort(many)
-	last := db.TagTarget{Repo: "a", RepoID: inner.RepoID, Digest: many[len(many)-1]}
-	if _, current := s.save(last, s.bump(last), db.Signature{Artifact: outer.Digest, Status: db.SignatureValid, Signer: "x"},
-		db.Signature{Artifact: outer.Digest, Predicate: "y", Status: db.SignatureValid, Signer: "x"}); !current {
-		s.Error("not saved")
+	sign := func(index db.TagTarget) {
+		s.Helper()
+		if _, current := s.save(index, s.bump(index), db.Signature{Artifact: outer.Digest, Status: db.SignatureValid, Signer: "x"},
+			db.Signature{Artifact: outer.Digest, Predicate: "y", Status: db.SignatureValid, Signer: "x"}); !current {
+			s.Error("not saved")
+		}
 	}
-	s.read(func(tx *db.Tx) error {
-		got, err := tx.Ancestors(s.Context(), "a", child.Digest, 2)
-		s.must(err)
-		want(s, "the signed one first", []gatehouse.Digest{last.Digest, many[0]}, []gatehouse.Digest{got[0].Digest, got[1].Digest})
-		return nil
-	})
+	first := func(what string, of ...gatehouse.Digest) {
+		s.Helper()
+		s.read(func(tx *db.Tx) error {
+			got, err := tx.Ancestors(s.Context(), "a", child.Digest, len(of))
+			s.must(err)
+			var digests []gatehouse.Digest
+			for _, a := range got {
+				digests = append(digests, a.Digest)
+			}
+			want(s, what, of, digests)
+			return nil
+		})
+	}
+	sign(last)
+	first("the signed one first", last.Digest, inner.Digest)
+	// Nor one that is reached by an index that is not signed.
+	sign(outmost)
+	first("both signed ones", last.Digest, outmost.Digest)
+	first("and then the nearest, the oldest first", last.Digest, outmost.Digest, inner.Digest)
 }
 
 func pullPolicies(s *suite) {
