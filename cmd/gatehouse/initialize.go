@@ -36,6 +36,19 @@ type knownTrust struct {
 	SigningConfig json.RawMessage `json:"signingConfig,omitempty"`
 	FetchedAt     time.Time       `json:"fetchedAt"`
 	AskedAt       time.Time       `json:"askedAt"` // the last time that the mirror was asked
+	// Expires is until when the mirror vouches for it. Later somebody may be keeping
+	// from us that a key is trusted no more.
+	Expires time.Time `json:"expires"`
+}
+
+// settled reports whether the mirror need not be asked: it said all this lately, or
+// has just not answered, and what it said is still good.
+func (k *knownTrust) settled(now time.Time) bool {
+	lately := func(at time.Time, within time.Duration) bool {
+		ago := now.Sub(at) // less than nothing: a clock was wrong, and nothing is known
+		return ago >= 0 && ago < within
+	}
+	return now.Before(k.Expires) && (lately(k.FetchedAt, trustFreshFor) || lately(k.AskedAt, trustAskedAgain))
 }
 
 // initializeCmd is `gatehouse initialize --mirror URL --root FILE`.
@@ -181,12 +194,12 @@ func (a *app) initialize(ctx context.Context, n *network, mirror string, root []
 }
 
 func (a *app) fetchTrust(ctx context.Context, n *network, dir string, k *knownTrust) error {
-	trusted, config, err := tuf.Client{Mirror: k.Mirror, Root: k.Root, Transport: n.services, Dir: filepath.Join(dir, "tuf")}.Fetch(ctx)
+	got, err := tuf.Client{Mirror: k.Mirror, Root: k.Root, Transport: n.services, Dir: filepath.Join(dir, "tuf")}.Fetch(ctx)
 	if err != nil {
 		return err
 	}
 	now := time.Now().UTC()
-	k.TrustedRoot, k.SigningConfig, k.FetchedAt, k.AskedAt = trusted, config, now, now
+	k.TrustedRoot, k.SigningConfig, k.FetchedAt, k.AskedAt, k.Expires = got.TrustedRoot, got.SigningConfig, now, now, got.Expires
 	return k.write(dir)
 }
 
@@ -199,7 +212,8 @@ func (k *knownTrust) write(dir string) error {
 }
 
 // initialized is what initialize has left, not older than a day where the mirror
-// can be reached; nil where nothing was left. n is nil to ask nobody.
+// can be reached, and never older than the mirror vouches for; nil where nothing was
+// left. n is nil to ask nobody and take it as it is.
 func (a *app) initialized(ctx context.Context, n *network) (*knownTrust, error) {
 	dir, err := a.trustDir()
 	if err != nil {
@@ -217,13 +231,17 @@ func (a *app) initialized(ctx context.Context, n *network) (*knownTrust, error) 
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "what `gatehouse initialize` left cannot be read: %w", err).WithHint("run `gatehouse initialize` again")
 	}
 	now := time.Now()
-	if n == nil || now.Sub(k.FetchedAt) < trustFreshFor || now.Sub(k.AskedAt) < trustAskedAgain {
+	if n == nil || k.settled(now) {
 		return &k, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, trustWait)
 	defer cancel()
 	switch err := a.fetchTrust(ctx, n, dir, &k); {
 	case err == nil:
+	case gatehouse.CodeOf(err) == gatehouse.CodeUnavailable && !now.Before(k.Expires):
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "whom to trust is as of %s, and %s vouched for it until %s only: %w",
+			k.FetchedAt.Format(time.RFC3339), k.Mirror, k.Expires.Format(time.RFC3339), err).
+			WithHint("find out why the mirror does not answer: somebody may be hiding that a key is trusted no more. verify --offline goes on without it, sign --use-signing-config=false with services that are named")
 	case gatehouse.CodeOf(err) == gatehouse.CodeUnavailable:
 		a.say("note: %s does not answer; whom to trust is as of %s", k.Mirror, k.FetchedAt.Format(time.RFC3339))
 		k.AskedAt = now.UTC()

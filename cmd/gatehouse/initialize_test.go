@@ -1,13 +1,20 @@
 package main
 
 import (
+	"crypto"
+	"crypto/ed25519"
 	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-dev/gatehouse/internal/sign/tuf"
 	"github.com/gatehouse-dev/gatehouse/internal/verify/verifytest"
 )
 
@@ -27,7 +34,8 @@ func TestTrustThatWasFetched(t *testing.T) {
 
 	leave := func(fetched, asked time.Time) {
 		t.Helper()
-		b, err := json.Marshal(knownTrust{Mirror: "https://127.0.0.1:1/tuf", Root: json.RawMessage("{}"), TrustedRoot: s.Trust(), FetchedAt: fetched, AskedAt: asked})
+		b, err := json.Marshal(knownTrust{Mirror: "https://127.0.0.1:1/tuf", Root: json.RawMessage("{}"), TrustedRoot: s.Trust(),
+			FetchedAt: fetched, AskedAt: asked, Expires: time.Now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,6 +65,127 @@ func TestTrustThatWasFetched(t *testing.T) {
 	leave(now, now)
 	c.want(2, "sign", ref)
 	c.wantSaid(c.stderr, "nobody who would certify")
+}
+
+// tufKey is a key of a TUF repository.
+type tufKey struct{ ed25519.PrivateKey }
+
+func (k tufKey) Signer() (crypto.Signer, error) { return k.PrivateKey, nil }
+
+func newTUFKey(t *testing.T) tufKey {
+	t.Helper()
+	_, k, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tufKey{k}
+}
+
+// TestMirrorThatIsKeptAway: what a mirror said is used while it does not answer, as
+// long as it vouched for it: after that somebody may be hiding what it says now.
+func TestMirrorThatIsKeptAway(t *testing.T) {
+	c := newConsole(t)
+	c.env["XDG_CACHE_HOME"] = t.TempDir()
+	path := filepath.Join(c.env["XDG_CACHE_HOME"], "gatehouse", "sigstore", "trust.json")
+	s := verifytest.New(t)
+	now := time.Now().Truncate(time.Second)
+	repository := tuf.Repository{
+		Root: []tuf.Key{newTUFKey(t)}, Targets: newTUFKey(t), Online: newTUFKey(t),
+		Content: map[string][]byte{tuf.TrustedRootName: s.Trust()}, Now: now,
+	}
+	publish := func() {
+		t.Helper()
+		add, err := repository.Publish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		repository.Files = maps.Clone(repository.Files)
+		if repository.Files == nil {
+			repository.Files = map[string][]byte{}
+		}
+		maps.Copy(repository.Files, add)
+	}
+	publish()
+	var through atomic.Pointer[map[string][]byte]
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, has := (*through.Load())[strings.TrimPrefix(r.URL.Path, "/")]
+		if !has {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write(body)
+	}))
+	t.Cleanup(mirror.Close)
+	// let serves all files but those whose names end so.
+	let := func(but string) {
+		files := maps.Clone(repository.Files)
+		maps.DeleteFunc(files, func(name string, _ []byte) bool { return but != "" && strings.HasSuffix(name, but) })
+		through.Store(&files)
+	}
+	let("")
+	root := filepath.Join(t.TempDir(), "root.json")
+	write(t, root, repository.Files["1.root.json"])
+	c.want(0, "initialize", "--mirror", mirror.URL, "--root", root)
+	known := func() (k knownTrust) {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(b, &k)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	vouched := known().Expires
+	if want := now.Add(7 * 24 * time.Hour); !vouched.Equal(want) {
+		t.Errorf("expires %s, want %s", vouched, want)
+	}
+	// aged is some days after it was fetched.
+	aged := func(days int, asked time.Time) {
+		t.Helper()
+		k := known()
+		past := time.Duration(days) * 24 * time.Hour
+		k.FetchedAt, k.AskedAt, k.Expires = now.Add(-past), asked, vouched.Add(-past)
+		b, err := json.Marshal(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, b)
+	}
+	ref := registryWithImages(t, true, 1)[0]
+	newHanger(t, ref).bundle(s, refusal{signing: verifytest.Signing{Log: verifytest.LogV1}})
+	verify := []string{"verify", "--certificate-identity", verifytest.Subject, "--certificate-oidc-issuer", verifytest.Issuer, ref}
+	long := now.Add(-2 * time.Hour)
+	kept := func() {
+		t.Helper()
+		aged(6, long)
+		c.want(0, verify...)
+		c.wantSaid(c.stderr, "does not answer; whom to trust is as of")
+		for _, asked := range []time.Time{long, now.Add(-time.Minute)} {
+			aged(8, asked)
+			c.want(2, verify...)
+			c.wantSaid(c.stderr, "vouched for it until")
+			c.want(2, "sign", ref)
+			c.wantSaid(c.stderr, "vouched for it until")
+			c.want(0, append(verify, "--offline")...)
+		}
+	}
+	let(".json")
+	kept()
+	let("")
+	c.want(0, verify...)
+	if got := known().Expires; !got.Equal(vouched) {
+		t.Errorf("after it has answered it expires %s, want %s", got, vouched)
+	}
+	// Only what has the news in it is kept away: others are trusted now.
+	repository.Content = map[string][]byte{tuf.TrustedRootName: verifytest.New(t).Trust()}
+	publish()
+	let(".snapshot.json")
+	kept()
+	let("")
+	c.want(1, verify...)
+	c.wantSaid(c.stderr, "untrusted-certificate")
 }
 
 // TestPEMInsteadOfATrustedRoot: files and cosign's variables make or change what is

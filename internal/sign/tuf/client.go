@@ -33,7 +33,17 @@ const fetchMax = 2 * time.Minute
 // CodeDenied: the repository does not follow from the root, or is out of date.
 // CodeUnavailable: it cannot be reached. CodeInvalid: the root or the URL is none.
 func Fetch(ctx context.Context, transport http.RoundTripper, mirror string, root []byte) (trustedRoot, signingConfig []byte, err error) {
-	return Client{Mirror: mirror, Root: root, Transport: transport}.Fetch(ctx)
+	got, err := Client{Mirror: mirror, Root: root, Transport: transport}.Fetch(ctx)
+	return got.TrustedRoot, got.SigningConfig, err
+}
+
+// Fetched is what a repository vouches for.
+type Fetched struct {
+	TrustedRoot   []byte
+	SigningConfig []byte // nil: the repository has none
+	// Expires is until when it vouches: when the first of its metadata expires. A
+	// repository that cannot be asked again by then may have other things to say.
+	Expires time.Time
 }
 
 // Client fetches from a TUF repository.
@@ -46,43 +56,60 @@ type Client struct {
 	Dir string
 }
 
-// Fetch is [Fetch]. signingConfig is nil where the repository has none.
-func (c Client) Fetch(ctx context.Context) (trustedRoot, signingConfig []byte, err error) {
+// Fetch is [Fetch].
+func (c Client) Fetch(ctx context.Context) (got Fetched, err error) {
 	ctx, stop := context.WithTimeout(ctx, fetchMax)
 	defer stop()
 	u, err := url.Parse(c.Mirror)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository", c.Mirror).WithHint("write https://HOST/tuf")
+		return got, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository", c.Mirror).WithHint("write https://HOST/tuf")
 	}
 	if _, err := metadata.Root().FromBytes(c.Root); err != nil {
-		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the root is no root.json of TUF: %w", err).
+		return got, gatehouse.Errorf(gatehouse.CodeInvalid, "the root is no root.json of TUF: %w", err).
 			WithHint("`gatehouse sigstore init` of the server writes it")
 	}
 	cfg, err := config.New(strings.TrimSuffix(c.Mirror, "/"), c.Root)
 	if err != nil {
-		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository: %w", c.Mirror, err)
+		return got, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository: %w", c.Mirror, err)
 	}
 	cfg.Fetcher = &fetcher{ctx, c.Transport}
 	if cfg.DisableLocalCache = c.Dir == ""; !cfg.DisableLocalCache {
 		cfg.LocalMetadataDir, cfg.LocalTargetsDir = c.Dir, filepath.Join(c.Dir, "targets")
 	}
+	if got, err = fetch(cfg); err != nil {
+		return Fetched{}, c.failed(err)
+	}
+	return got, nil
+}
+
+func fetch(cfg *config.UpdaterConfig) (got Fetched, err error) {
 	up, err := updater.New(cfg)
 	if err != nil {
-		return nil, nil, c.failed(err)
+		return got, err
 	}
 	if err := up.Refresh(); err != nil {
-		return nil, nil, c.failed(err)
+		return got, err
 	}
-	if trustedRoot, err = get(up, TrustedRootName); err != nil {
-		return nil, nil, c.failed(err)
+	if got.TrustedRoot, err = get(up, TrustedRootName); err != nil {
+		return got, err
 	}
-	if _, has := up.GetTopLevelTargets()[SigningConfigName]; !has {
-		return trustedRoot, nil, nil
+	if _, has := up.GetTopLevelTargets()[SigningConfigName]; has {
+		if got.SigningConfig, err = get(up, SigningConfigName); err != nil {
+			return got, err
+		}
 	}
-	if signingConfig, err = get(up, SigningConfigName); err != nil {
-		return nil, nil, c.failed(err)
+	set := up.GetTrustedMetadataSet()
+	got.Expires = set.Timestamp.Signed.Expires
+	ends := []time.Time{set.Root.Signed.Expires, set.Snapshot.Signed.Expires}
+	for _, t := range set.Targets {
+		ends = append(ends, t.Signed.Expires)
 	}
-	return trustedRoot, signingConfig, nil
+	for _, end := range ends {
+		if end.Before(got.Expires) {
+			got.Expires = end
+		}
+	}
+	return got, nil
 }
 
 // targetMax bounds a target, in bytes.

@@ -196,11 +196,37 @@ func TestOlderIsRefused(t *testing.T) {
 	r.Content = content("two")
 	m.publish(t, r)
 	c := tuf.Client{Mirror: m.url, Root: m.files["1.root.json"], Transport: http.DefaultTransport, Dir: t.TempDir()}
-	if got, _, err := c.Fetch(context.Background()); err != nil || string(got) != "two" {
-		t.Fatalf("Fetch() = %q, %v", got, err)
+	if got, err := c.Fetch(context.Background()); err != nil || string(got.TrustedRoot) != "two" {
+		t.Fatalf("Fetch() = %q, %v", got.TrustedRoot, err)
 	}
 	m.files = old
-	if got, _, err := c.Fetch(context.Background()); err == nil && string(got) != "two" {
-		t.Errorf("a client went back to %q", got)
+	if got, err := c.Fetch(context.Background()); err == nil && string(got.TrustedRoot) != "two" {
+		t.Errorf("a client went back to %q", got.TrustedRoot)
 	}
+}
+
+// TestUntilWhenItVouches: the metadata that expires first says until when.
+func TestUntilWhenItVouches(t *testing.T) {
+	const day = 24 * time.Hour
+	m := newMirror(t)
+	now := time.Now().Truncate(time.Second)
+	r := tuf.Repository{Root: []tuf.Key{newKey(t)}, Targets: newKey(t), Online: newKey(t), Content: content("one"), Now: now}
+	c := tuf.Client{Mirror: m.url, Transport: http.DefaultTransport}
+	expires := func(want time.Time) {
+		t.Helper()
+		c.Root = m.files["1.root.json"]
+		if got, err := c.Fetch(t.Context()); err != nil || !got.Expires.Equal(want) {
+			t.Errorf("expires %s, %v, want %s", got.Expires, err, want)
+		}
+	}
+	m.publish(t, r)
+	expires(now.Add(7 * day)) // the timestamp
+	// A root that nobody renewed, under a timestamp of today.
+	m.files = map[string][]byte{}
+	r.Now = now.Add(-5*365*day + day)
+	m.publish(t, r)
+	r.Now = now
+	m.publish(t, r)
+	delete(m.files, "2.root.json")
+	expires(now.Add(day))
 }
