@@ -57,11 +57,11 @@ func (a *app) attachSBOMCmd() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				ref, n, err := a.oneImage(ctx, cmd, &o, args[0])
+				image, n, err := a.oneImage(ctx, cmd, &o, args[0])
 				if err != nil {
 					return err
 				}
-				return a.attachSBOM(ctx, n, &o, ref, mediaType, body, mode == "oci-1-1")
+				return a.attachSBOM(ctx, n, &o, image, mediaType, body, mode == "oci-1-1")
 			})
 		},
 	}
@@ -102,16 +102,11 @@ func sbomType(kind, format string, body []byte) (string, error) {
 	return t, nil
 }
 
-func (a *app) attachSBOM(ctx context.Context, n *network, o *registryFlags, ref gatehouse.Ref, mediaType string, body []byte, referrer bool) error {
-	at, err := a.repository(ref)
+func (a *app) attachSBOM(ctx context.Context, n *network, o *registryFlags, image sign.Image, mediaType string, body []byte, referrer bool) error {
+	at, err := a.repository(image.Ref)
 	if err != nil {
 		return err
 	}
-	subject, err := n.registries.Resolve(ctx, ref)
-	if err != nil {
-		return err
-	}
-	image := sign.Image{Ref: ref, MediaType: subject.MediaType, Size: subject.Size}
 	made, err := sign.Document(image, mediaType, body, referrer)
 	if err != nil {
 		return err
@@ -122,7 +117,7 @@ func (a *app) attachSBOM(ctx context.Context, n *network, o *registryFlags, ref 
 	if err := sign.Push(ctx, n.registries.Registry(at.Registry), at.Repo, made); err != nil {
 		return err
 	}
-	a.say("Attached the SBOM (%s) as %s to %s@%s", mediaType, made.Digest, ref.Name(), ref.Digest)
+	a.say("Attached the SBOM (%s) as %s to %s@%s", mediaType, made.Digest, image.Ref.Name(), image.Ref.Digest)
 	a.say("note: nobody vouches for it; sign it with `gatehouse sign --key cosign.key %s@%s`", at.Name(), made.Digest)
 	return nil
 }
@@ -140,12 +135,12 @@ envelope under the tag sha256-….att. It is not verified.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.within(cmd, &o, func(ctx context.Context) error {
-				ref, n, err := a.oneImage(ctx, cmd, &o, args[0])
+				image, n, err := a.oneImage(ctx, cmd, &o, args[0])
 				if err != nil {
 					return err
 				}
 				for _, file := range files {
-					if err := a.attachMade(ctx, n, &o, ref, file); err != nil {
+					if err := a.attachMade(ctx, n, &o, image, file); err != nil {
 						return fmt.Errorf("%s: %w", file, err)
 					}
 				}
@@ -160,37 +155,33 @@ envelope under the tag sha256-….att. It is not verified.`,
 }
 
 // attachMade stores a bundle or an envelope.
-func (a *app) attachMade(ctx context.Context, n *network, o *registryFlags, ref gatehouse.Ref, file string) error {
+func (a *app) attachMade(ctx context.Context, n *network, o *registryFlags, image sign.Image, file string) error {
 	body, err := a.readInput(file, attachedSizeMax)
 	if err != nil {
 		return err
 	}
-	m, err := sign.ParseMade(ref.Digest, body)
+	m, err := sign.ParseMade(image.Ref.Digest, body)
 	if err != nil {
 		return err
 	}
-	return a.storeMade(ctx, n, o, ref, m)
+	return a.storeMade(ctx, n, o, image, m)
 }
 
-func (a *app) storeMade(ctx context.Context, n *network, o *registryFlags, ref gatehouse.Ref, m sign.Made) error {
-	at, err := a.repository(ref)
+func (a *app) storeMade(ctx context.Context, n *network, o *registryFlags, image sign.Image, m sign.Made) error {
+	options := sign.Options{Now: time.Now()}
+	store, _, err := a.storeOf(n, o, image.Ref, &options)
 	if err != nil {
 		return err
 	}
-	subject, err := n.registries.Resolve(ctx, ref)
-	if err != nil {
-		return err
-	}
-	d, err := m.Store(ctx, n.registries.Registry(at.Registry), sign.Image{Ref: ref, MediaType: subject.MediaType, Size: subject.Size},
-		sign.Options{Repo: at.Repo, TagPrefix: o.tagPrefix, Now: time.Now()})
+	d, err := m.Store(ctx, store, image, options)
 	if err != nil {
 		return err
 	}
 	if d == "" {
-		a.say("%s@%s has it already", ref.Name(), ref.Digest)
+		a.say("%s@%s has it already", image.Ref.Name(), image.Ref.Digest)
 		return nil
 	}
-	a.say("Attached %s to %s@%s", d, ref.Name(), ref.Digest)
+	a.say("Attached %s to %s@%s", d, image.Ref.Name(), image.Ref.Digest)
 	return nil
 }
 
@@ -208,18 +199,18 @@ verified.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.within(cmd, &o, func(ctx context.Context) error {
-				ref, n, err := a.oneImage(ctx, cmd, &o, args[0])
+				image, n, err := a.oneImage(ctx, cmd, &o, args[0])
 				if err != nil {
 					return err
 				}
 				if in.signature == "" {
-					return a.attachMade(ctx, n, &o, ref, in.payload)
+					return a.attachMade(ctx, n, &o, image, in.payload)
 				}
-				m, err := a.signatureOf(in.signature, in.payload, in.certificate, in.chain, in.stamp, in.log, ref)
+				m, err := a.signatureOf(in.signature, in.payload, in.certificate, in.chain, in.stamp, in.log, image.Ref)
 				if err != nil {
 					return err
 				}
-				return a.storeMade(ctx, n, &o, ref, m)
+				return a.storeMade(ctx, n, &o, image, m)
 			})
 		},
 	}

@@ -83,15 +83,7 @@ func (a *app) attest(ctx context.Context, cmd *cobra.Command, o *attestFlags, ar
 	if err != nil {
 		return err
 	}
-	refs, err := a.images(args)
-	if err != nil {
-		return err
-	}
-	known, err := a.known(refs)
-	if err != nil {
-		return err
-	}
-	n, err := o.registry.connect(cmd, a, known)
+	refs, n, err := a.reach(cmd, &o.registry, args)
 	if err != nil {
 		return err
 	}
@@ -109,52 +101,40 @@ func (a *app) attest(ctx context.Context, cmd *cobra.Command, o *attestFlags, ar
 }
 
 func (a *app) attestOne(ctx context.Context, n *network, signer *sign.Signer, o *attestFlags, options sign.Options, ref gatehouse.Ref, content []byte) error {
-	m, err := n.registries.Resolve(ctx, ref)
+	all, err := a.named(ctx, n, ref, ref, "attested", o.recursive)
 	if err != nil {
 		return err
 	}
-	if ref.Digest == "" {
-		fmt.Fprintf(a.stderr, "warning: %s is a tag, which may move; what is attested is %s\n", ref, m.Digest)
-	}
-	all := []*gatehouse.Manifest{m}
-	if o.recursive {
-		if all, err = withChildren(ctx, n.registries.Registry(ref.Registry), ref.Repo, m); err != nil {
-			return err
-		}
-	}
-	for _, m := range all {
-		ref.Digest = m.Digest
-		if err := a.attestManifest(ctx, n, signer, o, options, ref, m, content); err != nil {
+	for _, image := range all {
+		if err := a.attestImage(ctx, n, signer, o, options, image, content); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *app) attestManifest(ctx context.Context, n *network, signer *sign.Signer, o *attestFlags, options sign.Options, ref gatehouse.Ref, m *gatehouse.Manifest, content []byte) error {
+func (a *app) attestImage(ctx context.Context, n *network, signer *sign.Signer, o *attestFlags, options sign.Options, image sign.Image, content []byte) error {
 	var st sign.Statement
 	var err error
 	if o.statement != "" {
-		st, err = sign.ParseStatement(ref, content)
+		st, err = sign.ParseStatement(image.Ref, content)
 	} else {
-		st, err = sign.NewStatement(ref, o.kind, content, time.Now())
+		st, err = sign.NewStatement(image.Ref, o.kind, content, time.Now())
 	}
 	if err != nil {
 		return err
 	}
-	at, err := a.repository(ref)
+	store, at, err := a.storeOf(n, &o.registry, image.Ref, &options)
 	if err != nil {
 		return err
 	}
-	options.Repo, options.TagPrefix = at.Repo, o.registry.tagPrefix
-	var store sign.Store
-	if !o.noUpload {
-		store = n.registries.Registry(at.Registry)
+	if o.noUpload {
+		store = nil
 	}
-	made, err := signer.Attest(ctx, store, sign.Image{Ref: ref, MediaType: m.MediaType, Size: m.Size}, st, options)
+	made, err := signer.Attest(ctx, store, image, st, options)
 	for _, one := range made {
 		if one.Stored != "" {
-			a.say("Pushed attestation %s to %s", one.Stored, at.Name())
+			a.say("Pushed attestation %s to %s", one.Stored, at)
 		}
 	}
 	if err != nil {

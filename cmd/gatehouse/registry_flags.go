@@ -163,15 +163,21 @@ func (a *app) images(args []string) ([]gatehouse.Ref, error) {
 	return refs, nil
 }
 
-// known are the registries of refs and, where it is set, that of COSIGN_REPOSITORY.
-func (a *app) known(refs []gatehouse.Ref) ([]gatehouse.Ref, error) {
-	all := refs
+// reach parses the images that a command is about, and makes the way to their
+// registries and, where it is set, to that of COSIGN_REPOSITORY.
+func (a *app) reach(cmd *cobra.Command, o *registryFlags, args []string) ([]gatehouse.Ref, *network, error) {
+	refs, err := a.images(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	known := refs
 	for _, r := range refs {
 		at, err := a.repository(r)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		all = append(all[:len(all):len(all)], at)
+		known = append(known[:len(known):len(known)], at)
 	}
-	return all, nil
+	n, err := o.connect(cmd, a, known)
+	return refs, n, err
 }

@@ -136,15 +136,7 @@ func (a *app) sign(ctx context.Context, cmd *cobra.Command, o *signFlags, args [
 	case options.Both && o.files():
 		return gatehouse.Errorf(gatehouse.CodeInvalid, "--both makes two signatures, which do not go into one file").WithHint("leave out --both, or the file")
 	}
-	refs, err := a.images(args)
-	if err != nil {
-		return err
-	}
-	known, err := a.known(refs)
-	if err != nil {
-		return err
-	}
-	n, err := o.registry.connect(cmd, a, known)
+	refs, n, err := a.reach(cmd, &o.registry, args)
 	if err != nil {
 		return err
 	}
@@ -172,54 +164,76 @@ func (a *app) noteLegacy(s *sign.Signer, o sign.Options) {
 
 // signOne signs what ref names now and, with --recursive, what it lists.
 func (a *app) signOne(ctx context.Context, n *network, signer *sign.Signer, o *signFlags, options sign.Options, ref gatehouse.Ref) error {
-	written := ref
-	ref, err := attachmentOf(ctx, n, ref, o.attachment, o.registry.tagPrefix)
+	at, err := attachmentOf(ctx, n, ref, o.attachment, o.registry.tagPrefix)
 	if err != nil {
 		return err
 	}
-	m, err := n.registries.Resolve(ctx, ref)
+	all, err := a.named(ctx, n, ref, at, "signed", o.recursive)
 	if err != nil {
 		return err
 	}
-	if written.Digest == "" {
-		fmt.Fprintf(a.stderr, "warning: %s is a tag, which may move; what is signed is %s\n", written, m.Digest)
-	}
-	all := []*gatehouse.Manifest{m}
-	if o.recursive {
-		if all, err = withChildren(ctx, n.registries.Registry(ref.Registry), ref.Repo, m); err != nil {
-			return err
-		}
-	}
-	for _, m := range all {
-		ref.Digest = m.Digest
-		if err := a.signManifest(ctx, n, signer, o, options, ref, m); err != nil {
+	for _, image := range all {
+		if err := a.signImage(ctx, n, signer, o, options, image); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *app) signManifest(ctx context.Context, n *network, signer *sign.Signer, o *signFlags, options sign.Options, ref gatehouse.Ref, m *gatehouse.Manifest) error {
-	at, err := a.repository(ref)
+// named are the images that ref names now: one or, if recursive, also what it lists.
+// Where a person wrote a tag, they are told what is done to which digest.
+func (a *app) named(ctx context.Context, n *network, written, ref gatehouse.Ref, done string, recursive bool) ([]sign.Image, error) {
+	m, err := n.registries.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if written.Digest == "" {
+		fmt.Fprintf(a.stderr, "warning: %s is a tag, which may move; what is %s is %s\n", written, done, m.Digest)
+	}
+	all := []*gatehouse.Manifest{m}
+	if recursive {
+		if all, err = withChildren(ctx, n.registries.Registry(ref.Registry), ref.Repo, m); err != nil {
+			return nil, err
+		}
+	}
+	var images []sign.Image
+	for _, m := range all {
+		ref.Digest = m.Digest
+		images = append(images, sign.Image{Ref: ref, MediaType: m.MediaType, Size: m.Size})
+	}
+	return images, nil
+}
+
+// storeOf is the registry that what is made about an image is stored in, and its
+// name, which options are told.
+func (a *app) storeOf(n *network, o *registryFlags, image gatehouse.Ref, options *sign.Options) (sign.Store, string, error) {
+	at, err := a.repository(image)
+	if err != nil {
+		return nil, "", err
+	}
+	options.Repo, options.TagPrefix = at.Repo, o.tagPrefix
+	return n.registries.Registry(at.Registry), at.Name(), nil
+}
+
+func (a *app) signImage(ctx context.Context, n *network, signer *sign.Signer, o *signFlags, options sign.Options, image sign.Image) error {
+	store, at, err := a.storeOf(n, &o.registry, image.Ref, &options)
 	if err != nil {
 		return err
 	}
-	options.Repo, options.TagPrefix = at.Repo, o.registry.tagPrefix
-	var store sign.Store
-	if o.upload {
-		store = n.registries.Registry(at.Registry)
+	if !o.upload {
+		store = nil
 	}
-	made, err := signer.Attach(ctx, store, sign.Image{Ref: ref, MediaType: m.MediaType, Size: m.Size}, options)
+	made, err := signer.Attach(ctx, store, image, options)
 	for _, one := range made {
 		if one.Stored != "" {
-			a.say("Pushed signature %s to %s", one.Stored, at.Name())
+			a.say("Pushed signature %s to %s", one.Stored, at)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	if len(made) == 0 {
-		a.say("%s@%s has this signature already", ref.Name(), ref.Digest)
+		a.say("%s@%s has this signature already", image.Ref.Name(), image.Ref.Digest)
 		if o.files() {
 			return gatehouse.Errorf(gatehouse.CodeConflict, "the image has this signature already, and nothing was written").
 				WithHint("add --upload=false to have it in a file, too")

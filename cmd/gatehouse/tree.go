@@ -40,15 +40,15 @@ image, under tags and as referrers. Nothing of it is verified.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.within(cmd, &o, func(ctx context.Context) error {
-				ref, n, err := a.oneImage(ctx, cmd, &o, args[0])
+				image, n, err := a.oneImage(ctx, cmd, &o, args[0])
 				if err != nil {
 					return err
 				}
-				list, err := a.attachedTo(ctx, n, &o, ref)
+				list, err := a.attachedTo(ctx, n, &o, image.Ref)
 				if err != nil {
 					return err
 				}
-				a.printTree(ref, list)
+				a.printTree(image.Ref, list)
 				return nil
 			})
 		},
@@ -61,25 +61,17 @@ image, under tags and as referrers. Nothing of it is verified.`,
 }
 
 // oneImage resolves the image of a command that has one.
-func (a *app) oneImage(ctx context.Context, cmd *cobra.Command, o *registryFlags, arg string) (gatehouse.Ref, *network, error) {
-	refs, err := a.images([]string{arg})
+func (a *app) oneImage(ctx context.Context, cmd *cobra.Command, o *registryFlags, arg string) (sign.Image, *network, error) {
+	refs, n, err := a.reach(cmd, o, []string{arg})
 	if err != nil {
-		return gatehouse.Ref{}, nil, err
+		return sign.Image{}, nil, err
 	}
-	known, err := a.known(refs)
+	m, err := n.registries.Resolve(ctx, refs[0])
 	if err != nil {
-		return gatehouse.Ref{}, nil, err
+		return sign.Image{}, nil, err
 	}
-	n, err := o.connect(cmd, a, known)
-	if err != nil {
-		return gatehouse.Ref{}, nil, err
-	}
-	ref := refs[0]
-	m, err := n.registries.Resolve(ctx, ref)
-	if err == nil {
-		ref.Digest = m.Digest
-	}
-	return ref, n, err
+	refs[0].Digest = m.Digest
+	return sign.Image{Ref: refs[0], MediaType: m.MediaType, Size: m.Size}, n, nil
 }
 
 // attachedTo lists what hangs on ref, where signatures are kept. Tags come first.
@@ -186,10 +178,11 @@ func (a *app) triangulateCmd() *cobra.Command {
 				if kind != "digest" && tags[kind] == nil {
 					return gatehouse.Errorf(gatehouse.CodeInvalid, "--type %q is not known", kind).WithHint("use signature, attestation, sbom or digest")
 				}
-				ref, _, err := a.oneImage(ctx, cmd, &o, args[0])
+				image, _, err := a.oneImage(ctx, cmd, &o, args[0])
 				if err != nil {
 					return err
 				}
+				ref := image.Ref
 				if kind == "digest" {
 					fmt.Fprintf(a.stdout, "%s@%s\n", ref.Name(), ref.Digest)
 					return nil
@@ -240,10 +233,11 @@ func (a *app) downloadKind(kind string) *cobra.Command {
 					}
 					predicate = uri
 				}
-				ref, n, err := a.oneImage(ctx, cmd, &o, args[0])
+				image, n, err := a.oneImage(ctx, cmd, &o, args[0])
 				if err != nil {
 					return err
 				}
+				ref := image.Ref
 				if platform != "" {
 					p, err := fetch.ParsePlatform(platform)
 					if err != nil {

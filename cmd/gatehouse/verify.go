@@ -73,15 +73,7 @@ type verified struct {
 // verifyAll looks for evidence of each image. show prints it, or returns why it
 // does not suffice.
 func (a *app) verifyAll(ctx context.Context, cmd *cobra.Command, o *verifyFlags, args []string, need func(gatehouse.Authority) gatehouse.Need, show func(verified) (string, error)) error {
-	refs, err := a.images(args)
-	if err != nil {
-		return err
-	}
-	known, err := a.known(refs)
-	if err != nil {
-		return err
-	}
-	n, err := o.registry.connect(cmd, a, known)
+	refs, n, err := a.reach(cmd, &o.registry, args)
 	if err != nil {
 		return err
 	}
