@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // Code says what kind of failure an [Error] is. Each edge (registry, API,
@@ -113,4 +115,19 @@ func HintOf(err error) string {
 		err = e.Err
 	}
 	return ""
+}
+
+// Foreign makes a text of somebody else fit for a message: on one line, at most max
+// bytes and an ellipsis long, and without what a terminal would obey.
+func Foreign(text string, max int) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || unicode.IsSpace(r) {
+			return r
+		}
+		return '?'
+	}, text)), " ")
+	if len(text) > max {
+		return strings.ToValidUTF8(text[:max], "") + "…"
+	}
+	return text
 }

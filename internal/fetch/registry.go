@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -322,16 +321,4 @@ func (r *Registry) readAll(resp *http.Response, max int64, what string) ([]byte,
 }
 
 // clip keeps foreign text in messages short and on one line.
-func clip(s string) string {
-	const textMax = 200
-	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || unicode.IsSpace(r) {
-			return r
-		}
-		return '?' // no escape sequence of somebody else's reaches a terminal
-	}, s)), " ")
-	if len(s) > textMax {
-		return strings.ToValidUTF8(s[:textMax], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return gatehouse.Foreign(s, 200) }

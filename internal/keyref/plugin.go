@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms/cliplugin/common"
@@ -243,16 +242,5 @@ func (h *head) String() string {
 	return h.b.String()
 }
 
-// clip keeps foreign text in messages short, printable and on one line.
-func clip(s string) string {
-	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || unicode.IsSpace(r) {
-			return r
-		}
-		return '?'
-	}, s)), " ")
-	if len(s) > messageTextMax {
-		return strings.ToValidUTF8(s[:messageTextMax], "") + "…"
-	}
-	return s
-}
+// clip keeps foreign text in messages short and on one line.
+func clip(s string) string { return gatehouse.Foreign(s, messageTextMax) }

@@ -252,16 +252,4 @@ func (s *Signer) certificates(b *protobundle.Bundle) (leaf, chain []byte) {
 }
 
 // clip keeps foreign text in messages short and on one line.
-func clip(s string) string {
-	const textMax = 300
-	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || unicode.IsSpace(r) {
-			return r
-		}
-		return '?'
-	}, s)), " ")
-	if len(s) > textMax {
-		return strings.ToValidUTF8(s[:textMax], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return gatehouse.Foreign(s, 300) }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -217,16 +216,4 @@ func (c candidate) guard(check func()) {
 }
 
 // clip keeps foreign text in messages short and on one line.
-func clip(s string) string {
-	const textMax = 200
-	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || unicode.IsSpace(r) {
-			return r
-		}
-		return '?' // no escape sequence of somebody else's reaches a terminal
-	}, s)), " ")
-	if len(s) > textMax {
-		return strings.ToValidUTF8(s[:textMax], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return gatehouse.Foreign(s, 200) }

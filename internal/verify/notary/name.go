@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 // nameSizeMax bounds a distinguished name in bytes, attributesMax in attributes.
@@ -188,17 +189,5 @@ func nameOf(subject pkix.Name) (name, error) {
 	return n, n.complete()
 }
 
-// clip keeps foreign text in messages short, printable and on one line.
-func clip(s string) string {
-	const textMax = 300
-	s = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || unicode.IsSpace(r) {
-			return r
-		}
-		return '?'
-	}, s)), " ")
-	if len(s) > textMax {
-		return strings.ToValidUTF8(s[:textMax], "") + "…"
-	}
-	return s
-}
+// clip keeps foreign text in messages short and on one line.
+func clip(s string) string { return gatehouse.Foreign(s, 300) }
