@@ -63,14 +63,14 @@ func (o *verifyFlags) bind(cmd *cobra.Command) {
 	f.BoolVar(&o.ignoreSCT, "insecure-ignore-sct", false, "do not ask whether the certificate was logged")
 	f.BoolVar(&o.stamps, "use-signed-timestamps", false, "ask for an RFC 3161 timestamp")
 	f.BoolVar(&o.checkClaims, "check-claims", true, "false is refused: a signature of another image proves nothing")
-	f.BoolVar(&o.offline, "offline", false, "ask no service but the registry; nothing else is asked anyway but, once a day, the mirror of `gatehouse initialize`")
+	f.BoolVar(&o.offline, "offline", false, "ask no service but the registry, and trust what `gatehouse initialize` fetched however old it is")
 	f.StringVarP(&o.output, "output", "o", "json", "output: json or text")
 	f.StringVar(&o.through, "through", "", "index that lists the image: its signatures count, too")
 	f.StringVar(&o.format, "format", "", "count only this form: bundle or legacy (default: every one)")
 	cmd.MarkFlagsMutuallyExclusive("ca-roots", "certificate-chain")
 	cmd.MarkFlagsMutuallyExclusive("ca-intermediates", "certificate-chain")
 	cmd.MarkFlagsMutuallyExclusive("key", "certificate")
-	for _, hidden := range []string{"cert", "cert-chain", "private-infrastructure", "check-claims", "offline", "certificate", "sct"} {
+	for _, hidden := range []string{"cert", "cert-chain", "private-infrastructure", "check-claims", "certificate", "sct"} {
 		f.Lookup(hidden).Hidden = true
 	}
 	f.Int("max-workers", 10, "accepted for cosign's scripts; does nothing")
