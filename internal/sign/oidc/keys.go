@@ -3,6 +3,7 @@ package oidc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -36,7 +37,8 @@ type keySet struct {
 	client *http.Client // nil: keys come from a file
 	now    func() time.Time
 
-	mu      sync.Mutex // also serializes fetches
+	mu      sync.Mutex    // guards what follows; never held while the issuer is asked
+	running chan struct{} // closed when the fetch that runs ends; nil: none runs
 	keys    []jose.JSONWebKey
 	fetched time.Time // when the keys came
 	tried   time.Time // when they were asked for last
@@ -44,27 +46,61 @@ type keySet struct {
 }
 
 // find returns the keys that a token with the given key id may be signed by: those
-// with the id, or all where it has none. It fetches them where they are not known.
+// with the id, or all where it has none. It fetches them where they are not known;
+// who asks for keys that are does not wait for that.
 // CodeDenied: there is no such key. CodeUnavailable: nothing is known of the
 // issuer's keys.
 func (k *keySet) find(ctx context.Context, id string) ([]jose.JSONWebKey, error) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	now := k.now()
-	found := k.having(id)
-	if len(found) > 0 && now.Sub(k.fetched) < freshFor {
+	if found := k.having(id); len(found) > 0 && now.Sub(k.fetched) < freshFor {
+		k.mu.Unlock()
 		return found, nil
 	}
-	if k.tried.IsZero() || now.Sub(k.tried) >= fetchPause {
-		keys, err := k.fetch(ctx)
-		k.tried, k.failure = now, err
-		if err == nil {
-			k.keys, k.fetched = keys, now
-			found = k.having(id)
+	running := k.running
+	mine := running == nil && (k.tried.IsZero() || now.Sub(k.tried) >= fetchPause)
+	if mine {
+		running = make(chan struct{})
+		k.running, k.tried = running, now
+	}
+	k.mu.Unlock()
+	switch {
+	case mine:
+		k.refresh(ctx, running)
+	case running != nil:
+		select {
+		case <-running:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
+	return k.known(id)
+}
+
+// refresh fetches the keys for all who wait until ended is closed.
+func (k *keySet) refresh(ctx context.Context, ended chan struct{}) {
+	keys, err := []jose.JSONWebKey(nil), errAborted
+	defer func() { // also if the fetch panics
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.running, k.failure = nil, err
+		if err == nil {
+			k.keys, k.fetched = keys, k.tried
+		}
+		close(ended)
+	}()
+	keys, err = k.fetch(ctx)
+}
+
+var errAborted = errors.New("the keys were not fetched")
+
+// known is the answer of [keySet.find] by what was fetched last.
+func (k *keySet) known(id string) ([]jose.JSONWebKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	found := k.having(id)
 	switch {
-	case k.fetched.IsZero() || now.Sub(k.fetched) >= staleFor:
+	case k.fetched.IsZero() || k.now().Sub(k.fetched) >= staleFor:
 		// Why is for our log: it names addresses in our network.
 		e := gatehouse.Errorf(gatehouse.CodeUnavailable, "the keys of the issuer %s cannot be had", k.issuer.URL).
 			WithHint("an issuer in a private network needs allow-private")

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -10,11 +11,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,6 +217,75 @@ func TestRotation(t *testing.T) {
 	i.Down(false)
 	now = now.Add(time.Minute)
 	must("when it is back")
+}
+
+// slow is a way to an issuer that does not answer while it hangs.
+type slow struct {
+	hangs                     atomic.Bool
+	asked, abandoned, release chan struct{}
+}
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !s.hangs.Load() {
+		return http.DefaultTransport.RoundTrip(r)
+	}
+	close(s.asked)
+	select {
+	case <-s.release:
+	case <-r.Context().Done():
+		close(s.abandoned)
+	}
+	return nil, errors.New("no answer")
+}
+
+// TestSlowIssuer: while an issuer is asked for a key that somebody made up, tokens
+// with known keys are verified, and who waits may go.
+func TestSlowIssuer(t *testing.T) {
+	i := oidctest.New(t, false)
+	way := &slow{asked: make(chan struct{}), abandoned: make(chan struct{}), release: make(chan struct{})}
+	var later atomic.Int64
+	issuer, err := oidc.ParseIssuer(i.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := oidc.New([]oidc.Issuer{issuer}, func([]byte) (http.RoundTripper, error) { return way, nil },
+		func() time.Time { return time.Now().Add(time.Duration(later.Load())) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := i.Token(t, "a", nil)
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Fatal(err)
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := oidctest.Sign(t, jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "made-up"}}, i.Claims("a", nil))
+	later.Store(int64(time.Minute))
+	way.hangs.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := v.Verify(t.Context(), made); gatehouse.CodeOf(err) != gatehouse.CodeDenied {
+			t.Errorf("a made-up key: %v", err)
+		}
+	})
+	<-way.asked
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if _, err := v.Verify(gone, made); !errors.Is(err, context.Canceled) {
+		t.Errorf("a client that has gone: %v", err)
+	}
+	if _, err := v.Verify(t.Context(), good); err != nil {
+		t.Errorf("a known key: %v", err)
+	}
+	select {
+	case <-way.abandoned:
+		t.Error("they waited until the issuer was given up")
+	default:
+	}
+	close(way.release)
+	wg.Wait()
 }
 
 func TestIssuerThatLies(t *testing.T) {
