@@ -78,9 +78,9 @@ func (t *Tx) AddSigstoreKeys(ctx context.Context, keys ...SigstoreKey) error {
 	return t.insertRows(ctx, `INSERT INTO sigstore_key (id, kind, name, public, chain, sealed, from_at, until_at) VALUES `, rows)
 }
 
-// EndSigstoreKey says until when a key is in force.
-func (t *Tx) EndSigstoreKey(ctx context.Context, id string, until time.Time) error {
-	_, err := t.tx.ExecContext(ctx, `UPDATE sigstore_key SET until_at = $2 WHERE id = $1`, id, micros(until))
+// EndSigstoreKey says until when a key is in force. sealed is sealed with that.
+func (t *Tx) EndSigstoreKey(ctx context.Context, id string, until time.Time, sealed []byte) error {
+	_, err := t.tx.ExecContext(ctx, `UPDATE sigstore_key SET until_at = $2, sealed = $3 WHERE id = $1`, id, micros(until), sealed)
 	return unavailable(err)
 }
 

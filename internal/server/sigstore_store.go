@@ -75,8 +75,8 @@ func (k sigstoreKeys) Change(ctx context.Context, generation int64, change keyri
 		if err := tx.AddSigstoreKeys(ctx, rows...); err != nil {
 			return err
 		}
-		for id, at := range change.End {
-			if err := tx.EndSigstoreKey(ctx, id, at); err != nil {
+		for _, key := range change.End {
+			if err := tx.EndSigstoreKey(ctx, key.ID, key.Until, key.Sealed); err != nil {
 				return err
 			}
 		}

@@ -36,9 +36,9 @@ func sigstoreKeys(s *suite) {
 		first, err := tx.BeginSigstore(s.Context(), "something else", []byte("other"))
 		want(s, "second start is the first", false, first)
 		s.must(err)
-		return tx.EndSigstoreKey(s.Context(), "A", begin.Add(time.Hour))
+		return tx.EndSigstoreKey(s.Context(), "A", begin.Add(time.Hour), []byte{6})
 	})
-	keys[0].Until = begin.Add(time.Hour)
+	keys[0].Until, keys[0].Sealed = begin.Add(time.Hour), []byte{6}
 	s.read(func(tx *db.Tx) error {
 		state, err := tx.Sigstore(s.Context())
 		s.must(err)

@@ -18,6 +18,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -41,7 +42,9 @@ var Parts = map[string][]string{
 	"ca": {CA}, "ct": {CT}, "log": {Log}, "tsa": {TSA}, "tuf": {TUFRoot, TUFTargets, TUFOnline},
 }
 
-// Row is a key as it is kept.
+// Row is a key as it is kept. What is sealed opens only in the row that it was
+// sealed for, with all that stands there: who can write to the store, and nothing
+// else, adds no key, and changes none.
 type Row struct {
 	ID     string
 	Kind   string
@@ -67,7 +70,7 @@ type Change struct {
 	Sealer  string // only of the first change
 	DataKey []byte
 	Add     []Row
-	End     map[string]time.Time // of which keys, and when
+	End     []Row // keys that end, with their Until, and sealed anew for it
 }
 
 // Store keeps the keys for all replicas.
@@ -147,8 +150,7 @@ type Key struct {
 	Until time.Time // zero: in force
 
 	public crypto.PublicKey
-	pkix   []byte
-	sealed []byte
+	row    Row
 	aead   cipher.AEAD
 }
 
@@ -156,15 +158,11 @@ type Key struct {
 func (k *Key) Public() crypto.PublicKey { return k.public }
 
 // PKIX returns the public key as DER.
-func (k *Key) PKIX() []byte { return k.pkix }
+func (k *Key) PKIX() []byte { return k.row.Public }
 
 // Signer opens the private key. CodeDamaged: it cannot be opened.
 func (k *Key) Signer() (crypto.Signer, error) {
-	n := k.aead.NonceSize()
-	if len(k.sealed) < n {
-		return nil, k.damaged(errors.New("it is too short"))
-	}
-	der, err := k.aead.Open(nil, k.sealed[:n], k.sealed[n:], []byte(k.Kind+" "+k.ID))
+	der, err := unseal(k.aead, k.row)
 	if err != nil {
 		return nil, k.damaged(err)
 	}
@@ -195,11 +193,36 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+// bound is what a private key is sealed together with: all other columns of its
+// row.
+func (r Row) bound() []byte {
+	chain := make([][]byte, 0, len(r.Chain))
+	all, err := json.Marshal(struct {
+		ID, Kind, Name string
+		Public         []byte
+		Chain          [][]byte
+		From, Until    int64
+	}{r.ID, r.Kind, r.Name, r.Public, append(chain, r.Chain...), r.From.UnixMicro(), r.Until.UnixMicro()})
+	if err != nil {
+		panic(err) // there is nothing in it that JSON has not
+	}
+	return all
+}
+
 // seal encrypts a private key for its row: it opens in no other.
 func seal(aead cipher.AEAD, row Row, der []byte) []byte {
 	nonce := make([]byte, aead.NonceSize())
 	rand.Read(nonce)
-	return aead.Seal(nonce, nonce, der, []byte(row.Kind+" "+row.ID))
+	return aead.Seal(nonce, nonce, der, row.bound())
+}
+
+// unseal opens a private key, which was sealed with the row as it is.
+func unseal(aead cipher.AEAD, row Row) ([]byte, error) {
+	n := aead.NonceSize()
+	if len(row.Sealed) < n {
+		return nil, errors.New("it is too short")
+	}
+	return aead.Open(nil, row.Sealed[:n], row.Sealed[n:], row.bound())
 }
 
 func (r *Ring) openDataKey(ctx context.Context, state State) error {
@@ -216,12 +239,17 @@ func (r *Ring) openDataKey(ctx context.Context, state State) error {
 	return err
 }
 
-// read turns rows into keys, the private parts of which stay sealed.
+// read turns rows into keys, the private parts of which stay sealed. CodeDamaged: a
+// row is not as it was made.
 func (r *Ring) read(state State) (*Set, error) {
 	s := &Set{Generation: state.Generation, keys: map[string][]*Key{}}
 	for _, row := range state.Rows {
-		k := &Key{ID: row.ID, Kind: row.Kind, Name: row.Name, From: row.From, Until: row.Until, pkix: row.Public, sealed: row.Sealed, aead: r.aead}
-		var err error
+		k := &Key{ID: row.ID, Kind: row.Kind, Name: row.Name, From: row.From, Until: row.Until, row: row, aead: r.aead}
+		der, err := unseal(r.aead, row)
+		clear(der)
+		if err != nil {
+			return nil, k.damaged(err)
+		}
 		if k.public, err = x509.ParsePKIXPublicKey(row.Public); err != nil {
 			return nil, k.damaged(err)
 		}
@@ -281,7 +309,7 @@ func (r *Ring) Rotate(ctx context.Context, logURL string, overlap time.Duration,
 		if err != nil {
 			return nil, err
 		}
-		change := Change{End: map[string]time.Time{}}
+		var change Change
 		now := r.now().UTC()
 		for _, kind := range kinds {
 			row, err := r.make(kind, logURL, now)
@@ -294,7 +322,11 @@ func (r *Ring) Rotate(ctx context.Context, logURL string, overlap time.Duration,
 			until := now.Add(overlap).Truncate(time.Second)
 			for _, k := range set.All(kind) {
 				if k.Until.IsZero() || k.Until.After(until) {
-					change.End[k.ID] = until
+					ended, err := k.until(until)
+					if err != nil {
+						return nil, err
+					}
+					change.End = append(change.End, ended)
 				}
 			}
 		}
@@ -308,6 +340,19 @@ func (r *Ring) Rotate(ctx context.Context, logURL string, overlap time.Duration,
 		return r.Load(ctx)
 	}
 	return nil, errBusy
+}
+
+// until is the row of a key that ends.
+func (k *Key) until(at time.Time) (Row, error) {
+	der, err := unseal(k.aead, k.row)
+	if err != nil {
+		return Row{}, k.damaged(err)
+	}
+	row := k.row
+	row.Until = at
+	row.Sealed = seal(k.aead, row, der)
+	clear(der)
+	return row, nil
 }
 
 // create makes all keys. CodeConflict: another replica has.

@@ -267,30 +267,68 @@ func TestSealers(t *testing.T) {
 	}
 }
 
-// TestDamage: a key that was put into another's row, or changed, does not open.
+// TestDamage: a row that was changed by anybody else is not read, and so is neither
+// used nor told to clients.
 func TestDamage(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		do   func(rows []keyring.Row)
+		do   func(rows []keyring.Row) []keyring.Row // row 0 has ended
 	}{
-		{"swapped", func(rows []keyring.Row) { rows[4].Sealed, rows[5].Sealed = rows[5].Sealed, rows[4].Sealed }},
-		{"changed", func(rows []keyring.Row) {
+		{"swapped", func(rows []keyring.Row) []keyring.Row {
+			rows[4].Sealed, rows[5].Sealed = rows[5].Sealed, rows[4].Sealed
+			return rows
+		}},
+		{"changed", func(rows []keyring.Row) []keyring.Row {
 			rows[4].Sealed = append([]byte(nil), rows[4].Sealed...)
 			rows[4].Sealed[20] ^= 1
+			return rows
 		}},
-		{"cut", func(rows []keyring.Row) { rows[4].Sealed = rows[4].Sealed[:5] }},
-		{"another public key", func(rows []keyring.Row) { rows[4].Public = rows[5].Public }},
+		{"cut", func(rows []keyring.Row) []keyring.Row {
+			rows[4].Sealed = rows[4].Sealed[:5]
+			return rows
+		}},
+		{"another public key", func(rows []keyring.Row) []keyring.Row {
+			rows[4].Public = rows[5].Public
+			return rows
+		}},
+		{"another authority", func(rows []keyring.Row) []keyring.Row {
+			rows[0].Public, rows[0].Chain = rows[len(rows)-1].Public, rows[len(rows)-1].Chain
+			return rows
+		}},
+		{"one authority more", func(rows []keyring.Row) []keyring.Row {
+			more := rows[0]
+			more.ID = "MORE"
+			return append(rows, more)
+		}},
+		{"an earlier begin", func(rows []keyring.Row) []keyring.Row {
+			rows[4].From = rows[4].From.Add(-time.Second)
+			return rows
+		}},
+		{"a later end", func(rows []keyring.Row) []keyring.Row {
+			rows[0].Until = rows[0].Until.Add(time.Hour)
+			return rows
+		}},
+		{"in force again", func(rows []keyring.Row) []keyring.Row {
+			rows[0].Until = time.Time{}
+			return rows
+		}},
+		{"another name", func(rows []keyring.Row) []keyring.Row {
+			rows[2].Name = "https://elsewhere.example"
+			return rows
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			store := &keyringtest.Store{}
 			ring, _ := keyringtest.Open(t, store, at)
-			c.do(store.State.Rows)
-			set, err := ring.Load(t.Context())
-			if err != nil {
+			if _, err := ring.Rotate(t.Context(), at, 0, "ca"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := set.Current(store.State.Rows[4].Kind).Signer(); gatehouse.CodeOf(err) != gatehouse.CodeDamaged {
-				t.Errorf("Signer() = %v, want damaged", err)
+			if rows := store.State.Rows; rows[0].Until.IsZero() || rows[2].Kind != keyring.Log {
+				t.Fatal("the rows are in another order than this test thinks")
+			}
+			store.State.Rows = c.do(store.State.Rows)
+			if _, err := ring.Load(t.Context()); gatehouse.CodeOf(err) != gatehouse.CodeDamaged {
+				t.Errorf("Load() = %v, want damaged", err)
 			}
 		})
 	}

@@ -29,7 +29,7 @@ func (s *Set) TrustedRoot(at string) ([]byte, error) {
 		doc.TimestampAuthorities = append(doc.TimestampAuthorities, authority(k, at))
 	}
 	for _, k := range s.All(CT) {
-		id := sha256.Sum256(k.pkix) // RFC 6962 section 3.2
+		id := sha256.Sum256(k.PKIX()) // RFC 6962 section 3.2
 		doc.Ctlogs = append(doc.Ctlogs, logInstance(k, at, id[:], pbcommon.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256))
 	}
 	for _, k := range s.All(Log) {
@@ -88,7 +88,7 @@ func first(list []string) string {
 func logInstance(k *Key, at string, id []byte, details pbcommon.PublicKeyDetails) *pbroot.TransparencyLogInstance {
 	return &pbroot.TransparencyLogInstance{
 		BaseUrl: at, HashAlgorithm: pbcommon.HashAlgorithm_SHA2_256, LogId: &pbcommon.LogId{KeyId: id},
-		PublicKey: &pbcommon.PublicKey{RawBytes: k.pkix, KeyDetails: details, ValidFor: window(k)},
+		PublicKey: &pbcommon.PublicKey{RawBytes: k.PKIX(), KeyDetails: details, ValidFor: window(k)},
 	}
 }
 

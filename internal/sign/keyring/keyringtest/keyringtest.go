@@ -39,10 +39,9 @@ func (s *Store) Change(_ context.Context, generation int64, change keyring.Chang
 	}
 	s.State.Generation++
 	rows := slices.Clone(s.State.Rows)
-	for i, row := range rows {
-		if at, ends := change.End[row.ID]; ends {
-			rows[i].Until = at
-		}
+	for _, ended := range change.End {
+		i := slices.IndexFunc(rows, func(r keyring.Row) bool { return r.ID == ended.ID })
+		rows[i].Until, rows[i].Sealed = ended.Until, ended.Sealed
 	}
 	s.State.Rows = append(rows, change.Add...)
 	return nil
