@@ -13,34 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/server"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/keyring"
 )
-
-// sigstoreInfo is what a server tells of its private Sigstore.
-type sigstoreInfo struct {
-	URL     string           `json:"url"`
-	Mirror  string           `json:"mirror"`
-	Root    string           `json:"root"`
-	Version int64            `json:"rootVersion"`
-	Expires time.Time        `json:"metadataExpire"`
-	Sealed  string           `json:"sealedWith"`
-	Issuers []sigstoreIssuer `json:"issuers"`
-	Keys    []sigstoreKey    `json:"keys"`
-}
-
-type sigstoreIssuer struct {
-	URL      string `json:"url"`
-	Kind     string `json:"kind"`
-	Audience string `json:"audience"`
-}
-
-type sigstoreKey struct {
-	Kind   string    `json:"kind"`
-	SHA256 string    `json:"sha256"`
-	From   time.Time `json:"from"`
-	Until  time.Time `json:"until,omitzero"`
-	Ends   time.Time `json:"certificateEnds,omitzero"`
-}
 
 func (a *app) sigstoreInitCmd() *cobra.Command {
 	var q asking
@@ -60,7 +35,7 @@ they fetch by themselves, and they follow when keys are rotated.`,
 			if err != nil {
 				return err
 			}
-			var info sigstoreInfo
+			var info server.SigstoreInfo
 			if err := c.do(cmd.Context(), http.MethodGet, "/api/v1/sigstore", nil, nil, &info); err != nil {
 				return err
 			}
@@ -142,7 +117,7 @@ themselves, also after new root keys (--tuf). An administrator must ask.`,
 			if err != nil {
 				return err
 			}
-			var info sigstoreInfo
+			var info server.SigstoreInfo
 			if err := c.do(cmd.Context(), http.MethodPost, "/api/v1/sigstore/rotate", nil, bytes.NewReader(body), &info); err != nil {
 				return err
 			}
@@ -160,7 +135,7 @@ themselves, also after new root keys (--tuf). An administrator must ask.`,
 	return cmd
 }
 
-func keyRows(info sigstoreInfo) []string {
+func keyRows(info server.SigstoreInfo) []string {
 	rows := []string{"KEY\tSHA-256\tFROM\tUNTIL"}
 	for _, k := range info.Keys {
 		until := "in force"

@@ -10,8 +10,9 @@ import (
 
 // Sigstore is the private Sigstore of a server.
 type Sigstore interface {
-	// Show tells where it is and what clients must trust. Nothing of it is secret.
-	Show(ctx context.Context) (any, error)
+	// Show tells where it is and what clients must trust. Nothing of it is secret;
+	// administrators are told more.
+	Show(ctx context.Context, actor gatehouse.Actor) (any, error)
 	// Rotate puts new keys of the named parts in force. Those before may sign for a
 	// while, unless atOnce.
 	Rotate(ctx context.Context, actor gatehouse.Actor, parts []string, atOnce bool) (any, error)
@@ -20,11 +21,11 @@ type Sigstore interface {
 var errNoSigstore = gatehouse.Errorf(gatehouse.CodeNotFound, "this server is no private Sigstore").WithHint("turn it on with the setting sigstore: true")
 
 // sigstoreShow serves GET /api/v1/sigstore. Clients ask before they have a name.
-func (h handler) sigstoreShow(w http.ResponseWriter, r *http.Request, _ gatehouse.Actor) error {
+func (h handler) sigstoreShow(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
 	if h.Sigstore == nil {
 		return errNoSigstore
 	}
-	v, err := h.Sigstore.Show(r.Context())
+	v, err := h.Sigstore.Show(r.Context(), actor)
 	if err != nil {
 		return err
 	}

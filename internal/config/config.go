@@ -190,6 +190,18 @@ type Config struct {
 	// Witnesses that cosign the log of the private Sigstore before a checkpoint is
 	// out: KEY URL each, as gatehouse sigstore witness prints its key.
 	SigstoreWitnesses []string `yaml:"sigstore-witnesses" help:"witnesses that cosign the log of the private Sigstore, each as KEY URL"`
+	// Take entries of the log from those only who are known: whose certificate, still
+	// valid, is of the own authority, or whose key is one of sigstore-log-keys.
+	SigstoreLogKnownOnly bool `yaml:"sigstore-log-known-only" help:"take entries of the log only with own certificates or with keys of --sigstore-log-keys"`
+	// Files with public keys (PEM, as cosign.pub) whose entries are those of somebody
+	// who is known, as with a certificate of the own authority.
+	SigstoreLogKeys []string `yaml:"sigstore-log-keys" help:"files with public keys whose owners are known to the log"`
+	// Most bytes that may be added to the log per day, on each replica: by those who
+	// are known, and by all others besides. As much may come at once; it grows back
+	// over the day. 0 is no limit.
+	SigstoreLogBudget int64 `yaml:"sigstore-log-budget" help:"most bytes per day that the log takes, for example 256MiB; 0 is no limit"`
+	// Most bytes of it that one address (IPv4, or /64 of IPv6) may add. 0 is no limit.
+	SigstoreLogAddressBudget int64 `yaml:"sigstore-log-address-budget" help:"most bytes per day that the log takes from one address; 0 is no limit"`
 	// Key that seals the keys of the private Sigstore instead of a passphrase, as
 	// gatehouse sign --key names it: SCHEME://… of a key service, through Sigstore's
 	// plugin program on PATH. Its signatures must be the same each time, as those of
@@ -243,7 +255,7 @@ func Default() Config {
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny",
-		FeedInterval: 6 * time.Hour, SBOMReferrers: true,
+		FeedInterval: 6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
 		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,

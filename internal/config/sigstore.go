@@ -9,6 +9,10 @@ import (
 // bytes.
 const sigstorePassphraseMin = 16
 
+// logBudgetMin is the least that may be added to the log per day, in bytes: some of
+// the largest entries.
+const logBudgetMin = 1 << 20
+
 // checkSigstore checks the private Sigstore; what its issuers mean is checked
 // where they are made. No error shows the passphrase.
 func (c Config) checkSigstore() error {
@@ -26,6 +30,11 @@ func (c Config) checkSigstore() error {
 	}
 	if c.SigstorePassphrase != "" && len(c.SigstorePassphrase) < sigstorePassphraseMin {
 		return invalid("sigstore-passphrase", "it has less than %d characters", sigstorePassphraseMin).WithHint("make one with: openssl rand -hex 32")
+	}
+	for key, n := range map[string]int64{"sigstore-log-budget": c.SigstoreLogBudget, "sigstore-log-address-budget": c.SigstoreLogAddressBudget} {
+		if n != 0 && n < logBudgetMin {
+			return invalid(key, "%d bytes are less than %d", n, logBudgetMin).WithHint("0 is no limit")
+		}
 	}
 	if !c.Sigstore || c.Database == "" && c.DatabaseFile == "" {
 		return nil

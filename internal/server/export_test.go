@@ -1,6 +1,9 @@
 package server
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // NewAt is New with a clock.
 var NewAt = newServer
@@ -30,6 +33,16 @@ func Hosts(configured []string, addr, registry string) (own, might bool) {
 	h := newHosts(configured, addr)
 	return h.own(registry), h.might(registry)
 }
+
+// RotateSigstore makes new keys of a part as a replica does that ends before
+// anybody was told of them.
+func (s *Server) RotateSigstore(ctx context.Context, part string) error {
+	_, err := s.sigstore.ring.Rotate(ctx, s.sigstore.at, time.Hour, part)
+	return err
+}
+
+// KindOfSealer is what everybody may know of what seals the keys.
+var KindOfSealer = kindOfSealer
 
 // TrustOwn says what the server's own Sigstore is trusted by.
 func (s *Server) TrustOwn(root []byte) { s.policies.trust(root) }

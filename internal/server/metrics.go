@@ -44,6 +44,8 @@ type metrics struct {
 	certificateReloads *prometheus.CounterVec
 
 	sigstore *prometheus.HistogramVec
+
+	sigstoreAdded, sigstoreRefused *prometheus.CounterVec
 }
 
 const namespace = "gatehouse"
@@ -88,6 +90,8 @@ func newMetrics(version string) *metrics {
 	m.certificateEnds = gauge("tls_certificate_not_after_seconds", "When the certificate in force ends, seconds since 1970.", "certificate")
 	m.certificateReloads = counter("tls_certificate_reloads_total", "Changed certificates that were read.", "certificate", "result")
 	m.sigstore = histogram("sigstore_request_duration_seconds", "Time of requests for certificates, entries of the log and timestamps.", requestBuckets, "service", "result")
+	m.sigstoreAdded = counter("sigstore_log_added_bytes_total", "Bytes of entries that were added to the log, by who signed them.", "signer")
+	m.sigstoreRefused = counter("sigstore_log_refused_total", "Entries with valid signatures, or requests for some, that the log did not take.", "reason")
 	for _, v := range []gatehouse.Verdict{gatehouse.Deny, gatehouse.Warn, gatehouse.Allow} {
 		m.decisions.WithLabelValues(v.String())
 	}
@@ -115,6 +119,14 @@ func (m *metrics) sigstoreRequest(service string) func(gatehouse.Code, time.Dura
 		m.sigstore.WithLabelValues(service, cmp.Or(string(code), "ok")).Observe(took.Seconds())
 	}
 }
+
+// logAdded counts what was added to the log of the private Sigstore.
+func (m *metrics) logAdded(known bool, bytes int) {
+	m.sigstoreAdded.WithLabelValues(map[bool]string{true: "known", false: "other"}[known]).Add(float64(bytes))
+}
+
+// logRefused counts an entry that the log did not take.
+func (m *metrics) logRefused(reason string) { m.sigstoreRefused.WithLabelValues(reason).Inc() }
 
 // methods are those that are counted by their name.
 var methods = map[string]bool{

@@ -55,6 +55,7 @@ type privateSigstore struct {
 	*Server
 	at       string // URL, without a slash at the end
 	watchers []witness.Remote
+	logKeys  map[string]bool // PKIX, whose entries are those of somebody who is known
 	ring     *keyring.Ring
 	tokens   *oidc.Verifier
 	fulcio   *sigstore.Fulcio
@@ -111,6 +112,9 @@ func (s *Server) openSigstore(ctx context.Context, getenv func(string) string) (
 	if p.tokens, err = s.sigstoreTokens(getenv); err != nil {
 		return err
 	}
+	if p.logKeys, err = logKeys(s.cfg.SigstoreLogKeys); err != nil {
+		return err
+	}
 	for _, setting := range s.cfg.SigstoreWitnesses {
 		w, err := witness.ParseRemote(setting)
 		if err != nil {
@@ -126,8 +130,8 @@ func (s *Server) openSigstore(ctx context.Context, getenv func(string) string) (
 	if p.ring, keys, err = keyring.Open(ctx, sigstoreKeys{s.db, sigstoreActor}, sealer, p.at, s.now); err != nil {
 		return err
 	}
-	p.fulcio = sigstore.NewFulcio(sigstore.FulcioOptions{Authority: certifier{p}, Observe: s.metrics.sigstoreRequest("ca"), Logger: s.log})
-	p.stamps = sigstore.NewTimestamps(sigstore.TimestampOptions{Stamper: stamper{p}, Observe: s.metrics.sigstoreRequest("timestamp"), Logger: s.log})
+	p.fulcio = sigstore.NewFulcio(certifier{p}, sigstore.Options{Observe: s.metrics.sigstoreRequest("ca"), Logger: s.log})
+	p.stamps = sigstore.NewTimestamps(stamper{p}, sigstore.Options{Observe: s.metrics.sigstoreRequest("timestamp"), Logger: s.log})
 	p.tuf = sigstore.NewTUF(p.file, s.log)
 	if keys, err = p.sameLog(ctx, keys); err != nil {
 		return err
@@ -277,7 +281,12 @@ func (p *privateSigstore) serveWith(ctx context.Context, keys *keyring.Set) erro
 	}
 	v.log, err = openSignatureLog(ctx, p.db, signatureLogOptions{
 		origin: origin, key: key, witnesses: p.watchers, client: p.egress.Client(), identify: p.logOf, log: p.Server.log,
-		observe: func(_ string, code gatehouse.Code, took time.Duration) { p.metrics.sigstoreRequest("log")(code, took) },
+		api: sigstore.RekorOptions{
+			Options: sigstore.Options{Observe: p.metrics.sigstoreRequest("log")},
+			Budget:  sigstore.Budget{Address: p.cfg.SigstoreLogAddressBudget, All: p.cfg.SigstoreLogBudget},
+			Known:   knownSigners{p.logKeys, keys.All(keyring.CA), p.now}.has, KnownOnly: p.cfg.SigstoreLogKnownOnly,
+			Added: p.metrics.logAdded, Refused: p.metrics.logRefused,
+		},
 	})
 	if err != nil {
 		return err
@@ -434,7 +443,8 @@ func (p *privateSigstore) run(ctx context.Context) error {
 	return nil
 }
 
-// follow takes over keys that another replica, or the API, has changed.
+// follow takes over keys that another replica, or the API, has changed, and tells
+// clients of them first.
 func (p *privateSigstore) follow(ctx context.Context) error {
 	p.change.Lock()
 	defer p.change.Unlock()
@@ -456,6 +466,11 @@ func (p *privateSigstore) follow(ctx context.Context) error {
 		next.keys = keys
 		p.services.Store(&next)
 		return nil
+	}
+	// Clients must know keys before anything is signed with them, and whoever has made
+	// these may have ended before they were told.
+	if err := p.publish(ctx); err != nil {
+		return err
 	}
 	return p.serveWith(ctx, keys)
 }

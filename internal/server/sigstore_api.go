@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,26 +67,30 @@ func (s stamper) RespondHash(algorithm crypto.Hash, hash []byte, nonce *big.Int,
 // CertChain implements sigstore.Stamper.
 func (s stamper) CertChain() [][]byte { return s.services.Load().stamper.CertChain() }
 
-// sigstoreDoc is what GET /api/v1/sigstore tells: everything that clients need,
+// SigstoreInfo is what GET /api/v1/sigstore tells: everything that clients need,
 // and nothing that is secret.
-type sigstoreDoc struct {
-	URL     string           `json:"url"`
-	Mirror  string           `json:"mirror"`
-	Root    string           `json:"root"` // root.json, as text
-	Version int64            `json:"rootVersion"`
-	Expires time.Time        `json:"metadataExpire"`
+type SigstoreInfo struct {
+	URL     string    `json:"url"`
+	Mirror  string    `json:"mirror"`
+	Root    string    `json:"root"` // root.json, as text
+	Version int64     `json:"rootVersion"`
+	Expires time.Time `json:"metadataExpire"`
+	// Sealed tells administrators what opens the keys, and others of which kind that
+	// is: references of keys name accounts and places.
 	Sealed  string           `json:"sealedWith"`
-	Issuers []sigstoreIssuer `json:"issuers"`
-	Keys    []sigstoreKey    `json:"keys"`
+	Issuers []SigstoreIssuer `json:"issuers"`
+	Keys    []SigstoreKey    `json:"keys"`
 }
 
-type sigstoreIssuer struct {
+// SigstoreIssuer is an issuer whose tokens get certificates.
+type SigstoreIssuer struct {
 	URL      string `json:"url"`
 	Kind     string `json:"kind"`
 	Audience string `json:"audience"`
 }
 
-type sigstoreKey struct {
+// SigstoreKey is one of the keys of a private Sigstore.
+type SigstoreKey struct {
 	Kind   string    `json:"kind"`
 	SHA256 string    `json:"sha256"` // of the public key
 	From   time.Time `json:"from"`
@@ -94,8 +99,19 @@ type sigstoreKey struct {
 	Ends time.Time `json:"certificateEnds,omitzero"`
 }
 
+// kindOfSealer is what everybody may know of what seals the keys.
+func kindOfSealer(name string) string {
+	if name == keyring.PassphraseName {
+		return name
+	}
+	if scheme, _, ok := strings.Cut(name, "://"); ok {
+		return scheme + "://"
+	}
+	return "a key"
+}
+
 // Show implements api.Sigstore.
-func (p *privateSigstore) Show(ctx context.Context) (any, error) {
+func (p *privateSigstore) Show(ctx context.Context, actor gatehouse.Actor) (any, error) {
 	store := sigstoreKeys{p.db, sigstoreActor}
 	_, files, err := store.files(ctx)
 	if err != nil {
@@ -110,18 +126,21 @@ func (p *privateSigstore) Show(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc := sigstoreDoc{
-		URL: p.at, Mirror: p.at + sigstore.TUFPath, Root: string(root), Version: version, Expires: expires, Sealed: state.Sealer,
-		Issuers: []sigstoreIssuer{}, Keys: []sigstoreKey{},
+	doc := SigstoreInfo{
+		URL: p.at, Mirror: p.at + sigstore.TUFPath, Root: string(root), Version: version, Expires: expires, Sealed: kindOfSealer(state.Sealer),
+		Issuers: []SigstoreIssuer{}, Keys: []SigstoreKey{},
+	}
+	if actor.Admin {
+		doc.Sealed = state.Sealer
 	}
 	for _, i := range p.tokens.Issuers() {
-		doc.Issuers = append(doc.Issuers, sigstoreIssuer{i.URL, i.Kind, i.Audience})
+		doc.Issuers = append(doc.Issuers, SigstoreIssuer{i.URL, i.Kind, i.Audience})
 	}
 	keys := p.services.Load().keys
 	for _, kind := range []string{keyring.CA, keyring.CT, keyring.Log, keyring.TSA, keyring.TUFRoot, keyring.TUFTargets, keyring.TUFOnline} {
 		for _, k := range keys.All(kind) {
 			sum := sha256.Sum256(k.PKIX())
-			out := sigstoreKey{Kind: kind, SHA256: hex.EncodeToString(sum[:]), From: k.From.UTC()}
+			out := SigstoreKey{Kind: kind, SHA256: hex.EncodeToString(sum[:]), From: k.From.UTC()}
 			if !k.Until.IsZero() {
 				out.Until = k.Until.UTC()
 			}
@@ -146,16 +165,11 @@ func (p *privateSigstore) Rotate(ctx context.Context, actor gatehouse.Actor, par
 	if _, err := p.ring.With(sigstoreKeys{p.db, actor}).Rotate(ctx, p.at, overlap, parts...); err != nil {
 		return nil, err
 	}
-	// The keys are there and will be told, by this or a later renewal: clients must
-	// know them before anything is signed with them.
-	if err := p.publish(ctx); err != nil {
-		return nil, err
-	}
 	if err := p.follow(ctx); err != nil {
 		return nil, err
 	}
 	p.Server.log.InfoContext(ctx, "sigstore rotated", "actor", actor.Name, "parts", parts, "atOnce", atOnce)
-	return p.Show(ctx)
+	return p.Show(ctx, actor)
 }
 
 // figures are those of the log and of what comes to an end.

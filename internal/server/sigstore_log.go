@@ -6,9 +6,7 @@ import (
 	"crypto/ed25519"
 	"log/slog"
 	"net/http"
-	"time"
 
-	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/sigstore"
 	"github.com/gatehouse-dev/gatehouse/internal/tlog"
@@ -27,8 +25,8 @@ type signatureLogOptions struct {
 	origin    string        // the host name of the external URL, without its port: verifiers insist on it
 	key       crypto.Signer // Ed25519
 	witnesses []witness.Remote
-	client    *http.Client // for witnesses
-	observe   func(kind string, code gatehouse.Code, took time.Duration)
+	client    *http.Client          // for witnesses
+	api       sigstore.RekorOptions // Log and LogID are set here
 	// identify finds the log id of the key that has signed a checkpoint: another
 	// replica may have another key already. nil: it is the one above.
 	identify func(ctx context.Context, checkpoint []byte) ([]byte, error)
@@ -52,7 +50,8 @@ func openSignatureLog(ctx context.Context, d *db.DB, o signatureLogOptions) (*si
 	}
 	id := tlog.LogID(o.origin, o.key.Public().(ed25519.PublicKey)) // as NewSigner has made sure
 	l.id = id[:]
-	l.api, err = sigstore.NewRekor(sigstore.RekorOptions{Log: rekorLog{l.Log, o.identify}, LogID: l.id, Observe: o.observe, Logger: o.log})
+	o.api.Log, o.api.LogID, o.api.Logger = rekorLog{l.Log, o.identify}, l.id, o.log
+	l.api, err = sigstore.NewRekor(o.api)
 	return l, err
 }
 
@@ -68,7 +67,7 @@ func (l rekorLog) AddAndWait(ctx context.Context, entry []byte) (sigstore.Includ
 	if err != nil {
 		return sigstore.Included{}, err
 	}
-	out := sigstore.Included{Index: in.Index, Size: in.Tree.N, Root: in.Tree.Hash[:], Checkpoint: in.Checkpoint}
+	out := sigstore.Included{Index: in.Index, Size: in.Tree.N, Root: in.Tree.Hash[:], Checkpoint: in.Checkpoint, Again: in.Again}
 	for _, h := range in.Proof {
 		out.Proof = append(out.Proof, h[:])
 	}

@@ -244,6 +244,36 @@ func TestSigstoreRenewsMetadata(t *testing.T) {
 	}
 }
 
+// TestSigstoreTellsOfKeys: whoever makes new keys may end before clients were told
+// of them; another replica does it before it signs with them.
+func TestSigstoreTellsOfKeys(t *testing.T) {
+	r := start(t, t.TempDir(), withSigstore(nil))
+	first := r.sigstore()
+	if err := r.RotateSigstore(t.Context(), "ca"); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the new keys", func() bool { return r.sigstore().inForce()["ca"] != first.inForce()["ca"] })
+	trusted, _, err := tuf.Fetch(t.Context(), http.DefaultTransport, r.url+"/tuf", []byte(first.Root))
+	var doc struct{ CertificateAuthorities []any }
+	if err == nil {
+		err = json.Unmarshal(trusted, &doc)
+	}
+	if err != nil || len(doc.CertificateAuthorities) != 2 {
+		t.Errorf("clients know %d authorities, want 2: %v", len(doc.CertificateAuthorities), err)
+	}
+}
+
+// TestKindOfSealer: strangers are not told which account or file has the key.
+func TestKindOfSealer(t *testing.T) {
+	for name, want := range map[string]string{
+		"a passphrase": "a passphrase", "awskms:///arn:aws:kms:eu-west-1:123456789012:key/x": "awskms://", "/etc/keys/cosign.key": "a key", "cosign.key": "a key",
+	} {
+		if got := server.KindOfSealer(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestSigstoreMoves: with another host the log begins anew, and the one before
 // stays trusted.
 func TestSigstoreMoves(t *testing.T) {
@@ -313,6 +343,8 @@ func TestSigstoreSettingsThatCannotWork(t *testing.T) {
 		"an issuer that is none":         func(c *config.Config) { c.SigstoreIssuers = []string{"robot+https://x.example"} },
 		"an issuer twice":                func(c *config.Config) { c.SigstoreIssuers = []string{"github", "github?audience=x"} },
 		"a file that is not there":       func(c *config.Config) { c.SigstoreIssuers = []string{"github?jwks=/nowhere/keys"} },
+		"a log key that is none":         func(c *config.Config) { c.SigstoreLogKeys = []string{short(t)} },
+		"a log key that is not there":    func(c *config.Config) { c.SigstoreLogKeys = []string{"/nowhere/cosign.pub"} },
 		"a short passphrase in a file":   func(c *config.Config) { c.SigstorePassphraseFile = short(t) },
 		"an address that nobody can use": func(c *config.Config) { c.Listen, c.Insecure, c.Hostnames = "0.0.0.0:0", true, nil },
 	} {

@@ -36,8 +36,8 @@ const (
 	heldOne = 64 << 20
 )
 
-// budget bounds what is held at a time. The zero value holds nothing yet.
-type budget struct {
+// memory bounds what is held at a time. The zero value holds nothing yet.
+type memory struct {
 	mu   sync.Mutex
 	held int64            // guarded by mu
 	of   map[string]int64 // guarded by mu: no entry is zero
@@ -45,7 +45,7 @@ type budget struct {
 
 // take takes n bytes for name; give gives them back. CodeTooMany: there are not
 // as many left.
-func (b *budget) take(name string, n int64) (give func(), err error) {
+func (b *memory) take(name string, n int64) (give func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.held+n > heldMax || b.of[name]+n > heldOne {

@@ -24,3 +24,11 @@ func BodyTime(d time.Duration) (restore func()) {
 
 // ConnectionAddr is where the connection of a request came from.
 func ConnectionAddr(req *http.Request) string { return connectionAddr(req) }
+
+// Zipped bounds what is compressed for one address, in bytes per second and at
+// once, until restore is called.
+func Zipped(perSecond, burst int) (restore func()) {
+	one, oneBurst := zippedOne, zippedOneBurst
+	zippedOne, zippedOneBurst = perSecond, burst
+	return func() { zippedOne, zippedOneBurst = one, oneBurst }
+}

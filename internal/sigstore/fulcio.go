@@ -7,8 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -37,41 +35,12 @@ type Issuer struct {
 // Fulcio is the HTTP API of a certificate authority as Fulcio v2 has it. Who asks
 // is known by the identity token alone.
 type Fulcio struct {
+	*edge
 	authority Authority
-	logger    *slog.Logger
-	limit     limiter
-	addr      func(*http.Request) string
-	observe   func(code gatehouse.Code, took time.Duration)
-}
-
-// FulcioOptions are what [NewFulcio] needs. Authority must be set.
-type FulcioOptions struct {
-	Authority Authority
-	// PerSecond and Burst bound the requests of one address; 50 and 500 by default.
-	PerSecond float64
-	Burst     int
-	// Addr tells who asks, for that bound; the address of the connection by default.
-	Addr func(*http.Request) string
-	// Observe is told of each request: why it was refused ("" = it was not) and how
-	// long it took. It may be nil.
-	Observe func(code gatehouse.Code, took time.Duration)
-	Logger  *slog.Logger // discarded by default
 }
 
 // NewFulcio makes the API of a certificate authority.
-func NewFulcio(o FulcioOptions) *Fulcio {
-	f := &Fulcio{
-		authority: o.Authority, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), addr: o.Addr, observe: o.Observe,
-		limit: limiter{perSecond: cmp.Or(o.PerSecond, 50), burst: float64(cmp.Or(o.Burst, 500))},
-	}
-	if f.addr == nil {
-		f.addr = connectionAddr
-	}
-	if f.observe == nil {
-		f.observe = func(gatehouse.Code, time.Duration) {}
-	}
-	return f
-}
+func NewFulcio(authority Authority, o Options) *Fulcio { return &Fulcio{newEdge(o), authority} }
 
 const signingCertPath = "/api/v2/signingCert"
 
@@ -154,15 +123,6 @@ func (f *Fulcio) read(w http.ResponseWriter, req *http.Request) (token string, k
 	return token, key, proof, csr, nil
 }
 
-// brokenOff is the error of a body that could not be read.
-func brokenOff(err error, most int64) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
-		return gatehouse.Errorf(gatehouse.CodeTooLarge, "the request has more than %d bytes", most)
-	}
-	return invalid("the request breaks off: %w", err)
-}
-
 // signingCert answers POST /api/v2/signingCert.
 func (f *Fulcio) signingCert(w http.ResponseWriter, req *http.Request) {
 	start := time.Now()
@@ -183,12 +143,8 @@ func (f *Fulcio) signingCert(w http.ResponseWriter, req *http.Request) {
 }
 
 func (f *Fulcio) issue(w http.ResponseWriter, req *http.Request) ([][]byte, error) {
-	if req.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return nil, errMethod
-	}
-	if wait := f.limit.take(f.addr(req), time.Now()); wait > 0 {
-		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "too many certificates for this address").WithHint("try again in a second")
+	if err := f.admit(w, req, "certificates"); err != nil {
+		return nil, err
 	}
 	token, key, proof, csr, err := f.read(w, req)
 	if err != nil {
@@ -261,41 +217,4 @@ func writeAnswer(w http.ResponseWriter, answer any) error {
 	h.Set("Cache-Control", "no-store")
 	_, _ = w.Write(out.Bytes())
 	return nil
-}
-
-// fail writes an error as google.rpc.Status, in the way of Fulcio: what is wrong
-// with a token is 401. Our own faults go to the log only.
-func fail(w http.ResponseWriter, req *http.Request, logger *slog.Logger, err error) {
-	status, code := rekorStatus(err)
-	if gatehouse.CodeOf(err) == gatehouse.CodeDenied {
-		status, code = http.StatusUnauthorized, 16 // UNAUTHENTICATED
-		w.Header().Set("WWW-Authenticate", "Bearer")
-	}
-	out := rekorError{Code: code, Message: err.Error(), Details: []string{}}
-	var known *gatehouse.Error
-	if errors.As(err, &known) {
-		out.Message = known.Message // its cause is for the log
-	}
-	if hint := gatehouse.HintOf(err); hint != "" {
-		out.Message += "; " + hint
-	}
-	if status == http.StatusInternalServerError || gatehouse.CodeOf(err) == gatehouse.CodeDamaged {
-		out.Message = "something broke inside; the log has the details"
-	}
-	if status >= 500 {
-		logger.ErrorContext(req.Context(), "sigstore request failed", "path", req.URL.Path, "error", err)
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
-	text, err := json.Marshal(out)
-	if err != nil {
-		text = []byte(`{"code":13,"message":"","details":[]}`)
-	}
-	w.WriteHeader(status)
-	_, _ = w.Write(text)
 }

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
@@ -96,8 +97,8 @@ func newServices(t testing.TB) *services {
 		t.Fatal(err)
 	}
 	mux := http.NewServeMux()
-	sigstore.NewFulcio(sigstore.FulcioOptions{Authority: authority{authorized, keys}}).Register(mux)
-	sigstore.NewTimestamps(sigstore.TimestampOptions{Stamper: stamper}).Register(mux)
+	sigstore.NewFulcio(authority{authorized, keys}, sigstore.Options{}).Register(mux)
+	sigstore.NewTimestamps(stamper, sigstore.Options{}).Register(mux)
 	sigstore.NewTUF(func(_ context.Context, path string) ([]byte, error) {
 		if path != "1.root.json" && path != "timestamp.json" {
 			return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no %s", path)
@@ -371,6 +372,22 @@ func TestTUFIsCachedByName(t *testing.T) {
 	}
 }
 
+// TestTUFPaths: what is no path of ours is not asked for: some databases cannot be
+// asked for every string.
+func TestTUFPaths(t *testing.T) {
+	mux := http.NewServeMux()
+	sigstore.NewTUF(func(_ context.Context, path string) ([]byte, error) {
+		return nil, fmt.Errorf("asked for %q", path)
+	}, nil).Register(mux)
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	for path, want := range map[string]int{"%00": 404, "a%00.json": 404, "%ff": 404, "%c3%a4.json": 404, "a%20b": 404, "a%0ab": 404, "~!.json": 500, "targets/a.json": 500} {
+		if got := send(t, http.MethodGet, srv.URL+"/tuf/"+path, "", nil); got.status != want {
+			t.Errorf("%s: %d, want %d", path, got.status, want)
+		}
+	}
+}
+
 // stuck is an authority that fails.
 type stuck struct{ err error }
 
@@ -393,7 +410,7 @@ func TestOwnFaultsStayInside(t *testing.T) {
 		{gatehouse.Errorf(gatehouse.CodeTooMany, "too many"), 429, false},
 	} {
 		mux := http.NewServeMux()
-		sigstore.NewFulcio(sigstore.FulcioOptions{Authority: stuck{c.err}}).Register(mux)
+		sigstore.NewFulcio(stuck{c.err}, sigstore.Options{}).Register(mux)
 		srv := httptest.NewServer(mux)
 		got := send(t, http.MethodPost, srv.URL+"/api/v2/signingCert", "application/json", strings.NewReader(`{"certificateSigningRequest":"AA=="}`), "Authorization", "Bearer x")
 		srv.Close()
@@ -405,7 +422,7 @@ func TestOwnFaultsStayInside(t *testing.T) {
 
 func TestFulcioLimitsAddresses(t *testing.T) {
 	mux := http.NewServeMux()
-	sigstore.NewFulcio(sigstore.FulcioOptions{Authority: stuck{gatehouse.Errorf(gatehouse.CodeDenied, "no")}, PerSecond: 0.001, Burst: 2}).Register(mux)
+	sigstore.NewFulcio(stuck{gatehouse.Errorf(gatehouse.CodeDenied, "no")}, sigstore.Options{PerSecond: 0.001, Burst: 2}).Register(mux)
 	srv := httptest.NewServer(mux)
 	t.Cleanup(srv.Close)
 	var last answer

@@ -1,9 +1,7 @@
 package sigstore
 
 import (
-	"cmp"
 	"context"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -38,38 +36,47 @@ type Included struct {
 	// LogID names the log with the key of the checkpoint, where that is not the one
 	// of [RekorOptions]: a log may have got another key a moment ago.
 	LogID []byte
+	// Again says that the entry was in the log before it was added.
+	Again bool
 }
 
 // Rekor is the HTTP API of a transparency log as Rekor v2 has it: entries are
 // signatures, which are verified before they are accepted, and the log is read as
 // tiles. It needs no login, as stock clients have none: what is accepted is
-// bounded by size, by rate, and by having a valid signature.
+// bounded by size, by rate, by a budget, and by having a valid signature; of whom,
+// where only those who are known may add.
 type Rekor struct {
-	log      Log
-	id       []byte
-	logger   *slog.Logger
-	limit    limiter
-	held     budget
-	addr     func(*http.Request) string
-	observe  func(kind string, code gatehouse.Code, took time.Duration)
-	checker  checker
-	answered protojson.MarshalOptions
+	*edge
+	log                Log
+	id                 []byte
+	held               memory
+	known              func(certificate, key []byte) bool
+	knownOnly          bool
+	friends, strangers *bounds
+	added              func(known bool, bytes int)
+	refused            func(reason string)
+	zipped             *bounds
+	checker            checker
+	answered           protojson.MarshalOptions
 }
 
 // RekorOptions are what [NewRekor] needs. Log and LogID must be set.
 type RekorOptions struct {
 	Log   Log
-	LogID []byte // 32 bytes, that name the log and its key in trusted roots; see tlog.LogID
+	LogID []byte // 32 bytes, that name the log and its key in trusted roots; see tLogID
+	Options
 
-	// PerSecond and Burst bound the entries of one address; 50 and 500 by default.
-	PerSecond float64
-	Burst     int
-	// Addr tells who asks, for that bound; the address of the connection by default.
-	Addr func(*http.Request) string
-	// Observe is told of each entry: its kind, why it was refused ("" = it was not)
-	// and how long it took. It may be nil.
-	Observe func(kind string, code gatehouse.Code, took time.Duration)
-	Logger  *slog.Logger // discarded by default
+	// Budget bounds the entries of those who are known, and those of all others
+	// besides.
+	Budget Budget
+	// Known reports whether a certificate (DER), or a key (PKIX) where that is nil,
+	// is of somebody who is known here. nil: nobody is.
+	Known     func(certificate, key []byte) bool
+	KnownOnly bool // take no entry of others
+	// Added is told of each entry that is new in the log, Refused why one is not let
+	// in. Both may be nil.
+	Added   func(known bool, bytes int)
+	Refused func(reason string)
 }
 
 // NewRekor makes the API of a log. CodeInvalid: an option cannot be right.
@@ -82,15 +89,18 @@ func NewRekor(o RekorOptions) (*Rekor, error) {
 		return nil, err
 	}
 	r := &Rekor{
-		log: o.Log, id: o.LogID, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), addr: o.Addr, observe: o.Observe, checker: check,
-		limit:    limiter{perSecond: cmp.Or(o.PerSecond, 50), burst: float64(cmp.Or(o.Burst, 500))},
-		answered: protojson.MarshalOptions{EmitUnpopulated: true},
+		edge: newEdge(o.Options), log: o.Log, id: o.LogID, checker: check, answered: protojson.MarshalOptions{EmitUnpopulated: true},
+		known: o.Known, knownOnly: o.KnownOnly, friends: o.Budget.bounds(), strangers: o.Budget.bounds(),
+		added: o.Added, refused: o.Refused, zipped: zipBounds(),
 	}
-	if r.addr == nil {
-		r.addr = connectionAddr
+	if r.known == nil {
+		r.known = func([]byte, []byte) bool { return false }
 	}
-	if r.observe == nil {
-		r.observe = func(string, gatehouse.Code, time.Duration) {}
+	if r.added == nil {
+		r.added = func(bool, int) {}
+	}
+	if r.refused == nil {
+		r.refused = func(string) {}
 	}
 	return r, nil
 }
@@ -118,8 +128,8 @@ const requestMax = 4 << 20
 
 // entries answers POST /api/v2/log/entries.
 func (r *Rekor) entries(w http.ResponseWriter, req *http.Request) {
-	start, kind := time.Now(), ""
-	answer, err := r.create(w, req, &kind)
+	start := time.Now()
+	answer, err := r.create(w, req)
 	if err != nil {
 		r.fail(w, req, err)
 	} else {
@@ -127,7 +137,7 @@ func (r *Rekor) entries(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusCreated) // no other status is taken for success
 		_, _ = w.Write(answer)
 	}
-	r.observe(kind, gatehouse.CodeOf(err), time.Since(start))
+	r.observe(gatehouse.CodeOf(err), time.Since(start))
 }
 
 // read reads the entry of a request, which is held in memory until it is checked.
@@ -148,20 +158,29 @@ func (r *Rekor) read(w http.ResponseWriter, req *http.Request) (entry logEntry, 
 	return r.checker.entry(body)
 }
 
-func (r *Rekor) create(w http.ResponseWriter, req *http.Request, kind *string) ([]byte, error) {
-	if req.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return nil, errMethod
-	}
-	if wait := r.limit.take(r.addr(req), time.Now()); wait > 0 {
-		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "too many entries from this address").WithHint("try again in a second")
+func (r *Rekor) create(w http.ResponseWriter, req *http.Request) ([]byte, error) {
+	if err := r.admit(w, req, "entries"); err != nil {
+		if gatehouse.CodeOf(err) == gatehouse.CodeTooMany {
+			r.refused(RefusedRate)
+		}
+		return nil, err
 	}
 	entry, err := r.read(w, req)
-	*kind = entry.kind
+	if err != nil {
+		return nil, err
+	}
+	addr := r.addr(req)
+	known, from, err := r.afford(addr, entry)
 	if err != nil {
 		return nil, err
 	}
 	in, err := r.log.AddAndWait(req.Context(), entry.body)
+	switch {
+	case in.Again || gatehouse.CodeOf(err) == gatehouse.CodeTooMany: // nothing was added
+		from.give(addr, len(entry.body))
+	case err == nil:
+		r.added(known, len(entry.body))
+	}
 	if err != nil {
 		return nil, err
 	}

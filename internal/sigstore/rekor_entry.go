@@ -19,6 +19,7 @@ import (
 type logEntry struct {
 	kind, version string
 	body          []byte // canonical JSON
+	signers       []*pb.Verifier
 }
 
 const (
@@ -60,10 +61,6 @@ func newChecker() (c checker, err error) {
 	return c, nil
 }
 
-func invalid(format string, args ...any) error {
-	return gatehouse.Errorf(gatehouse.CodeInvalid, format, args...)
-}
-
 // entry reads the body of a request and verifies what it holds. The kind is set
 // as soon as it is known. Errors: CodeInvalid, CodeTooLarge.
 func (c checker) entry(body []byte) (e logEntry, err error) {
@@ -85,6 +82,7 @@ func (c checker) entry(body []byte) (e logEntry, err error) {
 		return e, err
 	}
 	entry.Kind, entry.ApiVersion = e.kind, e.version
+	e.signers = signers(entry)
 	e.body, err = canonical(entry)
 	return e, err
 }

@@ -47,7 +47,7 @@ type tlogLog struct{ *tlog.Log }
 
 func (l tlogLog) AddAndWait(ctx context.Context, entry []byte) (sigstore.Included, error) {
 	in, err := l.Log.AddAndWait(ctx, entry)
-	out := sigstore.Included{Index: in.Index, Size: in.Tree.N, Root: in.Tree.Hash[:], Checkpoint: in.Checkpoint}
+	out := sigstore.Included{Index: in.Index, Size: in.Tree.N, Root: in.Tree.Hash[:], Checkpoint: in.Checkpoint, Again: in.Again}
 	for _, h := range in.Proof {
 		out.Proof = append(out.Proof, h[:])
 	}
@@ -347,7 +347,7 @@ func TestTrouble(t *testing.T) {
 		var seen []string
 		r := newRekor(t, func(o *sigstore.RekorOptions) {
 			o.Log = broken{o.Log, c.err}
-			o.Observe = func(kind string, code gatehouse.Code, _ time.Duration) { seen = append(seen, kind+" "+string(code)) }
+			o.Observe = func(code gatehouse.Code, _ time.Duration) { seen = append(seen, string(code)) }
 		})
 		body, err := json.Marshal(sign256(t, "artifact").request())
 		if err != nil {
@@ -360,7 +360,7 @@ func TestTrouble(t *testing.T) {
 		if retry := header.Get("Retry-After"); (retry != "") != (status == 429 || status == 503) {
 			t.Errorf("%v: Retry-After %q", c.err, retry)
 		}
-		if len(seen) != 1 || seen[0] != "hashedrekord "+string(gatehouse.CodeOf(c.err)) {
+		if len(seen) != 1 || seen[0] != string(gatehouse.CodeOf(c.err)) {
 			t.Errorf("%v: observed %v", c.err, seen)
 		}
 	}

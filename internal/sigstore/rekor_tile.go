@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // checkpoint answers GET …/checkpoint.
@@ -20,6 +21,26 @@ func (r *Rekor) checkpoint(w http.ResponseWriter, req *http.Request) {
 	h.Set("Last-Modified", at.UTC().Format(http.TimeFormat))
 	h.Set("Content-Length", strconv.Itoa(len(signed)))
 	_, _ = w.Write(signed)
+}
+
+// What is compressed for whoever asks, in bytes per second, and at once. Whoever
+// has had that gets the rest as it is: an answer that costs nothing to make.
+var (
+	zippedOne, zippedOneBurst = 4 << 20, 64 << 20  // for one address
+	zippedAll, zippedAllBurst = 16 << 20, 64 << 20 // for all together, per replica
+)
+
+func zipBounds() *bounds {
+	return &bounds{
+		address: limiter{perSecond: float64(zippedOne), burst: float64(zippedOneBurst)},
+		all:     limiter{perSecond: float64(zippedAll), burst: float64(zippedAllBurst)},
+	}
+}
+
+// mayZip reports whether n bytes may be compressed for an address.
+func (r *Rekor) mayZip(addr string, n int) bool {
+	wait, _ := r.zipped.take(addr, n, time.Now())
+	return wait == 0
 }
 
 // tile answers GET …/tile/….
@@ -44,7 +65,7 @@ func (r *Rekor) tile(w http.ResponseWriter, req *http.Request) {
 	// Hashes cannot be compressed, entries can (C2SP tlog-tiles, Log entries).
 	if strings.HasPrefix(path, "tile/entries/") {
 		h.Set("Vary", "Accept-Encoding")
-		if acceptsGzip(req) {
+		if acceptsGzip(req) && r.mayZip(r.addr(req), len(data)) {
 			h.Set("Content-Encoding", "gzip")
 			z := gzip.NewWriter(w)
 			_, _ = z.Write(data)

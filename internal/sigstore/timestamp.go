@@ -2,11 +2,9 @@ package sigstore
 
 import (
 	"bytes"
-	"cmp"
 	"crypto"
 	"encoding/json"
 	"encoding/pem"
-	"log/slog"
 	"math/big"
 	"mime"
 	"net/http"
@@ -31,40 +29,12 @@ type Stamper interface {
 // Timestamps is the HTTP API of a timestamp authority: RFC 3161 section 3.4, and
 // the JSON form of Sigstore's. Anybody may ask.
 type Timestamps struct {
+	*edge
 	stamper Stamper
-	logger  *slog.Logger
-	limit   limiter
-	addr    func(*http.Request) string
-	observe func(code gatehouse.Code, took time.Duration)
-}
-
-// TimestampOptions are what [NewTimestamps] needs. Stamper must be set.
-type TimestampOptions struct {
-	Stamper Stamper
-	// PerSecond and Burst bound the requests of one address; 50 and 500 by default.
-	PerSecond float64
-	Burst     int
-	// Addr tells who asks, for that bound; the address of the connection by default.
-	Addr func(*http.Request) string
-	// Observe is told of each request, as that of [FulcioOptions].
-	Observe func(code gatehouse.Code, took time.Duration)
-	Logger  *slog.Logger // discarded by default
 }
 
 // NewTimestamps makes the API of a timestamp authority.
-func NewTimestamps(o TimestampOptions) *Timestamps {
-	t := &Timestamps{
-		stamper: o.Stamper, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), addr: o.Addr, observe: o.Observe,
-		limit: limiter{perSecond: cmp.Or(o.PerSecond, 50), burst: float64(cmp.Or(o.Burst, 500))},
-	}
-	if t.addr == nil {
-		t.addr = connectionAddr
-	}
-	if t.observe == nil {
-		t.observe = func(gatehouse.Code, time.Duration) {}
-	}
-	return t
-}
+func NewTimestamps(stamper Stamper, o Options) *Timestamps { return &Timestamps{newEdge(o), stamper} }
 
 // TimestampPath is where the timestamp authority is.
 const TimestampPath = "/timestamp"
@@ -102,12 +72,8 @@ func (t *Timestamps) stamp(w http.ResponseWriter, req *http.Request) {
 }
 
 func (t *Timestamps) respond(w http.ResponseWriter, req *http.Request) (response []byte, refused string, err error) {
-	if req.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		return nil, "", errMethod
-	}
-	if wait := t.limit.take(t.addr(req), time.Now()); wait > 0 {
-		return nil, "", gatehouse.Errorf(gatehouse.CodeTooMany, "too many timestamps for this address").WithHint("try again in a second")
+	if err := t.admit(w, req, "timestamps"); err != nil {
+		return nil, "", err
 	}
 	kind, _, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
 	if err != nil || kind != "application/timestamp-query" && kind != "application/json" {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 // TUFPath is below which the TUF repository is.
@@ -35,6 +37,10 @@ func (t *TUF) Register(mux *http.ServeMux) {
 // get answers GET /tuf/….
 func (t *TUF) get(w http.ResponseWriter, req *http.Request) {
 	path := req.PathValue("path")
+	if !plain(path) { // no file is called so, and not every database can be asked
+		fail(w, req, t.logger, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no file of that name"))
+		return
+	}
 	data, err := t.file(req.Context(), path)
 	if err != nil {
 		fail(w, req, t.logger, err)
@@ -51,4 +57,14 @@ func (t *TUF) get(w http.ResponseWriter, req *http.Request) {
 	}
 	h.Set("Content-Length", strconv.Itoa(len(data)))
 	_, _ = w.Write(data)
+}
+
+// plain reports whether a path is printable ASCII, as all of ours are.
+func plain(path string) bool {
+	for _, c := range []byte(path) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }

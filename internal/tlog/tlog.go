@@ -156,7 +156,8 @@ func checkEntry(entry []byte) error {
 type adding struct {
 	entries [][]byte
 	done    chan struct{}
-	err     error // set before done is closed
+	again   []bool // set before done is closed: which were in the tree before
+	err     error  // set before done is closed
 }
 
 // addingTimeout bounds the transaction that adds for several callers, whose
@@ -178,13 +179,17 @@ func (l *Log) AddAndWait(ctx context.Context, entry []byte) (Included, error) {
 		return Included{}, err
 	}
 	defer leave()
-	if err := l.addShared(ctx, entry); err != nil {
+	again, err := l.addShared(ctx, entry)
+	if err != nil {
 		return Included{}, err
 	}
-	return l.await(ctx, leaf, in)
+	out, err := l.await(ctx, leaf, in)
+	out.Again = again
+	return out, err
 }
 
-func (l *Log) addShared(ctx context.Context, entry []byte) error {
+// addShared adds an entry. again is true where the tree had it before.
+func (l *Log) addShared(ctx context.Context, entry []byte) (again bool, err error) {
 	l.mu.Lock()
 	a := l.adding
 	first := a == nil || len(a.entries) == batchMax
@@ -192,14 +197,15 @@ func (l *Log) addShared(ctx context.Context, entry []byte) error {
 		a = &adding{done: make(chan struct{})}
 		l.adding = a
 	}
+	mine := len(a.entries)
 	a.entries = append(a.entries, entry)
 	l.mu.Unlock()
 	if !first {
 		select {
 		case <-a.done:
-			return a.err
+			return a.err == nil && a.again[mine], a.err
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 	// While the transaction before runs, others join this one.
@@ -215,14 +221,17 @@ func (l *Log) addShared(ctx context.Context, entry []byte) error {
 	defer stop()
 	a.err = errAborted
 	defer close(a.done) // also if the next line panics
-	a.err = l.db.Write(whole, func(tx *db.Tx) error { return l.addNew(whole, tx, entries) })
-	return a.err
+	a.err = l.db.Write(whole, func(tx *db.Tx) (err error) {
+		a.again, err = l.addNew(whole, tx, entries)
+		return err
+	})
+	return a.err == nil && a.again[mine], a.err
 }
 
 var errAborted = errors.New("the entry was not added")
 
-// addNew adds those entries that the tree has not.
-func (l *Log) addNew(ctx context.Context, tx *db.Tx, entries [][]byte) error {
+// addNew adds those entries that the tree has not, and tells which it has.
+func (l *Log) addNew(ctx context.Context, tx *db.Tx, entries [][]byte) (again []bool, err error) {
 	hashes := make([][]byte, len(entries))
 	for i, entry := range entries {
 		h := LeafHash(entry)
@@ -230,16 +239,19 @@ func (l *Log) addNew(ctx context.Context, tx *db.Tx, entries [][]byte) error {
 	}
 	known, err := tx.TlogIndexes(ctx, l.id, hashes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var missing [][]byte
+	again = make([]bool, len(entries))
+	added := map[string]bool{}
 	for i, entry := range entries {
-		if _, ok := known[string(hashes[i])]; !ok {
-			known[string(hashes[i])] = -1
+		leaf := string(hashes[i])
+		if _, again[i] = known[leaf]; !again[i] && !added[leaf] {
+			added[leaf] = true
 			missing = append(missing, entry)
 		}
 	}
-	return tx.AddTlogPending(ctx, l.id, missing...)
+	return again, tx.AddTlogPending(ctx, l.id, missing...)
 }
 
 // Stats is how a log stands.

@@ -16,6 +16,8 @@ type Included struct {
 	Tree       Tree
 	Proof      []Hash // of inclusion in Tree, from the leaf to the root
 	Checkpoint []byte // the signed note over Tree
+	// Again says that the tree had the entry before it was added.
+	Again bool
 }
 
 // look is how often a process looks for new checkpoints of other replicas while

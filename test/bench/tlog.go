@@ -178,7 +178,7 @@ func startOurLog(ctx context.Context, dir string) (direct, overHTTP adder, stop 
 		return nil, nil, nil, errors.Join(err, d.Close())
 	}
 	id := tlog.LogID(logOrigin, pub)
-	api, err := sigstore.NewRekor(sigstore.RekorOptions{Log: benchLog{tlog: l}, LogID: id[:], PerSecond: 1e6, Burst: 1e6})
+	api, err := sigstore.NewRekor(sigstore.RekorOptions{Log: benchLog{tlog: l}, LogID: id[:], Options: sigstore.Options{PerSecond: 1e6, Burst: 1e6}})
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, d.Close())
 	}

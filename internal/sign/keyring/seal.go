@@ -39,8 +39,11 @@ func Passphrase(secret string) (Sealer, error) {
 
 type passphrase string
 
+// PassphraseName is the name of each sealer that [Passphrase] makes.
+const PassphraseName = "a passphrase"
+
 // Name implements [Sealer].
-func (passphrase) Name() string { return "a passphrase" }
+func (passphrase) Name() string { return PassphraseName }
 
 // Seal implements [Sealer].
 func (p passphrase) Seal(_ context.Context, plain []byte) ([]byte, error) {
