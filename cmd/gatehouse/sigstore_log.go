@@ -53,7 +53,7 @@ func (a *app) sigstoreParts() []func(context.Context, sigstoreQuery) (sigstorePa
 type sigstoreQuery struct {
 	asking
 	log         string // URL or directory
-	key         string
+	keys        []string
 	trustedRoot string
 	witnesses   []string // public keys
 	all         bool
@@ -62,7 +62,7 @@ type sigstoreQuery struct {
 func (q *sigstoreQuery) bind(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&q.server, "server", "http://127.0.0.1:5000", "the server (URL)")
 	cmd.Flags().StringVar(&q.log, "log", "", "the log: its URL, or a directory that was exported (default: /log of the server)")
-	cmd.Flags().StringVar(&q.key, "log-key", "", "public key of the log: name+hash+key, or a file with that or with PEM")
+	cmd.Flags().StringArrayVar(&q.keys, "log-key", nil, "public key of the log: name+hash+key, or a file with that or with PEM; may be repeated")
 	cmd.Flags().StringVar(&q.trustedRoot, "trusted-root", "", "take the key of the log from this trusted_root.json")
 	cmd.MarkFlagsMutuallyExclusive("log-key", "trusted-root")
 }
@@ -299,7 +299,7 @@ func (a *app) openLog(ctx context.Context, q sigstoreQuery) (from tlog.Source, a
 
 // logSource is where the log is read.
 func (a *app) logSource(q sigstoreQuery) (tlog.Source, error) {
-	if q.log != "" && !strings.Contains(q.log, "://") {
+	if q.directory() {
 		return tlog.Dir(q.log), nil
 	}
 	base := q.log

@@ -33,6 +33,8 @@ type logServer struct {
 	url string
 	key ed25519.PrivateKey
 	mux *http.ServeMux
+	db  *db.DB
+	end func() // of the log that runs
 }
 
 // edge is the log in the words of the edge, for reading.
@@ -70,17 +72,35 @@ func newLogServer(t *testing.T) *logServer {
 // serve serves a new log, with the same name and key.
 func (s *logServer) serve(opts tlog.Options) {
 	s.t.Helper()
-	signer, err := tlog.NewSigner("127.0.0.1", s.key)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	d, err := db.OpenSQLite(s.t.Context(), filepath.Join(s.t.TempDir(), "meta.db"), db.Options{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { d.Close() })
+	s.db = d
+	s.run(opts)
+}
+
+// rotate has the log go on with another key.
+func (s *logServer) rotate() {
+	s.t.Helper()
+	s.end()
+	var err error
+	if _, s.key, err = ed25519.GenerateKey(nil); err != nil {
+		s.t.Fatal(err)
+	}
+	s.run(tlog.Options{})
+}
+
+// run runs the log of the database.
+func (s *logServer) run(opts tlog.Options) {
+	s.t.Helper()
+	signer, err := tlog.NewSigner("127.0.0.1", s.key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	opts.Interval = time.Millisecond
-	if s.Log, err = tlog.New(s.t.Context(), d, "127.0.0.1", signer, opts); err != nil {
+	if s.Log, err = tlog.New(s.t.Context(), s.db, "127.0.0.1", signer, opts); err != nil {
 		s.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -92,7 +112,8 @@ func (s *logServer) serve(opts tlog.Options) {
 			s.t.Error(err)
 		}
 	}()
-	s.t.Cleanup(func() { stop(); <-ended })
+	s.end = func() { stop(); <-ended }
+	s.t.Cleanup(s.end)
 	id := tlog.LogID("127.0.0.1", s.key.Public().(ed25519.PublicKey))
 	api, err := sigstore.NewRekor(sigstore.RekorOptions{Log: edge{log: l}, LogID: id[:]})
 	if err != nil {

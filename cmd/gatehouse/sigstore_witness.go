@@ -45,7 +45,10 @@ and together prove to anybody that the log was rewritten.
 With --listen it also answers the log itself (c2sp.org/tlog-witness): the server's
 setting sigstore-witnesses names it, and every checkpoint comes out cosigned. The
 witness makes its key with its first start, and prints the public half. Give it a
-machine of its own, and never an older copy of its state.`,
+machine of its own, and never an older copy of its state.
+
+Before each look it reads the files of --log-key and --trusted-root again, so that it
+goes on with a log that has got a new key once that is in one of them.`,
 		Example: `  gatehouse sigstore witness --log https://registry.example/log --log-key log.key --state /var/lib/witness
   gatehouse sigstore witness --once --log-key log.key --state ./state
   gatehouse sigstore witness --log-key log.key --state ./state --listen 0.0.0.0:8080 --name witness.example/w1`,
@@ -113,14 +116,18 @@ func (a *app) sigstoreWitness(ctx context.Context, f witnessFlags) error {
 // follow reads the log until ctx ends or it contradicts itself.
 func (a *app) follow(ctx context.Context, w *witness.Witness, from tlog.Source, origin string, f witnessFlags) error {
 	for {
+		if err := a.learn(w, origin, f.sigstoreQuery); err != nil {
+			fmt.Fprintf(a.stderr, "warning: the keys of the log stay what they were: %v\n", err)
+		}
 		seen, err := w.Follow(ctx, from, origin)
 		var no *witness.Refusal
+		var proof *witness.Contradiction
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.As(err, &no) && no.Status == http.StatusConflict:
 			// The log itself has brought a newer one meanwhile.
-		case gatehouse.CodeOf(err) == gatehouse.CodeDenied:
+		case errors.As(err, &proof):
 			message := "the log is not consistent: " + err.Error()
 			if hint := gatehouse.HintOf(err); hint != "" {
 				message += " (" + hint + ")"
@@ -146,6 +153,29 @@ func (a *app) follow(ctx context.Context, w *witness.Witness, from tlog.Source, 
 			return nil
 		}
 	}
+}
+
+// learn has the witness know the keys that the flags name now: a file may have got
+// another one since, and one may have ended.
+func (a *app) learn(w *witness.Witness, origin string, q sigstoreQuery) error {
+	keys, err := a.logKeys(q)
+	if err != nil {
+		return err
+	}
+	var known []note.Verifier
+	var errs []error
+	for _, k := range keys {
+		v, err := k.verifier([]byte(origin + "\n"))
+		if err == nil && v.Name() == origin {
+			known = append(known, v)
+		}
+		errs = append(errs, err)
+	}
+	if len(known) == 0 {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "none of them is one of %s: %w", origin, errors.Join(errs...))
+	}
+	w.Know(known...)
+	return nil
 }
 
 // Limits of the witness's server.

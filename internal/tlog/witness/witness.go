@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -27,26 +28,47 @@ import (
 type Witness struct {
 	dir    string
 	signer note.Signer
-	logs   map[string]note.Verifier // by origin
+	logs   atomic.Pointer[map[string][]note.Verifier] // by origin
 
 	mu sync.Mutex // one checkpoint at a time: compare, remember, sign
 }
 
 // New opens a witness that keeps its memory in a directory and signs with signer,
 // see [tlog.NewCosigner]; nil makes one that only remembers. logs are the keys of
-// the logs that it knows, whose names are their origins.
+// the logs that it knows, whose names are their origins; see [Witness.Know].
 func New(dir string, signer note.Signer, logs ...note.Verifier) (*Witness, error) {
-	w := &Witness{dir: dir, signer: signer, logs: map[string]note.Verifier{}}
-	for _, log := range logs {
-		if _, twice := w.logs[log.Name()]; twice {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the log %s has two keys", log.Name())
-		}
-		w.logs[log.Name()] = log
-	}
+	w := &Witness{dir: dir, signer: signer}
+	w.Know(logs...)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the witness has nowhere to remember: %w", err)
 	}
 	return w, nil
+}
+
+// Know has the witness know these keys of logs from now on, and no others. A log may
+// have several: when it gets a new one its tree goes on, and so does the witness.
+func (w *Witness) Know(logs ...note.Verifier) {
+	known := map[string][]note.Verifier{}
+	for _, log := range logs {
+		known[log.Name()] = append(known[log.Name()], log)
+	}
+	w.logs.Store(&known)
+}
+
+// open reads a checkpoint that one of the known keys of a log has signed.
+// CodeNotFound: there is none. CodeDenied: none of them has. CodeInvalid: it is no
+// checkpoint.
+func (w *Witness) open(origin string, signed []byte) (c tlog.Checkpoint, n *note.Note, err error) {
+	keys := (*w.logs.Load())[origin]
+	if len(keys) == 0 {
+		return c, nil, gatehouse.Errorf(gatehouse.CodeNotFound, "the log %q is not known here", origin)
+	}
+	for _, key := range keys {
+		if c, n, err = tlog.OpenCheckpoint(signed, origin, key); gatehouse.CodeOf(err) != gatehouse.CodeDenied {
+			break // it is good, or of no key
+		}
+	}
+	return c, n, err
 }
 
 // Last returns the last checkpoint of a log that was accepted. ok is false where
@@ -101,13 +123,11 @@ func refuse(status int, code gatehouse.Code, format string, args ...any) *Refusa
 // An error that is a [*Refusal] is of the request, any other is of the witness.
 func (w *Witness) Update(old int64, proof []tlog.Hash, signed []byte) (cosignature []byte, err error) {
 	origin, _, _ := strings.Cut(string(signed), "\n")
-	log, known := w.logs[origin]
-	if !known {
-		return nil, refuse(404, gatehouse.CodeNotFound, "the log %q is not known here", origin)
-	}
-	c, n, err := tlog.OpenCheckpoint(signed, origin, log)
+	c, n, err := w.open(origin, signed)
 	switch gatehouse.CodeOf(err) {
 	case "":
+	case gatehouse.CodeNotFound:
+		return nil, refuse(404, gatehouse.CodeNotFound, "%w", err)
 	case gatehouse.CodeDenied:
 		return nil, refuse(403, gatehouse.CodeDenied, "%w", err)
 	default:
@@ -162,13 +182,9 @@ type Seen struct {
 
 // Follow reads the newest checkpoint of a log, proves from its tiles that it is
 // consistent with the last one, and remembers it.
-// CodeDenied: it is not, or it is not signed by the log; the checkpoint that
-// shows it is kept in the directory, as proof.
+// A [*Contradiction]: it is not. CodeDenied: it is not signed by a key of the log
+// that is known here, which proves nothing.
 func (w *Witness) Follow(ctx context.Context, from tlog.Source, origin string) (seen Seen, err error) {
-	log, known := w.logs[origin]
-	if !known {
-		return seen, gatehouse.Errorf(gatehouse.CodeInvalid, "the log %q is not known here", origin)
-	}
 	before, ok, err := w.Last(origin)
 	if err != nil {
 		return seen, err
@@ -178,7 +194,7 @@ func (w *Witness) Follow(ctx context.Context, from tlog.Source, origin string) (
 		return seen, err
 	}
 	seen.Before, seen.First = before, !ok
-	if seen.Now, _, err = tlog.OpenCheckpoint(signed, origin, log); err != nil {
+	if seen.Now, _, err = w.open(origin, signed); err != nil {
 		return seen, err
 	}
 	proof, err := tlog.Consistency(ctx, from, before.Tree, seen.Now.Tree)
@@ -194,13 +210,22 @@ func (w *Witness) Follow(ctx context.Context, from tlog.Source, origin string) (
 	return seen, nil
 }
 
+// Contradiction is the error of a log whose tree does not begin with the one before.
+// The checkpoint that shows it is kept in the directory, as proof.
+type Contradiction struct{ err error }
+
+func (c *Contradiction) Error() string { return c.err.Error() }
+
+// Unwrap returns the error with its code, CodeDenied.
+func (c *Contradiction) Unwrap() error { return c.err }
+
 // keep keeps a checkpoint that contradicts the last one: both are signed by the
 // log, so that everybody can see it.
 func (w *Witness) keep(origin string, signed []byte, why error) error {
 	name := strings.TrimSuffix(w.file(origin), ".checkpoint") + ".contradiction"
 	if err := tlog.WriteFile(name, signed); err != nil {
-		return gatehouse.Errorf(gatehouse.CodeDenied, "%w; the checkpoint that shows it could not be kept: %w", why, err)
+		return &Contradiction{gatehouse.Errorf(gatehouse.CodeDenied, "%w; the checkpoint that shows it could not be kept: %w", why, err)}
 	}
-	return gatehouse.Errorf(gatehouse.CodeDenied, "%w", why).
-		WithHint("%s and %s are both signed by the log: together they prove it", w.file(origin), name)
+	return &Contradiction{gatehouse.Errorf(gatehouse.CodeDenied, "%w", why).
+		WithHint("%s and %s are both signed by the log: together they prove it", w.file(origin), name)}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -294,6 +295,48 @@ func TestRefusals(t *testing.T) {
 // firstOf is the checkpoint of another log with the same key and one entry.
 func firstOf(t *testing.T, s note.Signer) []byte {
 	return newLog(t, s, tlog.Options{}).add("another first").Checkpoint
+}
+
+// TestKnow: a log that changes its key is known by both, until one is said to be no
+// longer its key.
+func TestKnow(t *testing.T) {
+	s, v := key(t, origin)
+	next, nextV := key(t, origin)
+	one := newLog(t, s, tlog.Options{}).add("one")
+	again, err := tlog.SignCheckpoint(origin, one.Tree, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := newWitness(t, t.TempDir(), v)
+	status := func(old int64, signed []byte) int {
+		var no *witness.Refusal
+		switch _, err := w.Update(old, nil, signed); {
+		case err == nil:
+			return 200
+		case errors.As(err, &no):
+			return no.Status
+		default:
+			t.Fatal(err)
+			return 0
+		}
+	}
+	for i, c := range []struct {
+		keys   []note.Verifier
+		signed []byte
+		want   int
+	}{
+		{[]note.Verifier{v}, one.Checkpoint, 200},
+		{[]note.Verifier{v}, again, 403},
+		{[]note.Verifier{v, nextV}, one.Checkpoint, 200},
+		{[]note.Verifier{v, nextV}, again, 200},
+		{[]note.Verifier{nextV}, one.Checkpoint, 403},
+		{nil, again, 404},
+	} {
+		w.Know(c.keys...)
+		if got := status(min(int64(i), 1), c.signed); got != c.want {
+			t.Errorf("step %d: %d, want %d", i, got, c.want)
+		}
+	}
 }
 
 // TestFollow: a follower proves each step from the tiles, remembers across
