@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
+	"github.com/gatehouse-dev/gatehouse/internal/sign/seal"
 )
 
 // jobAdapter is one scan for another registry.
@@ -48,7 +51,7 @@ type adapterScans struct {
 	pipeline   *pipeline.Pipeline
 	transport  http.RoundTripper
 	registries []string // URLs without a path, lower case
-	seal       sealer
+	box        seal.Box // of credentials, for the scan that they belong to
 	version    string
 	log        *slog.Logger
 	now        func() time.Time
@@ -63,13 +66,18 @@ func (s *Server) openAdapter() error {
 	if err != nil {
 		return err
 	}
-	seal, err := newSealer(token)
+	// What waits in the database opens with a setting: a copy of it alone opens nothing.
+	key, err := hkdf.Key(sha256.New, []byte(token), nil, "gatehouse scanner adapter credentials v1", seal.KeySize)
+	if err != nil {
+		return err
+	}
+	box, err := seal.New(key)
 	if err != nil {
 		return err
 	}
 	s.adapter = &adapterScans{
 		db: s.db, advisories: s.advisories, pipeline: s.pipeline, transport: s.trace.transport(s.egress.Transport()),
-		registries: s.cfg.AdapterRegistries(), seal: seal, version: version(), log: s.log, now: s.now,
+		registries: s.cfg.AdapterRegistries(), box: box, version: version(), log: s.log, now: s.now,
 	}
 	s.adapterHandler = adapter.New(adapter.Options{Scans: s.adapter, Token: token, Version: version(), Log: s.log})
 	return nil
@@ -120,7 +128,7 @@ func (a *adapterScans) Accept(ctx context.Context, r adapter.Request) (string, e
 	if err != nil {
 		return "", err
 	}
-	scan := db.AdapterScan{ID: id, Request: request, Sealed: a.seal.seal(id, r.Authorization)}
+	scan := db.AdapterScan{ID: id, Request: request, Sealed: a.box.Seal([]byte(r.Authorization), []byte(id))}
 	return id, a.db.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.AddAdapterScan(ctx, scan, adapterWaitingMax); err != nil {
 			return err

@@ -27,7 +27,7 @@ func (a *adapterScans) scan(ctx context.Context, scan db.AdapterScan) (map[strin
 	if err := json.Unmarshal(scan.Request, &r); err != nil {
 		return nil, err
 	}
-	authorization, err := a.seal.open(scan.ID, scan.Sealed)
+	authorization, err := a.box.Open(scan.Sealed, []byte(scan.ID))
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the credentials of the scan cannot be read: the adapter's token has changed since")
 	}
@@ -35,7 +35,7 @@ func (a *adapterScans) scan(ctx context.Context, scan db.AdapterScan) (map[strin
 	if err != nil {
 		return nil, err
 	}
-	client := a.client(registry, authorization)
+	client := a.client(registry, string(authorization))
 	// Whoever may not read the manifest learns nothing of layers that are known.
 	img, err := client.Image(ctx, gatehouse.Ref{Registry: registry.Host, Repo: r.Repo, Digest: r.Artifact.Digest}, fetch.Platform{})
 	if err != nil {

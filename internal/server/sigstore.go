@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -159,44 +157,13 @@ func (s *Server) sigstoreSealer(ctx context.Context, getenv func(string) string)
 		return nil, err
 	}
 	if secret == "" {
-		path := filepath.Join(s.cfg.Data, "keys", passphraseFile)
-		if secret, err = ownPassphrase(path); err != nil {
+		own, err := ownSecret(filepath.Join(s.cfg.Data, "keys", passphraseFile))
+		if err != nil {
 			return nil, fmt.Errorf("couldn't keep the passphrase of the private Sigstore: %w", err)
 		}
+		secret = string(own)
 	}
 	return keyring.Passphrase(secret)
-}
-
-// ownPassphrase reads the passphrase that this server has made, or makes it.
-func ownPassphrase(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	if err == nil {
-		return strings.TrimSpace(string(b)), nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", err
-	}
-	secret := rand.Text() + rand.Text()
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return "", err
-	}
-	_, err = f.WriteString(secret + "\n")
-	// Keys sealed with what a power cut takes away would be lost.
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return "", err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return "", err
-	}
-	return secret, errors.Join(dir.Sync(), dir.Close())
 }
 
 // sigstoreTokens verifies the tokens of the issuers in the settings.

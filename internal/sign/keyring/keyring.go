@@ -13,8 +13,6 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"crypto/aes"
-	"crypto/cipher"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
@@ -24,6 +22,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/sign/seal"
 )
 
 // Kinds of keys.
@@ -93,7 +92,7 @@ type Ring struct {
 	store  Store
 	sealer Sealer
 	now    func() time.Time
-	aead   cipher.AEAD // of the data key; set by Open
+	box    seal.Box // of the data key; set by Open
 }
 
 // Open opens the keys, which are made if there are none, for a Sigstore whose log
@@ -151,7 +150,7 @@ type Key struct {
 
 	public crypto.PublicKey
 	row    Row
-	aead   cipher.AEAD
+	box    seal.Box
 }
 
 // Public returns the public key.
@@ -162,7 +161,7 @@ func (k *Key) PKIX() []byte { return k.row.Public }
 
 // Signer opens the private key. CodeDamaged: it cannot be opened.
 func (k *Key) Signer() (crypto.Signer, error) {
-	der, err := unseal(k.aead, k.row)
+	der, err := k.box.Open(k.row.Sealed, k.row.bound())
 	if err != nil {
 		return nil, k.damaged(err)
 	}
@@ -185,14 +184,6 @@ func (k *Key) damaged(err error) error {
 	return gatehouse.Errorf(gatehouse.CodeDamaged, "the key %s of the private Sigstore cannot be opened: %w", k.ID, err)
 }
 
-func newAEAD(key []byte) (cipher.AEAD, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
-}
-
 // bound is what a private key is sealed together with: all other columns of its
 // row.
 func (r Row) bound() []byte {
@@ -209,22 +200,6 @@ func (r Row) bound() []byte {
 	return all
 }
 
-// seal encrypts a private key for its row: it opens in no other.
-func seal(aead cipher.AEAD, row Row, der []byte) []byte {
-	nonce := make([]byte, aead.NonceSize())
-	rand.Read(nonce)
-	return aead.Seal(nonce, nonce, der, row.bound())
-}
-
-// unseal opens a private key, which was sealed with the row as it is.
-func unseal(aead cipher.AEAD, row Row) ([]byte, error) {
-	n := aead.NonceSize()
-	if len(row.Sealed) < n {
-		return nil, errors.New("it is too short")
-	}
-	return aead.Open(nil, row.Sealed[:n], row.Sealed[n:], row.bound())
-}
-
 func (r *Ring) openDataKey(ctx context.Context, state State) error {
 	if state.Sealer != r.sealer.Name() {
 		return gatehouse.Errorf(gatehouse.CodeDenied, "the keys of the private Sigstore are sealed with %s, not with %s", state.Sealer, r.sealer.Name()).
@@ -234,7 +209,7 @@ func (r *Ring) openDataKey(ctx context.Context, state State) error {
 	if err != nil {
 		return err
 	}
-	r.aead, err = newAEAD(key)
+	r.box, err = seal.New(key)
 	clear(key)
 	return err
 }
@@ -244,8 +219,8 @@ func (r *Ring) openDataKey(ctx context.Context, state State) error {
 func (r *Ring) read(state State) (*Set, error) {
 	s := &Set{Generation: state.Generation, keys: map[string][]*Key{}}
 	for _, row := range state.Rows {
-		k := &Key{ID: row.ID, Kind: row.Kind, Name: row.Name, From: row.From, Until: row.Until, row: row, aead: r.aead}
-		der, err := unseal(r.aead, row)
+		k := &Key{ID: row.ID, Kind: row.Kind, Name: row.Name, From: row.From, Until: row.Until, row: row, box: r.box}
+		der, err := r.box.Open(row.Sealed, row.bound())
 		clear(der)
 		if err != nil {
 			return nil, k.damaged(err)
@@ -344,27 +319,27 @@ func (r *Ring) Rotate(ctx context.Context, logURL string, overlap time.Duration,
 
 // until is the row of a key that ends.
 func (k *Key) until(at time.Time) (Row, error) {
-	der, err := unseal(k.aead, k.row)
+	der, err := k.box.Open(k.row.Sealed, k.row.bound())
 	if err != nil {
 		return Row{}, k.damaged(err)
 	}
 	row := k.row
 	row.Until = at
-	row.Sealed = seal(k.aead, row, der)
+	row.Sealed = k.box.Seal(der, row.bound())
 	clear(der)
 	return row, nil
 }
 
 // create makes all keys. CodeConflict: another replica has.
 func (r *Ring) create(ctx context.Context, logURL string) error {
-	key := make([]byte, 32)
+	key := make([]byte, seal.KeySize)
 	rand.Read(key)
 	defer clear(key)
 	sealed, err := r.sealer.Seal(ctx, key)
 	if err != nil {
 		return err
 	}
-	if r.aead, err = newAEAD(key); err != nil {
+	if r.box, err = seal.New(key); err != nil {
 		return err
 	}
 	change := Change{Sealer: r.sealer.Name(), DataKey: sealed}

@@ -61,7 +61,7 @@ func (r *Ring) make(kind, logURL string, now time.Time) (Row, error) {
 	if err != nil {
 		return row, err
 	}
-	row.Sealed = seal(r.aead, row, der)
+	row.Sealed = r.box.Seal(der, row.bound())
 	clear(der)
 	return row, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/encrypted"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/sign/seal"
 )
 
 // Sealer encrypts the key that all others are encrypted with, so that a copy of
@@ -82,7 +83,7 @@ func (s signerSealer) key(ctx context.Context, salt []byte) (signature, key []by
 	if signature, err = s.sign(ctx, append([]byte(sealLabel), salt...)); err != nil {
 		return nil, nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s did not sign: %w", s.name, err)
 	}
-	key, err = hkdf.Key(sha256.New, signature, salt, sealLabel, 32)
+	key, err = hkdf.Key(sha256.New, signature, salt, sealLabel, seal.KeySize)
 	return signature, key, err
 }
 
@@ -104,13 +105,11 @@ func (s signerSealer) Seal(ctx context.Context, plain []byte) ([]byte, error) {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s makes another signature each time, so that nothing could be opened again", s.name).
 			WithHint("use a key of RSA (PKCS #1 v1.5) or Ed25519")
 	}
-	aead, err := newAEAD(key)
+	box, err := seal.New(key)
 	if err != nil {
 		return nil, err
 	}
-	nonce := make([]byte, aead.NonceSize())
-	rand.Read(nonce)
-	return aead.Seal(append(salt, nonce...), nonce, plain, nil), nil
+	return append(salt, box.Seal(plain, nil)...), nil
 }
 
 // Open implements [Sealer].
@@ -126,15 +125,11 @@ func (s signerSealer) Open(ctx context.Context, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	aead, err := newAEAD(key)
+	box, err := seal.New(key)
 	if err != nil {
 		return nil, err
 	}
-	rest := sealed[saltSize:]
-	if len(rest) < aead.NonceSize() {
-		return refused(errors.New("what is sealed is too short"))
-	}
-	plain, err := aead.Open(nil, rest[:aead.NonceSize()], rest[aead.NonceSize():], nil)
+	plain, err := box.Open(sealed[saltSize:], nil)
 	if err != nil {
 		return refused(err)
 	}
