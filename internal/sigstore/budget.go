@@ -3,8 +3,6 @@ package sigstore
 import (
 	"time"
 
-	pb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
-
 	"github.com/gatehouse-dev/gatehouse"
 )
 
@@ -30,17 +28,6 @@ const (
 	RefusedAll     = "budget"         // all together have
 	RefusedUnknown = "unknown-signer"
 )
-
-// signers are the keys and certificates that verify an entry.
-func signers(e *pb.Entry) (out []*pb.Verifier) {
-	if one := e.GetSpec().GetHashedRekordV002(); one != nil {
-		return []*pb.Verifier{one.GetSignature().GetVerifier()}
-	}
-	for _, s := range e.GetSpec().GetDsseV002().GetSignatures() {
-		out = append(out, s.GetVerifier())
-	}
-	return out
-}
 
 // knows reports whether all who have signed an entry are known here.
 func (r *Rekor) knows(entry logEntry) bool {

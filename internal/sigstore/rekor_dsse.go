@@ -75,3 +75,14 @@ func (c checker) envelope(req *pb.DSSERequestV002) (*pb.Entry, error) {
 	out.PayloadHash = &pbcommon.HashOutput{Algorithm: pbcommon.HashAlgorithm_SHA2_256, Digest: sum[:]}
 	return &pb.Entry{Spec: &pb.Spec{Spec: &pb.Spec_DsseV002{DsseV002: out}}}, nil
 }
+
+// signers are the keys and certificates that verify an entry.
+func signers(e *pb.Entry) (out []*pb.Verifier) {
+	if one := e.GetSpec().GetHashedRekordV002(); one != nil {
+		return []*pb.Verifier{one.GetSignature().GetVerifier()}
+	}
+	for _, s := range e.GetSpec().GetDsseV002().GetSignatures() {
+		out = append(out, s.GetVerifier())
+	}
+	return out
+}
