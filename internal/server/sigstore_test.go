@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"encoding/pem"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/server"
+	ownsign "github.com/gatehouse-dev/gatehouse/internal/sign"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/oidc/oidctest"
 	"github.com/gatehouse-dev/gatehouse/internal/sign/tuf"
 )
@@ -271,6 +273,31 @@ func TestKindOfSealer(t *testing.T) {
 		if got := server.KindOfSealer(name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ownsign.Seal(key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "seal.key")
+	if err := os.WriteFile(path, pair.Private, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, t.TempDir(), withSigstore(func(c *config.Config) { c.SigstoreSealKey = path }))
+	if got := r.sigstore().SealedWith; got != path {
+		t.Errorf("an administrator sees %q", got)
+	}
+	res, err := http.Get(r.url + "/api/v1/sigstore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var told sigstoreInfo
+	if err := json.NewDecoder(res.Body).Decode(&told); err != nil || told.SealedWith != "a key" || len(told.Keys) != 7 {
+		t.Errorf("a stranger sees %q and %d keys: %v", told.SealedWith, len(told.Keys), err)
 	}
 }
 
