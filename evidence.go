@@ -153,6 +153,9 @@ type Evidence struct {
 	// images that it lists.
 	Through Digest `json:"through,omitempty"`
 	Payload []byte `json:"-"` // verified bytes
+	// Mark tells signatures of one image apart: what carried it, wherever that lay.
+	// Manifests that a signature tag pointed to after each other carry the same ones.
+	Mark Digest `json:"-"`
 }
 
 // Rejected is a candidate that did not become Evidence, and why.
@@ -162,4 +165,5 @@ type Rejected struct {
 	Format   string `json:"format"`
 	Code     string `json:"code"` // stable: "wrong-key", "other-digest", "malformed", "not-a-signature" …
 	Message  string `json:"message"`
+	Mark     Digest `json:"-"` // as in [Evidence]; empty: not of one signature
 }

@@ -24,6 +24,7 @@ type signatureCheck struct {
 	asked      bool // somebody is named who could have signed
 	artifacts  map[gatehouse.Digest]*artifact
 	order      []gatehouse.Digest
+	held       map[gatehouse.Digest]bool // marks of signatures that somebody vouches for
 	incomplete []string
 }
 
@@ -41,7 +42,7 @@ type validSignature struct {
 }
 
 func newSignatureCheck(p *Pipeline, image gatehouse.Ref) *signatureCheck {
-	return &signatureCheck{pipeline: p, image: image, artifacts: map[gatehouse.Digest]*artifact{}}
+	return &signatureCheck{pipeline: p, image: image, artifacts: map[gatehouse.Digest]*artifact{}, held: map[gatehouse.Digest]bool{}}
 }
 
 // run asks for nobody's signatures first, which finds all that there are and what
@@ -115,6 +116,7 @@ func (c *signatureCheck) hold(name string, evidence []gatehouse.Evidence) {
 		if a == nil {
 			continue
 		}
+		c.held[e.Mark] = true
 		signer, predicate := storable(SignerName(e.Identity)), storable(e.Predicate)
 		v := a.valid[predicate+"\n"+signer]
 		if v == nil {
@@ -172,18 +174,20 @@ func SignerName(id gatehouse.Identity) string {
 	return "key " + string(id.Key)
 }
 
-// result lists the signatures. An artifact with more signatures than are valid
-// carries others, which are listed as one.
+// result lists the signatures. What an artifact carries beside those that are valid
+// is listed as one. A signature that is valid where an artifact before carried it, is
+// so in this one.
 func (c *signatureCheck) result() (list []db.Signature, incomplete []string) {
 	for _, digest := range c.order {
-		a, valid := c.artifacts[digest], 0
+		a := c.artifacts[digest]
 		for _, v := range a.valid {
 			v.Count = v.count
-			list, valid = append(list, v.Signature), valid+v.count
+			list = append(list, v.Signature)
 		}
-		if len(a.found) > valid {
+		a.found = slices.DeleteFunc(a.found, func(r gatehouse.Rejected) bool { return r.Mark != "" && c.held[r.Mark] })
+		if len(a.found) > 0 {
 			s := c.invalid(digest, a)
-			s.Count = len(a.found) - valid
+			s.Count = len(a.found)
 			list = append(list, s)
 		}
 	}

@@ -333,6 +333,42 @@ func TestStatementsOfStrangeTypes(t *testing.T) {
 	tr.want("team/app", d, valid, valid, valid)
 }
 
+// TestSignaturesUnderOneTag: each of the signatures that manifests of a tag carry one
+// after the other is known once, and none passes for a stranger's where a later
+// manifest carries it again.
+func TestSignaturesUnderOneTag(t *testing.T) {
+	tr := openTrusting(t)
+	k := newKey(t)
+	tr.trust(map[string]*sign.Key{"release": k})
+	packed, diffID := layer(t, npm("a", "1.0.0"))
+	d := tr.push("team/app", [][]byte{packed}, []gatehouse.Digest{diffID})
+	m, err := tr.content.Manifest(t.Context(), "team/app", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := sign.Image{Ref: gatehouse.Ref{Registry: "registry.example", Repo: "team/app", Digest: d}, MediaType: m.MediaType, Size: m.Size}
+	s, err := sign.NewSigner(k, sign.Services{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 4 {
+		predicate := fmt.Sprintf("https://a.example/%d", i)
+		if _, err := s.Attest(t.Context(), sign.InContent(tr.content, gatehouse.Actor{Name: "signer"}), image, sign.Statement{Predicate: predicate, JSON: []byte(fmt.Sprintf(
+			`{"_type":"https://in-toto.io/Statement/v1","predicateType":%q,"predicate":{},"subject":[{"name":"app","digest":{"sha256":%q}}]}`, predicate, d.Hex(),
+		))}, sign.Options{Now: time.Unix(1_700_000_000, 0), Legacy: true}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, "valid "+signerOf(k)+" policy/release")
+		tr.want("team/app", d, want...)
+	}
+	for _, line := range tr.told(d) {
+		if strings.HasPrefix(line, string(gatehouse.EventSignatureInvalid)) {
+			t.Errorf("told: %s", line)
+		}
+	}
+}
+
 // TestManySignatures: what is kept of one image is bounded, valid ones first, and
 // that there are more is told.
 func TestManySignatures(t *testing.T) {

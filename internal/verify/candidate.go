@@ -27,6 +27,15 @@ type candidate struct {
 
 func (c candidate) reject(code, format string, args ...any) {
 	c.run.reject(c.artifact, c.format, code, format, args...)
+	c.run.rejected[len(c.run.rejected)-1].Mark = c.mark()
+}
+
+// mark tells this signature apart. A manifest of the Notary Project is one.
+func (c candidate) mark() gatehouse.Digest {
+	if c.layer.Digest == "" || c.format == formatNotary {
+		return c.artifact
+	}
+	return markOf(c.layer)
 }
 
 func (r *run) reject(artifact gatehouse.Digest, format, code, message string, args ...any) {

@@ -61,7 +61,7 @@ func (r *run) conclude(c candidate, cl claim) {
 	}
 	r.held(c)
 	r.evidence = append(r.evidence, gatehouse.Evidence{
-		Need: r.need.Name, Subject: r.image.Digest, Artifact: c.artifact, Format: c.format,
+		Need: r.need.Name, Subject: r.image.Digest, Artifact: c.artifact, Mark: c.mark(), Format: c.format,
 		Predicate: cl.predicate, Identity: done.Identity, SignedAt: done.SignedAt, Log: done.Log, Payload: cl.payload,
 	})
 }

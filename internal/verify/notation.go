@@ -89,7 +89,7 @@ func (r *run) concludeNotary(c candidate, envelope []byte, target gatehouse.Desc
 	}
 	r.held(c)
 	r.evidence = append(r.evidence, gatehouse.Evidence{
-		Need: r.need.Name, Subject: r.image.Digest, Artifact: c.artifact, Format: c.format, Predicate: notaryPayload,
+		Need: r.need.Name, Subject: r.image.Digest, Artifact: c.artifact, Mark: c.mark(), Format: c.format, Predicate: notaryPayload,
 		Identity: gatehouse.Identity{Issuer: s.Issuer, Subject: s.Subject}, SignedAt: s.SignedAt, ExpiresAt: s.Expiry, Payload: s.Payload,
 	})
 }

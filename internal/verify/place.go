@@ -160,14 +160,9 @@ func split[T any](all []T, is func(T) bool) (yes, no []T) {
 // byTag lists what a signature tag points to, and returns what it pointed to
 // before.
 func (r *run) byTag(ctx context.Context, p place, tag string, l *listing) (past []*listed) {
-	met := map[string]bool{}
+	met := map[gatehouse.Digest]bool{}
 	again := func(d gatehouse.Descriptor) bool {
-		// All that a layer is judged by: who moves the tag to a manifest that calls
-		// the same bytes something else must not make the signature pass for seen.
-		k := fmt.Sprintf("%s\x00%s\x00%d", d.Digest, d.MediaType, d.Size)
-		for _, name := range []string{annotationSignature, annotationCertificate, annotationChain, annotationLog, annotationStamp} {
-			k += "\x00" + d.Annotations[name]
-		}
+		k := markOf(d)
 		was := met[k]
 		met[k] = true
 		return was
@@ -190,6 +185,16 @@ func (r *run) byTag(ctx context.Context, p place, tag string, l *listing) (past 
 		past = append(past, &listed{Manifest: &gatehouse.Manifest{Descriptor: gatehouse.Descriptor{Digest: d}}, past: true, again: again})
 	}
 	return past
+}
+
+// markOf is over all that a layer is judged by: who calls the same bytes something
+// else must not make the signature pass for one that was seen.
+func markOf(d gatehouse.Descriptor) gatehouse.Digest {
+	k := fmt.Appendf(nil, "%s\x00%s\x00%d", d.Digest, d.MediaType, d.Size)
+	for _, name := range []string{annotationSignature, annotationCertificate, annotationChain, annotationLog, annotationStamp} {
+		k = append(append(k, 0), d.Annotations[name]...)
+	}
+	return gatehouse.DigestOf(k)
 }
 
 func (r *run) referrers(ctx context.Context, p place, l *listing) {
