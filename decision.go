@@ -73,9 +73,32 @@ type Request struct {
 	User      User
 	Object    []byte // JSON, as it would be stored; nil on DELETE
 	OldObject []byte // JSON, before; nil on CREATE
+	// NamespaceObject is the Namespace that the object lies in, as JSON; nil = unknown.
+	NamespaceObject []byte
+	// Review is the whole request of the AdmissionReview, as JSON; nil = unknown.
+	Review []byte
+	// Inventory is what of the cluster policies may look up; nil = unknown.
+	Inventory *ClusterInventory
 	Images    []ImageFacts
 	FeedAt    time.Time // of the advisory generation behind Findings; zero = none
 	Now       time.Time
+}
+
+// ClusterInventory is a snapshot of those objects of a cluster that policies look up
+// beside the one that they judge. Nothing of it changes once it is in use; a later
+// snapshot shares the objects that stayed the same.
+type ClusterInventory struct {
+	// Kinds are those whose objects are all there.
+	Kinds   []ObjectKind
+	Objects []*ClusterObject
+}
+
+// ClusterObject is one object of a cluster.
+type ClusterObject struct {
+	Kind      ObjectKind
+	Namespace string // empty = the object belongs to the whole cluster
+	Name      string
+	Object    []byte // JSON
 }
 
 // ImageFacts is what is known of one image of a request.

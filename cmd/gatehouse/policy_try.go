@@ -34,19 +34,35 @@ type policyTestOptions struct {
 func (a *app) policyTestCmd() *cobra.Command {
 	var o policyTestOptions
 	cmd := &cobra.Command{
-		Use:   "test --policy PATH... -f MANIFEST...",
+		Use:   "test --policy PATH... -f MANIFEST... | SUITE...",
 		Short: "decide about manifests as the webhook would",
 		Long: `Decides about each object of the manifests (Pods and everything that holds a
 Pod template) by the policies. Signatures are verified against the image's
 registry, findings come from the advisory file or from --server.
 
 Exits 0 if everything is admitted, 1 if something is denied, 2 if something is
-denied only because it could not be found out.`,
+denied only because it could not be found out.
+
+Or runs Gatekeeper's test suites (kind Suite) that files and directories hold: a
+line PASS or FAIL for each case. Exits 0 if all pass, 1 if not.`,
 		Example: `  gatehouse policy test --policy policies/ -f pod.yaml
   kustomize build . | gatehouse policy test --policy policies/ -f -
-  gatehouse policy test --policy rule.rego -f deploy.yaml --format json`,
-		Args: noArgs("give manifests with -f and policies with --policy, each repeated as often as needed"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.policyTest(cmd.Context(), o) },
+  gatehouse policy test --policy rule.rego -f deploy.yaml --format json
+  gatehouse policy test library/general/allowedrepos/suite.yaml
+  gatehouse policy test library/`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 0 && len(o.policies)+len(o.files) > 0:
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "suites name their policies and objects themselves").
+					WithHint("give manifests with -f and policies with --policy, or suites alone")
+			case len(args) > 0:
+				return a.policySuites(cmd.Context(), args)
+			case len(o.policies) == 0 || len(o.files) == 0:
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "policies or manifests are missing").
+					WithHint("give manifests with -f and policies with --policy, each repeated as often as needed, or suites alone")
+			}
+			return a.policyTest(cmd.Context(), o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.policies, "policy", nil, "file or directory of policies (repeatable)")
@@ -60,8 +76,6 @@ denied only because it could not be found out.`,
 	f.StringVar(&o.trustedRoot, "trusted-root", "", trustedRootFlagHelp)
 	f.BoolVar(&o.insecure, "insecure", false, "speak to registries without TLS")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "time for each object")
-	_ = cmd.MarkFlagRequired("policy")   // fails only for a flag that does not exist
-	_ = cmd.MarkFlagRequired("filename") // as above
 	return cmd
 }
 

@@ -27,6 +27,7 @@ import (
 // gives the same decision, reasons in the same order. Safe for concurrent use.
 func Decide(ctx context.Context, set PolicySet, req gatehouse.Request) (d gatehouse.Decision) {
 	s := session{set: set, req: req}
+	ctx = withMemo(ctx)
 	d = gatehouse.Decision{Policies: set.Digest, At: req.Now}
 	defer func() {
 		if p := recover(); p != nil {

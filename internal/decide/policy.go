@@ -76,6 +76,10 @@ type PolicySet struct {
 	// Names are those of the registry whose images image policies speak of by
 	// whichever of them.
 	Names Names
+	// Lookups are the kinds of objects that policies look up beside the one that
+	// they judge; an empty Group, Version or Kind is any, as "*" is. Whoever asks
+	// gives them in Request.Inventory. A policy that misses them denies.
+	Lookups []gatehouse.ObjectKind
 }
 
 // Images lists the images that req's object would run, with parsed references
@@ -115,6 +119,7 @@ func (s PolicySet) Refused(ctx context.Context, req gatehouse.Request) (refused 
 		}
 	}()
 	j := session{set: s, req: req}
+	ctx = withMemo(ctx)
 	j.object()
 	j.wholeSet()
 	for _, p := range s.Policies {

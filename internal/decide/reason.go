@@ -73,6 +73,7 @@ const (
 	CodeRuleDenied = "rule-denied"
 	CodeRuleWarned = "rule-warned"
 	CodeRuleError  = "rule-error"
+	CodeRuleDryRun = "rule-dryrun"
 )
 
 // DetailNotContacted marks, in the Detail of an error in ImageFacts.Failed, a

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/constraint"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/fix"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
@@ -28,7 +29,10 @@ type File struct {
 
 // Grammars returns the grammar of each kind of manifest, by kind.
 func Grammars() map[string]manifest.Type {
-	return map[string]manifest.Type{cip.Kind: cip.Schema(), cip.KindTrustRoot: cip.SchemaTrustRoot(), rule.Kind: rule.Schema()}
+	return map[string]manifest.Type{
+		cip.Kind: cip.Schema(), cip.KindTrustRoot: cip.SchemaTrustRoot(), rule.Kind: rule.Schema(),
+		constraint.KindTemplate: constraint.Schema(),
+	}
 }
 
 // Load reads all files into one set. noMatch is for images that no image
@@ -47,7 +51,7 @@ type Loader struct {
 
 // Load is as the function of that name.
 func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet, []decide.Problem) {
-	l := loader{names: map[string]string{}, outside: o.Outside}
+	l := loader{names: map[string]string{}, outside: o.Outside, constraints: constraint.NewLibrary(constraint.PointWebhook)}
 	l.outside.Roots = map[string][]byte{}
 	files = slices.SortedFunc(slices.Values(files), func(a, b File) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(string(a.Data), string(b.Data)))
@@ -58,7 +62,10 @@ func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet,
 	for i := range l.policyDocs { // after all trust roots, which they name
 		l.policy(&l.policyDocs[i])
 	}
-	if len(l.policies)+len(l.outside.Roots) == 0 && len(decide.Errors(l.problems)) == 0 {
+	for i := range l.constraintDocs { // after all templates
+		l.constraint(&l.constraintDocs[i])
+	}
+	if len(l.policies)+len(l.outside.Roots)+l.constraints.Len() == 0 && len(decide.Errors(l.problems)) == 0 {
 		l.problems = append(l.problems, decide.Problem{
 			Path: paths(files), Message: "there is no policy here",
 			Hint: "policies are .yaml, .yml or .json manifests and .rego modules",
@@ -71,6 +78,7 @@ func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet,
 		NoMatch:  noMatch,
 		Complete: len(decide.Errors(l.problems)) == 0,
 		Digest:   digest(files, noMatch, o.Outside.Trust),
+		Lookups:  l.constraints.Lookups(),
 	}, l.problems
 }
 
@@ -101,9 +109,12 @@ func paths(files []File) string {
 type loader struct {
 	outside    cip.Outside
 	policyDocs []manifest.Document // parsed, of policies
-	policies   []decide.Policy
-	problems   []decide.Problem
-	names      map[string]string // policy name, or kind and name of a TrustRoot → where
+	// constraints holds the templates of constraintDocs, and what they share.
+	constraints    *constraint.Library
+	constraintDocs []manifest.Document
+	policies       []decide.Policy
+	problems       []decide.Problem
+	names          map[string]string // policy name, or kind and name of a TrustRoot → where
 }
 
 func (l *loader) file(f File) {
@@ -130,6 +141,13 @@ func (l *loader) document(doc *manifest.Document) {
 	}
 	if problem != nil {
 		l.problems = append(l.problems, *problem)
+		return
+	}
+	if version := doc.Field("apiVersion"); constraint.IsConstraint(version) {
+		l.constraintDocs = append(l.constraintDocs, *doc)
+		return
+	} else if constraint.Reads(version) {
+		l.problems = append(l.problems, l.constraints.Add(doc)...)
 		return
 	}
 	switch kind := doc.Field("kind"); kind {
@@ -166,6 +184,14 @@ func (l *loader) policy(doc *manifest.Document) {
 	}
 }
 
+func (l *loader) constraint(doc *manifest.Document) {
+	p, problems := l.constraints.Constraint(doc)
+	l.problems = append(l.problems, problems...)
+	if p != nil {
+		l.add(p, doc.Path, doc.Line)
+	}
+}
+
 // lost explains a document whose indentation is gone, with what else is wrong
 // in it as far as its lines tell.
 func lost(doc *manifest.Document) []decide.Problem {
@@ -181,12 +207,9 @@ func lost(doc *manifest.Document) []decide.Problem {
 }
 
 func unsupported(doc *manifest.Document, kind string) decide.Problem {
-	hint := "supported are " + cip.Kind + " and " + cip.KindTrustRoot + " (" + cip.Group + "), " + rule.Kind + " (" + rule.Version + ") and .rego modules"
-	switch {
-	case kind == "" && doc.Field("apiVersion") == "":
+	hint := "supported are " + cip.Kind + " and " + cip.KindTrustRoot + " (" + cip.Group + "), " + rule.Kind + " (" + rule.Version + "), Gatekeeper's " + constraint.KindTemplate + " and constraints, and .rego modules"
+	if kind == "" && doc.Field("apiVersion") == "" {
 		return doc.Problem(nil, "kind", "missing field(s): apiVersion, kind", hint)
-	case strings.HasPrefix(doc.Field("apiVersion"), "templates.gatekeeper.sh/"), strings.HasPrefix(doc.Field("apiVersion"), "constraints.gatekeeper.sh/"):
-		hint = "write the rule as a .rego module with deny or violation; " + hint
 	}
 	return doc.Problem(doc.At("kind"), "kind", fmt.Sprintf("kind is not supported: %s %s", clip(doc.Field("apiVersion")), clip(kind)), hint)
 }

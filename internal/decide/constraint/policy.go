@@ -1,0 +1,318 @@
+package constraint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+)
+
+// evalTimeMax bounds one constraint's evaluation of one request.
+const evalTimeMax = 2 * time.Second
+
+// reasonsMax bounds the violations of one constraint that are told.
+const reasonsMax = 100
+
+// Policy is one constraint with its template. It is safe for concurrent use.
+type Policy struct {
+	library    *Library
+	template   *template
+	name       string
+	where      string
+	match      match
+	actions    []string // at this point: deny, warn, dryrun; empty = not enforced here
+	object     map[string]any
+	parameters *parameters
+}
+
+// parameters are what a constraint hands to its template.
+type parameters struct {
+	value any // spec.parameters, defaults filled in
+	once  sync.Once
+	ast   ast.Value
+}
+
+func (p *parameters) rego() ast.Value {
+	p.once.Do(func() {
+		v := p.value
+		if v == nil {
+			v = map[string]any{} // as in Gatekeeper, so that rules need no default
+		}
+		var err error
+		if p.ast, err = ast.InterfaceToValue(v); err != nil {
+			p.ast = ast.Null{}
+		}
+	})
+	return p.ast
+}
+
+// Constraint reads a constraint, whose template must have been added.
+func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem) {
+	r, problems := read(doc, SchemaConstraint())
+	if r == nil {
+		return nil, problems
+	}
+	r.version(GroupConstraints, "v1beta1", "v1alpha1", "v1")
+	kind, name := doc.Field("kind"), textAt(r.obj, "metadata", "name")
+	t := l.templates[kind]
+	if t == nil {
+		r.problem("kind", "there is no ConstraintTemplate of the kind "+clip(kind), "load the template "+strings.ToLower(clip(kind))+" beside its constraints"+l.nearest(kind))
+		return nil, r.problems
+	}
+	if !manifest.ValidName(name) {
+		r.problem("metadata.name", "invalid value: "+clip(name), "names are lower case letters, digits, - and .")
+	}
+	p := &Policy{
+		library: l, template: t, name: kind + "/" + name, where: fmt.Sprintf("%s:%d", doc.Path, doc.Line),
+		match: r.parseMatch(), object: r.obj, parameters: &parameters{value: at(r.obj, "spec", "parameters")},
+	}
+	p.actions = r.actions(l.point)
+	if t.parameters != nil {
+		value, wrong := t.parameters.validate(p.parameters.value)
+		p.parameters.value = value
+		for _, w := range wrong {
+			r.problem(dotted("spec.parameters", w.field), w.message, "the template "+t.name+" says what parameters there are")
+		}
+	}
+	if len(decide.Errors(r.problems)) > 0 {
+		return nil, r.problems
+	}
+	if p.parameters.value != nil {
+		p.object = withParameters(r.obj, p.parameters.value)
+	}
+	t.used = true
+	return p, r.problems
+}
+
+// withParameters is the constraint with the defaults of its template.
+func withParameters(obj map[string]any, value any) map[string]any {
+	out := map[string]any{}
+	for k, v := range obj {
+		out[k] = v
+	}
+	spec := map[string]any{}
+	for k, v := range mapAt(obj, "spec") {
+		spec[k] = v
+	}
+	spec["parameters"] = value
+	out["spec"] = spec
+	return out
+}
+
+// nearest finds the template whose kind differs in case only.
+func (l *Library) nearest(kind string) string {
+	for known := range l.templates {
+		if strings.EqualFold(known, kind) {
+			return "; did you mean " + known + "?"
+		}
+	}
+	return ""
+}
+
+var actions = []string{"deny", "warn", "dryrun"}
+
+// actions reads what happens to a violation at a point. Where only generated
+// ValidatingAdmissionPolicies are named, which Gatehouse does not make of templates,
+// the webhook does what they would.
+func (r *reader) actions(point string) []string {
+	action := textAt(r.obj, "spec", "enforcementAction")
+	if action == "" {
+		action = "deny"
+	}
+	if action != "scoped" {
+		if !slices.Contains(actions, action) {
+			r.problem("spec.enforcementAction", "invalid value: "+clip(action), "use deny, warn, dryrun or scoped")
+		}
+		return []string{action}
+	}
+	var here []string
+	scoped := listAt(r.obj, "spec", "scopedEnforcementActions")
+	if len(scoped) == 0 {
+		r.problem("spec.scopedEnforcementActions", "is missing", "say which action is for which enforcement points, or use deny, warn or dryrun")
+	}
+	for i, item := range scoped {
+		one, _ := item.(map[string]any)
+		action := textAt(one, "action")
+		if !slices.Contains(actions, action) {
+			r.problem(fmt.Sprintf("spec.scopedEnforcementActions[%d].action", i), "invalid value: "+clip(action), "use deny, warn or dryrun")
+		}
+		for j, p := range listAt(one, "enforcementPoints") {
+			pt, _ := p.(map[string]any)
+			name := textAt(pt, "name")
+			switch {
+			case !slices.Contains([]string{PointWebhook, PointAudit, PointTest, pointVAP, "*"}, name):
+				r.problem(fmt.Sprintf("spec.scopedEnforcementActions[%d].enforcementPoints[%d].name", i, j), "unknown enforcement point: "+clip(name),
+					"use "+PointWebhook+", "+PointAudit+", "+PointTest+", "+pointVAP+" or *")
+			case name == "*" || name == point || name == pointVAP && point == PointWebhook:
+				if !slices.Contains(here, action) {
+					here = append(here, action)
+				}
+			}
+		}
+	}
+	return here
+}
+
+// Name is the constraint's kind and name.
+func (p *Policy) Name() string { return p.name }
+
+// Needs nothing: rules see the object and what is handed in of the cluster.
+func (p *Policy) Needs(gatehouse.Request) []gatehouse.Need { return nil }
+
+// Judge asks the template about the object and about what it would bring about.
+func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgement {
+	found, applies, err := p.ask(ctx, req)
+	if err != nil {
+		return p.broken(err)
+	}
+	if !applies {
+		return decide.Judgement{Outcome: decide.NotApplicable}
+	}
+	j := decide.Judgement{Outcome: decide.Passed}
+	for i, f := range found {
+		if i == reasonsMax {
+			r := p.reason(f, req)
+			r.Message = fmt.Sprintf("and %d more violations", len(found)-i)
+			r.Image, r.Field = "", ""
+			j.Reasons = append(j.Reasons, r)
+			break
+		}
+		j.Reasons = append(j.Reasons, p.reason(f, req))
+	}
+	if slices.ContainsFunc(j.Reasons, func(r gatehouse.Reason) bool { return r.Verdict == gatehouse.Deny }) {
+		j.Outcome = decide.Failed
+	}
+	return j
+}
+
+// found is one violation.
+type found struct {
+	message string
+	review  *review
+}
+
+// Violations are the messages of everything that the constraint objects to in the
+// request, whatever its enforcement action, unless it is not enforced at the library's
+// point at all.
+func (p *Policy) Violations(ctx context.Context, req gatehouse.Request) ([]string, error) {
+	all, _, err := p.ask(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(all))
+	for i, f := range all {
+		out[i] = f.message
+	}
+	return out, nil
+}
+
+func (p *Policy) ask(ctx context.Context, req gatehouse.Request) (all []found, applies bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, evalTimeMax)
+	defer cancel()
+	if len(p.actions) == 0 {
+		return nil, false, nil
+	}
+	rs := p.library.reviews(ctx, req)
+	if rs.err != nil {
+		return nil, true, rs.err
+	}
+	for _, rv := range rs.list {
+		if !p.template.asks(rv.operation) || p.library.exempts(rv) {
+			continue
+		}
+		ok, err := p.match.matches(rv)
+		if err != nil {
+			return nil, true, err
+		}
+		if !ok {
+			continue
+		}
+		applies = true
+		messages, err := p.evaluate(ctx, rv, req)
+		if err != nil {
+			return nil, true, err
+		}
+		for _, m := range messages {
+			if rv.implied != "" {
+				m = "[Implied by " + rv.implied + "] " + m
+			}
+			all = append(all, found{m, rv})
+		}
+	}
+	return all, applies, nil
+}
+
+// errLookup: the template looks up objects that nobody has handed in.
+type errLookup struct{ kind gatehouse.ObjectKind }
+
+func (e errLookup) Error() string {
+	if e.kind.Kind == "" {
+		return "the rule looks up objects of the cluster, which are not known here"
+	}
+	return "the rule looks up every " + e.kind.Kind + " of the cluster, which are not known here"
+}
+
+func (p *Policy) evaluate(ctx context.Context, rv *review, req gatehouse.Request) ([]string, error) {
+	q := question{review: rv, constraint: p.object, parameters: p.parameters}
+	if p.template.looksUp {
+		if q.inventory = p.library.inventory.of(req.Inventory); q.inventory == nil {
+			return nil, errLookup{}
+		}
+		if kind, lacks := q.inventory.lacks(p.template.needs); lacks {
+			return nil, errLookup{kind}
+		}
+	}
+	return p.template.engine.violations(ctx, q)
+}
+
+// reason says what was found, with the constraint's action for it.
+func (p *Policy) reason(f found, req gatehouse.Request) gatehouse.Reason {
+	r := gatehouse.Reason{Code: decide.CodeRuleDenied, Message: f.message, Hint: "the constraint is in " + p.where}
+	actions := p.actions
+	if f.review.action != "" {
+		actions = []string{f.review.action}
+	}
+	switch {
+	case slices.Contains(actions, "deny"):
+	case slices.Contains(actions, "warn"):
+		r.Verdict, r.Code = gatehouse.Warn, decide.CodeRuleWarned
+	default:
+		r.Verdict, r.Code, r.Hint = gatehouse.Allow, decide.CodeRuleDryRun, ""
+	}
+	for _, im := range req.Images {
+		if len(im.Written) > len(r.Image) && strings.Contains(f.message, im.Written) {
+			r.Image, r.Field = im.Written, im.Field
+		}
+	}
+	return r
+}
+
+// broken is a constraint that could not be asked: it denies, unless it never would.
+func (p *Policy) broken(err error) decide.Judgement {
+	r := gatehouse.Reason{
+		Code: decide.CodeRuleError, Message: "the constraint could not be evaluated: " + err.Error(),
+		Hint: "repair the template in " + p.template.path + ", or the constraint in " + p.where,
+	}
+	var lookup errLookup
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		r.Message = "the constraint could not be evaluated in time"
+	case errors.As(err, &lookup), errors.Is(err, errNoNamespace):
+		r.Message, r.Hint = err.Error(), "connect Gatehouse to the cluster (--kubeconfig)"
+	}
+	if !slices.Contains(p.actions, "deny") {
+		r.Verdict = gatehouse.Warn
+	}
+	return decide.Judgement{Outcome: decide.Failed, Reasons: []gatehouse.Reason{r}}
+}
+
+var _ decide.Policy = (*Policy)(nil)
