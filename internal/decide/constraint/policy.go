@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/expr"
 )
 
 // evalTimeMax bounds one constraint's evaluation of one request.
@@ -39,6 +40,9 @@ type parameters struct {
 	value any // spec.parameters, defaults filled in
 	once  sync.Once
 	ast   ast.Value
+
+	celOnce sync.Once
+	celDoc  any
 }
 
 func (p *parameters) rego() ast.Value {
@@ -53,6 +57,12 @@ func (p *parameters) rego() ast.Value {
 		}
 	})
 	return p.ast
+}
+
+// cel is the whole constraint as CEL sees it.
+func (p *parameters) cel(constraint map[string]any) any {
+	p.celOnce.Do(func() { p.celDoc = expr.Value(constraint) })
+	return p.celDoc
 }
 
 // Constraint reads a constraint, whose template must have been added.
@@ -198,6 +208,8 @@ func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgem
 type found struct {
 	message string
 	review  *review
+	// ignored: the template failed, and its author wants that not to count.
+	ignored bool
 }
 
 // Violations are the messages of everything that the constraint objects to in the
@@ -208,9 +220,11 @@ func (p *Policy) Violations(ctx context.Context, req gatehouse.Request) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	out := make([]string, len(all))
-	for i, f := range all {
-		out[i] = f.message
+	var out []string
+	for _, f := range all {
+		if !f.ignored {
+			out = append(out, f.message)
+		}
 	}
 	return out, nil
 }
@@ -238,6 +252,11 @@ func (p *Policy) ask(ctx context.Context, req gatehouse.Request) (all []found, a
 		}
 		applies = true
 		messages, err := p.evaluate(ctx, rv, req)
+		var ignored errIgnored
+		if errors.As(err, &ignored) {
+			all = append(all, found{"not evaluated, and the template's failurePolicy is Ignore: " + err.Error(), rv, true})
+			continue
+		}
 		if err != nil {
 			return nil, true, err
 		}
@@ -245,7 +264,7 @@ func (p *Policy) ask(ctx context.Context, req gatehouse.Request) (all []found, a
 			if rv.implied != "" {
 				m = "[Implied by " + rv.implied + "] " + m
 			}
-			all = append(all, found{m, rv})
+			all = append(all, found{m, rv, false})
 		}
 	}
 	return all, applies, nil
@@ -282,6 +301,8 @@ func (p *Policy) reason(f found, req gatehouse.Request) gatehouse.Reason {
 		actions = []string{f.review.action}
 	}
 	switch {
+	case f.ignored:
+		r.Verdict, r.Code = gatehouse.Warn, decide.CodeRuleError
 	case slices.Contains(actions, "deny"):
 	case slices.Contains(actions, "warn"):
 		r.Verdict, r.Code = gatehouse.Warn, decide.CodeRuleWarned

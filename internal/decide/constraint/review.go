@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/labels"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
+	"github.com/gatehouse-dev/gatehouse/internal/expr"
 )
 
 // review is one object in question: that of the request, or one that it would bring
@@ -31,9 +33,9 @@ type review struct {
 	// value is the AdmissionRequest.
 	value map[string]any
 
-	once   sync.Once
-	parsed ast.Value
-	err    error
+	regoOnce, celOnce sync.Once
+	parsed            ast.Value
+	values            map[string]any
 }
 
 // reviewed is one state of an object.
@@ -61,12 +63,43 @@ func newReviewed(obj map[string]any, kind gatehouse.ObjectKind) *reviewed {
 
 // rego is the AdmissionRequest as Rego sees it.
 func (rv *review) rego() ast.Value {
-	rv.once.Do(func() {
-		if rv.parsed, rv.err = ast.InterfaceToValue(rv.value); rv.err != nil {
-			rv.parsed = ast.Null{}
+	rv.regoOnce.Do(func() {
+		var err error
+		if rv.parsed, err = ast.InterfaceToValue(rv.value); err != nil {
+			rv.parsed = ast.Null{} // what was JSON once always converts
 		}
 	})
 	return rv.parsed
+}
+
+// cel is the AdmissionRequest as CEL sees it: as the API server gives it to a
+// ValidatingAdmissionPolicy, so that what is deleted is the oldObject only.
+func (rv *review) cel() map[string]any {
+	rv.celOnce.Do(func() {
+		request := maps.Clone(rv.value)
+		delete(request, "object")
+		delete(request, "oldObject")
+		delete(request, "_unstable")
+		for name, from := range map[string]string{"requestKind": "kind", "requestResource": "resource"} {
+			if request[name] == nil {
+				request[name] = request[from]
+			}
+		}
+		rv.values = map[string]any{expr.Request: expr.Value(request), expr.Object: nil, expr.OldObject: nil, expr.Namespace: nil}
+		if rv.object != nil && rv.operation != "DELETE" {
+			rv.values[expr.Object] = expr.Value(rv.object.value)
+		}
+		if rv.old != nil {
+			rv.values[expr.OldObject] = expr.Value(rv.old.value)
+		}
+		switch {
+		case rv.namespaceObject != nil:
+			rv.values[expr.Namespace] = expr.Value(rv.namespaceObject)
+		case rv.namespace != "":
+			rv.values[expr.Namespace] = fmt.Errorf("the namespace %s is not known here", rv.namespace)
+		}
+	})
+	return rv.values
 }
 
 // reviews are all objects that a request puts in question.

@@ -145,7 +145,7 @@ func (r *reader) templateCode(t *template, target map[string]any) {
 	if len(decide.Errors(r.problems)) > 0 {
 		return
 	}
-	if src, ok := sources[engineCEL]; ok && sources[engineRego].value == nil {
+	if src, ok := sources[engineCEL]; ok {
 		t.engine = r.compileCEL(t, src)
 	} else if src, ok := sources[engineRego]; ok {
 		t.engine = r.compileRego(t, src)
