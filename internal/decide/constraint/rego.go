@@ -252,9 +252,9 @@ func (c *regoCompiler) kinds(compiler *ast.Compiler) {
 // lookedUp reads the kind out of data.inventory.cluster[version][kind] and
 // data.inventory.namespace[name][version][kind].
 func lookedUp(ref ast.Ref) (gatehouse.ObjectKind, bool) {
-	at := 3
+	at := 4
 	if len(ref) > 2 && ref[2].Value.Compare(ast.String("namespace")) == 0 {
-		at = 4
+		at = 5
 	}
 	if len(ref) <= at {
 		return gatehouse.ObjectKind{}, false

@@ -218,8 +218,8 @@ func (t *template) asks(operation string) bool {
 }
 
 func dotted(path, rest string) string {
-	if rest == "" {
-		return path
+	if rest == "" || path == "" {
+		return path + rest
 	}
 	if strings.HasPrefix(rest, "[") {
 		return path + rest
