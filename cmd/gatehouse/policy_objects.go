@@ -34,6 +34,19 @@ func (o policyObject) String() string {
 	return kind + " " + name
 }
 
+// clusterKinds are the kinds of Kubernetes that lie in no namespace. Other kinds are
+// taken to lie in one.
+var clusterKinds = map[string]bool{
+	"/Namespace": true, "/Node": true, "/PersistentVolume": true,
+	"rbac.authorization.k8s.io/ClusterRole": true, "rbac.authorization.k8s.io/ClusterRoleBinding": true,
+	"apiextensions.k8s.io/CustomResourceDefinition": true, "apiregistration.k8s.io/APIService": true,
+	"admissionregistration.k8s.io/ValidatingWebhookConfiguration": true, "admissionregistration.k8s.io/MutatingWebhookConfiguration": true,
+	"admissionregistration.k8s.io/ValidatingAdmissionPolicy": true, "admissionregistration.k8s.io/ValidatingAdmissionPolicyBinding": true,
+	"storage.k8s.io/StorageClass": true, "storage.k8s.io/CSIDriver": true, "storage.k8s.io/CSINode": true, "storage.k8s.io/VolumeAttachment": true,
+	"networking.k8s.io/IngressClass": true, "scheduling.k8s.io/PriorityClass": true, "node.k8s.io/RuntimeClass": true,
+	"certificates.k8s.io/CertificateSigningRequest": true, "policy/PodSecurityPolicy": true,
+}
+
 // objectsOf reads the objects of one manifest file; a List is its items.
 func objectsOf(path string, data []byte, namespace string) ([]policyObject, error) {
 	docs, problems := manifest.Split(path, data)
@@ -88,7 +101,7 @@ func (o policyObject) add(all []policyObject, obj map[string]any, kind, namespac
 	if o.name == "" {
 		o.name, _ = meta["generateName"].(string)
 	}
-	if o.namespace, _ = meta["namespace"].(string); o.namespace == "" {
+	if o.namespace, _ = meta["namespace"].(string); o.namespace == "" && !clusterKinds[o.kind.Group+"/"+o.kind.Kind] {
 		o.namespace = namespace
 	}
 	b, err := json.Marshal(obj)
@@ -97,4 +110,27 @@ func (o policyObject) add(all []policyObject, obj map[string]any, kind, namespac
 	}
 	o.json = b
 	return append(all, o), nil
+}
+
+// policyInventory reads what --inventory says that the cluster holds, all of it. Nil:
+// nobody says.
+func (a *app) policyInventory(o policyTestOptions) (*gatehouse.ClusterInventory, error) {
+	if len(o.inventory) == 0 {
+		return nil, nil
+	}
+	inv := &gatehouse.ClusterInventory{Kinds: []gatehouse.ObjectKind{{Group: "*", Version: "*", Kind: "*"}}}
+	for _, path := range o.inventory {
+		data, err := a.readInput(path, manifestSizeMax)
+		if err != nil {
+			return nil, err
+		}
+		objects, err := objectsOf(path, data, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, obj := range objects {
+			inv.Objects = append(inv.Objects, &gatehouse.ClusterObject{Kind: obj.kind, Namespace: obj.namespace, Name: obj.name, Object: obj.json})
+		}
+	}
+	return inv, nil
 }

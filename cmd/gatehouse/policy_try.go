@@ -23,6 +23,7 @@ const manifestSizeMax = 8 << 20
 // policyTestOptions are the flags of policy test.
 type policyTestOptions struct {
 	policies, files   []string
+	inventory         []string
 	server, db        string
 	format, noMatch   string
 	namespace, output string
@@ -58,7 +59,11 @@ line PASS or FAIL for each case. Exits 0 if all pass, 1 if not.`,
 			case len(args) > 0:
 				return a.policySuites(cmd.Context(), args)
 			case len(o.policies) == 0 || len(o.files) == 0:
-				return gatehouse.Errorf(gatehouse.CodeInvalid, "policies or manifests are missing").
+				missing := "--policy"
+				if len(o.policies) > 0 {
+					missing = "--filename"
+				}
+				return gatehouse.Errorf(gatehouse.CodeInvalid, "required flag %s is missing", missing).
 					WithHint("give manifests with -f and policies with --policy, each repeated as often as needed, or suites alone")
 			}
 			return a.policyTest(cmd.Context(), o)
@@ -67,6 +72,7 @@ line PASS or FAIL for each case. Exits 0 if all pass, 1 if not.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&o.policies, "policy", nil, "file or directory of policies (repeatable)")
 	f.StringArrayVarP(&o.files, "filename", "f", nil, "manifest of objects, - for standard input (repeatable)")
+	f.StringArrayVar(&o.inventory, "inventory", nil, "manifest of what else the cluster holds, for policies that look it up (repeatable)")
 	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
 	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db update writes)")
 	f.StringVar(&o.format, "format", "text", "text or json")
@@ -120,9 +126,13 @@ func (a *app) policyTest(ctx context.Context, o policyTestOptions) error {
 	}
 	defer done()
 	sources.Timeout = o.timeout
+	inventory, err := a.policyInventory(o)
+	if err != nil {
+		return err
+	}
 	results := make([]policyResult, len(objects))
 	for i, obj := range objects {
-		d := decideObject(ctx, set, sources, obj)
+		d := decideObject(ctx, set, sources, obj, inventory)
 		results[i] = policyResult{obj.file, obj.line, obj.kind.Kind, obj.namespace, obj.name, d, obj}
 	}
 	if err := a.printResults(o, results); err != nil {
@@ -151,10 +161,10 @@ func (a *app) policyObjects(o policyTestOptions) ([]policyObject, error) {
 }
 
 // decideObject goes the webhook's way: gather what the policies need, decide.
-func decideObject(ctx context.Context, set decide.PolicySet, sources gather.Sources, obj policyObject) gatehouse.Decision {
+func decideObject(ctx context.Context, set decide.PolicySet, sources gather.Sources, obj policyObject, inventory *gatehouse.ClusterInventory) gatehouse.Decision {
 	req := gatehouse.Request{
 		UID: fmt.Sprintf("%s:%d", obj.file, obj.line), Kind: obj.kind, Operation: "CREATE",
-		Name: obj.name, Namespace: obj.namespace, Object: obj.json, Now: time.Now().UTC(),
+		Name: obj.name, Namespace: obj.namespace, Object: obj.json, Now: time.Now().UTC(), Inventory: inventory,
 	}
 	return decide.Decide(ctx, set, gather.Facts(ctx, set, req, sources))
 }

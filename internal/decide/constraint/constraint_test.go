@@ -199,7 +199,7 @@ func TestInventory(t *testing.T) {
 		want      []string
 		says      string
 	}{
-		{nil, nil, "looks up objects of the cluster, which are not known"},
+		{nil, nil, "looks up every Ingress of the cluster, which are not known"},
 		{&gatehouse.ClusterInventory{Kinds: both[:1]}, nil, "looks up every IngressClass of the cluster"},
 		{&gatehouse.ClusterInventory{Kinds: both, Objects: first}, nil, ""},
 		{&gatehouse.ClusterInventory{Kinds: both, Objects: append(slices.Clone(first), object(ingress, "other", "c", `{"host":"x.example"}`))}, []string{"x.example is that of other/c"}, ""},

@@ -284,7 +284,8 @@ func (p *Policy) evaluate(ctx context.Context, rv *review, req gatehouse.Request
 	q := question{review: rv, constraint: p.object, parameters: p.parameters}
 	if p.template.looksUp {
 		if q.inventory = p.library.inventory.of(req.Inventory); q.inventory == nil {
-			return nil, errLookup{}
+			kind, _ := (&inventoryValue{}).lacks(p.template.needs)
+			return nil, errLookup{kind}
 		}
 		if kind, lacks := q.inventory.lacks(p.template.needs); lacks {
 			return nil, errLookup{kind}
