@@ -123,6 +123,9 @@ type ImageFacts struct {
 	Evidence []Evidence
 	Rejected []Rejected
 	Config   []byte
+	// Platforms are the configurations by OS/ARCHITECTURE[/VARIANT] of every image
+	// that the reference stands for: one, or all that an index lists.
+	Platforms map[string][]byte
 	// Added is what signed SBOMs name beside our own index, one per document.
 	Added []AddedFindings
 	// Failed says which needs could not be answered, by Need.Name. A policy

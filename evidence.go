@@ -13,6 +13,7 @@ const (
 	NeedConfig                      // the image configuration
 	NeedVEX                         // what a signed VEX document says about its vulnerabilities
 	NeedSBOM                        // packages that a signed SBOM of it names, with their findings
+	NeedPlatforms                   // the image configurations of all that an index lists, by platform
 )
 
 // Need is one fact that a policy must have of one image before it can judge.

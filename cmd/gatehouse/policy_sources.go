@@ -34,7 +34,7 @@ func (a *app) policySources(o policyTestOptions) (gather.Sources, func(), error)
 			_ = f.matcher.Close() // it was only read
 		}
 	}
-	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f}, done, nil
+	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f}, done, nil
 }
 
 // registryFacts answers from other registries. It is safe for concurrent use.
@@ -68,6 +68,11 @@ func (f *registryFacts) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, 
 	}
 	defer img.Close()
 	return img.Config, nil
+}
+
+// Platforms implements gather.Platforms.
+func (f *registryFacts) Platforms(ctx context.Context, ref gatehouse.Ref) (map[string][]byte, error) {
+	return gather.ReadPlatforms(ctx, f.client.Registry(ref.Registry), ref)
 }
 
 // Scan implements gather.Scanner: it reads the layers, or what the layer cache

@@ -57,6 +57,7 @@ var owners = []struct {
 	{"github.com/notaryproject/", []string{"verify"}, "signature formats live in verify and sign"},
 	{"github.com/veraison/", []string{"verify"}, "signature formats live in verify and sign"},
 	{"github.com/open-policy-agent/", []string{"decide"}, "Rego lives in decide/rego"},
+	{"cuelang.org/", []string{"decide"}, "CUE lives in decide/cue"},
 	{"github.com/google/cel-go", []string{"expr"}, "CEL lives in expr"},
 	{"database/sql", []string{"db"}, "db owns all SQL"},
 	{"modernc.org/", []string{"db"}, "db owns all SQL"},

@@ -74,7 +74,10 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 		return
 	}
 	v.applies = true
-	bad := v.needs(req, needs)
+	var bad map[int]bool
+	if s, ok := p.(Settling); !ok || !s.SettlesNeeds() {
+		bad = v.needs(req, needs)
+	}
 	if !isImage && len(bad) > 0 {
 		return
 	}
@@ -106,15 +109,8 @@ func (v *verdictOf) needs(req gatehouse.Request, needs []gatehouse.Need) map[int
 			bad[0] = true
 			continue
 		}
-		f := req.Images[n.Image]
-		r := gatehouse.Reason{Image: f.Written, Field: f.Field}
-		if err, failed := f.Failed[n.Name]; failed {
-			r.Code, r.Message, r.Hint = failure(err)
-		} else if f.Image.Digest == "" {
-			r.Code = CodeImageUnresolved
-			r.Message = fmt.Sprintf("%s must be an image digest", f.Written)
-			r.Hint = "the reference was not resolved to a digest; write it as name@sha256:…"
-		} else {
+		r, unanswered := Unanswered(req.Images[n.Image], n.Name)
+		if !unanswered {
 			continue
 		}
 		bad[n.Image] = true
@@ -125,6 +121,22 @@ func (v *verdictOf) needs(req gatehouse.Request, needs []gatehouse.Need) map[int
 		}
 	}
 	return bad
+}
+
+// Unanswered is the reason why a need was not answered; false: it was.
+func Unanswered(f gatehouse.ImageFacts, need string) (gatehouse.Reason, bool) {
+	r := gatehouse.Reason{Image: f.Written, Field: f.Field}
+	if err, failed := f.Failed[need]; failed {
+		r.Code, r.Message, r.Hint = failure(err)
+		return r, true
+	}
+	if f.Image.Digest == "" {
+		r.Code = CodeImageUnresolved
+		r.Message = fmt.Sprintf("%s must be an image digest", f.Written)
+		r.Hint = "the reference was not resolved to a digest; write it as name@sha256:…"
+		return r, true
+	}
+	return r, false
 }
 
 // total denies where the judgement leaves a gap, whatever the policy's mode.

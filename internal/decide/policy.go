@@ -42,6 +42,11 @@ const (
 // moded is a Policy with a mode; others enforce.
 type moded interface{ Mode() Mode }
 
+// Settling is an ImagePolicy that may pass an image although one of its needs was
+// not answered, since another one is enough: its Judge asks [Unanswered] itself. For
+// others a need that was not answered denies.
+type Settling interface{ SettlesNeeds() bool }
+
 // Outcome is what a policy found. The zero value is no judgement, and denies.
 type Outcome int
 

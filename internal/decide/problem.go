@@ -15,6 +15,9 @@ type Problem struct {
 	Hint    string
 	// Warning: the policy works, but perhaps not as meant.
 	Warning bool
+	// Elsewhere: the file is right by itself; something that it refers to is not
+	// there, or cannot be read now.
+	Elsewhere bool
 }
 
 // String is "path:line: field: message".

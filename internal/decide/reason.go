@@ -70,6 +70,9 @@ const (
 	CodeSBOMIgnored      = "sbom-ignored"
 	CodeSBOMMissing      = "sbom-missing"
 
+	CodePolicyRefused = "policy-refused"
+	CodePolicyWarned  = "policy-warned"
+
 	CodeRuleDenied = "rule-denied"
 	CodeRuleWarned = "rule-warned"
 	CodeRuleError  = "rule-error"

@@ -49,6 +49,7 @@ type imageFacts struct {
 	Documents  []document // verified
 	Added      []gatehouse.AddedFindings
 	Failed     map[string]*gatehouse.Error
+	Platforms  map[string]json.RawMessage
 }
 
 // attested is a verified statement.
@@ -163,6 +164,12 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 	}
 	to.Rejected, to.Failed, to.Findings, to.Added = f.Rejected, f.Failed, f.Findings, f.Added
 	to.Partial, to.Overlays = f.Partial, f.Overlays
+	for platform, config := range f.Platforms {
+		if to.Platforms == nil {
+			to.Platforms = map[string][]byte{}
+		}
+		to.Platforms[platform] = config
+	}
 	if f.Scanned {
 		to.Inventory = &gatehouse.Inventory{Subject: to.Image.Digest, Complete: true}
 		to.Complete, to.Incomplete = len(f.Incomplete) == 0, f.Incomplete

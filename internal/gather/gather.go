@@ -66,6 +66,13 @@ type Configs interface {
 	Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error)
 }
 
+// Platforms reads the configurations of all images that a reference stands for, by
+// OS/ARCHITECTURE[/VARIANT]: of one, or of all that an index lists. ref has its
+// digest.
+type Platforms interface {
+	Platforms(ctx context.Context, ref gatehouse.Ref) (map[string][]byte, error)
+}
+
 // Sources is where facts come from. A source that is nil answers nothing, and
 // a need for it fails.
 type Sources struct {
@@ -74,6 +81,8 @@ type Sources struct {
 	Scanner  Scanner
 	Configs  Configs
 	Bills    Bills
+	// Platforms answers what is asked of an index as a whole.
+	Platforms Platforms
 	// Own reports whether a registry (host[:port]) is this server's. Nil: none is.
 	Own func(registry string) bool
 	// Parallel bounds the questions that are asked at once; 0 = parallelDefault.

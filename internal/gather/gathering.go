@@ -244,7 +244,30 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, tog
 		s.facts.Config = config
 		return err
 	}
+	if n.Kind == gatehouse.NeedPlatforms {
+		return s.platforms(ctx, src)
+	}
 	return gatehouse.Errorf(gatehouse.CodeInternal, "need %s is of no kind", n.Name)
+}
+
+// platforms reads the configurations of all that the reference stands for. One that
+// stands for none answers nothing.
+func (s *subject) platforms(ctx context.Context, src Sources) error {
+	if s.facts.Platforms != nil {
+		return nil
+	}
+	if src.Platforms == nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "image configurations cannot be read here: no source for them is set up")
+	}
+	configs, err := src.Platforms.Platforms(ctx, s.facts.Image)
+	if err == nil && len(configs) == 0 {
+		err = gatehouse.Errorf(gatehouse.CodeInvalid, "%s has no image configuration", s.facts.Image)
+	}
+	if err != nil {
+		return err
+	}
+	s.facts.Platforms = configs
+	return nil
 }
 
 // bill adds what is wrong with the packages of a verified SBOM.
@@ -286,6 +309,7 @@ func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 		images[i].Evidence = s.facts.Evidence
 		images[i].Rejected = s.facts.Rejected
 		images[i].Config = s.facts.Config
+		images[i].Platforms = s.facts.Platforms
 		images[i].Added = s.facts.Added
 		images[i].Failed = s.failed
 		if s.scan == nil {

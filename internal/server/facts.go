@@ -78,7 +78,7 @@ func (f *facts) mayAsk(registry string) error {
 }
 
 func (f *facts) sources() gather.Sources {
-	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Own: f.isOwn}
+	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Own: f.isOwn}
 }
 
 // Resolve implements gather.Resolver.
@@ -159,3 +159,11 @@ func (f *facts) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error) {
 }
 
 const configSizeMax = 8 << 20
+
+// Platforms implements gather.Platforms.
+func (f *facts) Platforms(ctx context.Context, ref gatehouse.Ref) (map[string][]byte, error) {
+	if err := f.mayAsk(ref.Registry); err != nil {
+		return nil, err
+	}
+	return gather.ReadPlatforms(ctx, f.source(ref), ref)
+}

@@ -6,7 +6,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 )
 
 // AuthorityType is the grammar of one entry of spec.authorities, for policies of
@@ -70,13 +69,15 @@ func Predicate(doc *manifest.Document, at, s string) (string, []decide.Problem) 
 	return uri, p.problems
 }
 
-// StatementPolicy reads a policy about a statement from the field at path at.
-func StatementPolicy(doc *manifest.Document, at string) (*rego.Compliance, []decide.Problem) {
-	p := parser{doc: doc}
+// StatementPolicy reads a policy about a statement from the field at path at. With
+// problems that are not warnings it is nil.
+func StatementPolicy(doc *manifest.Document, at string, outside Outside) (decide.Compliance, []decide.Problem) {
+	p := parser{doc: doc, outside: outside}
 	var ref policyRef
 	if err := doc.At(at).Decode(&ref); err != nil {
 		p.problem(at, "cannot be read: "+clip(err.Error()), "")
 		return nil, p.problems
 	}
-	return p.compliance(at, &ref), p.problems
+	policy, _ := p.compliance(at, &ref)
+	return policy, p.problems
 }

@@ -12,6 +12,19 @@ import (
 type Outside struct {
 	// Key returns the public keys, in PEM, that key.kms names.
 	Key func(uri string) (string, error)
+	// Secret and ConfigMap return the data of an object of the cluster. namespace is
+	// never empty where Namespace is set. CodeNotFound: there is none.
+	Secret    func(namespace, name string) (map[string][]byte, error)
+	ConfigMap func(namespace, name string) (map[string]string, error)
+	// Namespace is where they lie that policies name: Gatehouse's own. Empty: not
+	// known, and the policies may name any.
+	Namespace string
+	// PullSecrets: Secrets of the namespace of whatever is judged can be read for
+	// source[].signaturePullSecrets.
+	PullSecrets bool
+	// Remote returns the document at an https address whose sha256, in lower-case
+	// hexadecimal, is sum. It has compared them.
+	Remote func(url, sum string) ([]byte, error)
 	// Repository returns the trusted root that a TUF repository holds.
 	Repository func(TUF) ([]byte, error)
 	// Trust is the trusted root that counts where a policy names none: that of the
@@ -44,11 +57,11 @@ func (p *parser) root(at, name string) []byte {
 		if names := p.rootNames(); len(names) > 0 {
 			hint += "; there are " + strings.Join(names, ", ")
 		}
-		p.problem(at, "trustRootRef: there is no TrustRoot "+clip(name), hint)
+		p.absent(at, "trustRootRef: there is no TrustRoot "+clip(name), hint)
 		return nil
 	}
 	if len(p.outside.Trust) == 0 {
-		p.problem(at, "nothing says which certificates and logs are trusted: the policy names no trustRootRef, and there is no Sigstore of our own to fall back to",
+		p.absent(at, "nothing says which certificates and logs are trusted: the policy names no trustRootRef, and there is no Sigstore of our own to fall back to",
 			"add trustRootRef with the name of a TrustRoot document, or turn the server's own Sigstore on (sigstore: true; offline, --trusted-root names its trusted root)")
 	}
 	return p.outside.Trust

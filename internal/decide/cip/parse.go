@@ -34,7 +34,7 @@ func Parse(doc *manifest.Document, outside Outside) (*Policy, []decide.Problem) 
 		return nil, p.problems
 	}
 	p.problems = append(p.problems, doc.Check(Schema())...)
-	var obj object
+	var obj document
 	var types *yaml.TypeError
 	if err := doc.Root.Decode(&obj); err != nil && (!errors.As(err, &types) || len(p.problems) == 0) {
 		p.problem("", "the document cannot be read: "+clip(err.Error()), "")
@@ -69,14 +69,14 @@ func (p *parser) missing(parent, name string) {
 	p.problem(parent, "missing field(s): "+parent+"."+name, "")
 }
 
-// later refuses what the grammar has and this version does not evaluate:
-// ignoring it would admit what the author wanted checked.
-func (p *parser) later(field, instead string) {
-	name := field[strings.LastIndex(field, ".")+1:]
-	p.problem(field, name+" is not evaluated by this version of Gatehouse, so the policy is refused rather than half applied", instead)
+// absent tells of something that the policy refers to and that is not there, or
+// cannot be read now.
+func (p *parser) absent(field, message, hint string) {
+	p.problem(field, message, hint)
+	p.problems[len(p.problems)-1].Elsewhere = true
 }
 
-func (p *parser) policy(obj object) *Policy {
+func (p *parser) policy(obj document) *Policy {
 	out := &Policy{name: obj.Metadata.Name}
 	if obj.Spec.Mode == "warn" {
 		out.mode = decide.WarnOnly
@@ -113,8 +113,7 @@ func (p *parser) policy(obj object) *Policy {
 		p.match(out, fmt.Sprintf("spec.match[%d]", i), m)
 	}
 	if obj.Spec.Policy != nil {
-		p.policyRef("spec.policy", obj.Spec.Policy)
-		p.later("spec.policy", "put conditions into authorities[].attestations[].policy, or into an ImageRule")
+		p.whole(out, obj.Spec.Policy)
 	}
 	return out
 }
@@ -122,39 +121,4 @@ func (p *parser) policy(obj object) *Policy {
 func (p *parser) warn(field, message, hint string) {
 	p.problem(field, message, hint)
 	p.problems[len(p.problems)-1].Warning = true
-}
-
-func (p *parser) policyRef(at string, r *policyRef) {
-	if r.Type == "" {
-		p.missing(at, "type")
-	}
-	given, all := []string{}, []string{at + ".configMapRef", at + ".data", at + ".remote"}
-	for j, set := range []bool{r.ConfigMapRef != nil, r.Data != "", r.Remote != nil} {
-		if set {
-			given = append(given, all[j])
-		}
-	}
-	switch {
-	case len(given) == 0:
-		p.problem(at, "expected exactly one, got neither: "+strings.Join(all, ", "), "")
-	case len(given) > 1:
-		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), "")
-	case r.Remote != nil:
-		if !strings.HasPrefix(r.Remote.URL, "https://") {
-			p.problem(at+".remote.url", "invalid value: "+clip(r.Remote.URL), "use https://")
-		}
-		if r.Remote.Sha256sum == "" {
-			p.missing(at+".remote", "sha256sum")
-		}
-	}
-	if at != "spec.policy" {
-		for name, set := range map[string]bool{
-			"fetchConfigFile": r.FetchConfigFile != nil, "includeSpec": r.IncludeSpec != nil,
-			"includeObjectMeta": r.IncludeObjectMeta != nil, "includeTypeMeta": r.IncludeTypeMeta != nil,
-		} {
-			if set {
-				p.problem(at+"."+name, "must not set the field(s): "+at+"."+name, "it belongs in spec.policy")
-			}
-		}
-	}
 }

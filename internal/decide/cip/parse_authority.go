@@ -8,7 +8,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 )
 
 const (
@@ -87,7 +86,7 @@ func (p *parser) sources(at string, a authority, out *authorityRule) {
 			}
 		}
 		if len(s.SignaturePullSecrets) > 0 {
-			p.later(src+".signaturePullSecrets", "log in to the registry instead: docs/operations.md says how")
+			p.problem(src+".signaturePullSecrets", "Secrets cannot be read here, so the registry would refuse what the policy asks for", "log in to the registry instead: docs/operations.md says how")
 		}
 		place := gatehouse.SignatureSource{TagPrefix: s.TagPrefix}
 		if s.TagPrefix != "" && !gatehouse.ValidTag(s.TagPrefix) {
@@ -128,39 +127,10 @@ func (p *parser) attestations(at string, a authority, out *authorityRule) {
 			rule.predicate = p.predicate(path+".predicateType", att.PredicateType)
 		}
 		if att.Policy != nil {
-			rule.policy = p.compliance(path+".policy", att.Policy)
+			rule.policy, rule.language = p.compliance(path+".policy", att.Policy)
 		}
 		out.attestations = append(out.attestations, rule)
 	}
-}
-
-// compliance reads a policy about one statement.
-func (p *parser) compliance(at string, r *policyRef) *rego.Compliance {
-	before := len(p.problems)
-	p.policyRef(at, r)
-	if len(p.problems) > before {
-		return nil
-	}
-	switch {
-	case r.ConfigMapRef != nil:
-		p.later(at+".configMapRef", "write the policy itself into data: |")
-	case r.Remote != nil:
-		p.later(at+".remote", "write the policy itself into data: |")
-	case r.Type == "cue":
-		p.problem(at+".type", "policies in CUE are not evaluated by this version of Gatehouse, so the policy is refused rather than half applied",
-			"write it in Rego: type: rego, package sigstore, a rule isCompliant; or as conditions of an ImageRule's attestations")
-	default:
-		c, problems := rego.LoadCompliance(p.doc.Path, r.Data)
-		for _, bad := range problems {
-			message := bad.Message
-			if bad.Line > 0 {
-				message = fmt.Sprintf("line %d: %s", bad.Line, message)
-			}
-			p.problem(at+".data", message, bad.Hint)
-		}
-		return c
-	}
-	return nil
 }
 
 func (p *parser) key(at string, k *keyRef, out *authorityRule) {
@@ -181,45 +151,26 @@ func (p *parser) key(at string, k *keyRef, out *authorityRule) {
 	case len(given) > 1:
 		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), "")
 		return
-	case k.SecretRef != nil:
-		p.later(at+".secretRef", "paste the public key itself into key.data")
-		return
 	}
 	out.Hash = k.HashAlgorithm
 	if k.HashAlgorithm == "sha224" {
 		p.problem(at+".hashAlgorithm", "sha224 is not supported", "sign with sha256, sha384 or sha512")
 	}
-	text, field := k.Data, at+".data"
-	if k.KMS != "" {
-		if text = p.kms(at+".kms", k.KMS); text == "" {
-			return
-		}
-		field = at + ".kms"
+	text, field, what := k.Data, at+".data", "key.data"
+	switch {
+	case k.KMS != "":
+		text, field, what = p.kms(at+".kms", k.KMS), at+".kms", "what the key service says"
+	case k.SecretRef != nil:
+		text, field, what = p.secret(at+".secretRef", k.SecretRef, "cosign.pub"), at+".secretRef", "the Secret's entry"
 	}
-	keys, err := publicKeys(text)
+	if text == "" {
+		return // it has been told
+	}
+	keys, err := publicKeys(what, text)
 	if err != nil {
 		p.problem(field, err.Error(), gatehouse.HintOf(err))
 	}
 	out.Keys = keys
-}
-
-// kms asks a key service for its public keys; "" has been told.
-func (p *parser) kms(at, uri string) string {
-	if p.outside.Key == nil {
-		p.problem(at, "key services cannot be asked here, so the key is not known",
-			"print its public key with gatehouse public-key --key "+clip(uri)+" and put it into key.data")
-		return ""
-	}
-	text, err := p.outside.Key(uri)
-	if err != nil || text == "" {
-		message := "there is no key"
-		if err != nil {
-			message = clip(err.Error())
-		}
-		p.problem(at, "the public key of "+clip(uri)+" cannot be read: "+message, gatehouse.HintOf(err))
-		return ""
-	}
-	return text
 }
 
 func (p *parser) static(at string, a authority, out *authorityRule) {

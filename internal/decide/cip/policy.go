@@ -1,23 +1,26 @@
 // Package cip reads and evaluates ClusterImagePolicy of policy.sigstore.dev: a
 // manifest goes in, a decide.ImagePolicy or the problems of the manifest come
-// out. All of the CRD is parsed and checked; what this version cannot evaluate
-// (secretRef, signaturePullSecrets, CUE, policies in ConfigMaps and on servers, the
-// policy of the whole) is refused when it is read, never ignored.
+// out. All of the CRD is evaluated: what a policy refers to (keys in Secrets and key
+// services, policies in ConfigMaps and on servers, trust roots) is read through
+// Outside while it is parsed, and a policy of which something cannot be read is
+// refused, never half applied.
 //
-// Either signature format counts, unless signatureFormat names one. TrustRoot
-// documents become Sigstore's trusted roots, and what an authority names of them
-// travels with it.
+// One authority that passes is enough, unless spec.policy, which judges what all of
+// them have found, wants more. Either signature format counts, unless
+// signatureFormat names one. TrustRoot documents become Sigstore's trusted roots,
+// and what an authority names of them travels with it.
 package cip
 
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/glob"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 )
 
 // Policy is one ClusterImagePolicy. The zero Policy picks nothing.
@@ -27,6 +30,7 @@ type Policy struct {
 	globs       []glob.Glob
 	authorities []authorityRule
 	matches     []matcher
+	whole       *wholeRule // nil: none
 }
 
 type staticAction int
@@ -49,7 +53,8 @@ type authorityRule struct {
 // attestationRule is one statement that an authority must have made.
 type attestationRule struct {
 	name, predicate string
-	policy          *rego.Compliance // nil: that it was made is enough
+	policy          decide.Compliance // nil: that it was made is enough
+	language        string            // of the policy
 }
 
 // Name returns metadata.name.
@@ -75,12 +80,10 @@ func (p *Policy) Picks(req gatehouse.Request) []int {
 
 // Needs asks for the signatures of each authority on each image that the
 // policy picks. With a static pass nothing needs to be asked: one authority is
-// enough.
+// enough, unless spec.policy judges them all.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
-	for _, a := range p.authorities {
-		if a.static == staticPass {
-			return nil
-		}
+	if p.whole == nil && slices.ContainsFunc(p.authorities, func(a authorityRule) bool { return a.static == staticPass }) {
+		return nil
 	}
 	var needs []gatehouse.Need
 	for _, i := range p.Picks(req) {
@@ -97,9 +100,16 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 				})
 			}
 		}
+		if p.whole != nil && p.whole.config {
+			needs = append(needs, gatehouse.Need{Name: p.configNeed(), Image: i, Kind: gatehouse.NeedPlatforms})
+		}
 	}
 	return needs
 }
+
+// SettlesNeeds implements decide.Settling: an authority that could not be asked has
+// not passed, and another one may have.
+func (p *Policy) SettlesNeeds() bool { return true }
 
 func (p *Policy) need(a authorityRule) string { return decide.NeedName(p.name, a.Name) }
 
@@ -107,14 +117,18 @@ func (p *Policy) attestationNeed(a authorityRule, att attestationRule) string {
 	return decide.NeedName(p.name, a.Name, att.name)
 }
 
-// Judge passes an image when one authority does.
+// Judge passes an image when one authority does, and spec.policy agrees.
 func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgement {
 	j := decide.Judgement{Outcome: decide.NotApplicable}
+	read := sync.OnceValues(func() (object, error) { return p.object(req) })
 	for _, i := range p.Picks(req) {
 		if j.Outcome == decide.NotApplicable {
 			j.Outcome = decide.Passed
 		}
-		reasons, passed := p.image(ctx, req.Images[i], req.Now)
+		reasons, passed := p.image(ctx, req, req.Images[i], read)
+		for k := range reasons {
+			reasons[k].Image, reasons[k].Field = req.Images[i].Written, req.Images[i].Field
+		}
 		j.Reasons = append(j.Reasons, reasons...)
 		if passed {
 			j.Passed = append(j.Passed, i)
@@ -125,42 +139,60 @@ func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgem
 	return j
 }
 
-// image asks the authorities in their order. The reasons of those that failed
-// are dropped when one passes.
-func (p *Policy) image(ctx context.Context, f gatehouse.ImageFacts, now time.Time) ([]gatehouse.Reason, bool) {
-	var failed []gatehouse.Reason
-	for _, a := range p.authorities {
-		reasons, passed := p.authority(ctx, a, f, now)
-		for i := range reasons {
-			reasons[i].Image, reasons[i].Field = f.Written, f.Field
-		}
-		if passed {
-			return reasons, true
-		}
-		failed = append(failed, reasons...)
-	}
-	return failed, false
+// finding is what one authority says of one image.
+type finding struct {
+	name    string
+	passed  bool
+	unknown bool // something that it needs could not be found out
+	match   authorityMatch
+	reasons []gatehouse.Reason
 }
 
-func (p *Policy) authority(ctx context.Context, a authorityRule, f gatehouse.ImageFacts, now time.Time) ([]gatehouse.Reason, bool) {
+// image asks the authorities in their order, all of them where spec.policy judges
+// what they found. Without one, the reasons of those that failed are dropped when
+// one passes.
+func (p *Policy) image(ctx context.Context, req gatehouse.Request, f gatehouse.ImageFacts, read func() (object, error)) ([]gatehouse.Reason, bool) {
+	var all []finding
+	var failed []gatehouse.Reason
+	for _, a := range p.authorities {
+		found := p.authority(ctx, a, f, req.Now)
+		if found.passed && p.whole == nil {
+			return found.reasons, true
+		}
+		all, failed = append(all, found), append(failed, found.reasons...)
+	}
+	if p.whole == nil {
+		return failed, false
+	}
+	return p.judgeWhole(ctx, req, f, all, read)
+}
+
+func (p *Policy) authority(ctx context.Context, a authorityRule, f gatehouse.ImageFacts, now time.Time) finding {
+	found := finding{name: a.Name}
 	switch {
 	case a.static == staticPass:
-		return []gatehouse.Reason{{Verdict: gatehouse.Allow, Code: decide.CodeStaticPass, Message: "allowed by static policy of authority " + a.Name}}, true
+		found.passed, found.match.Static = true, true
+		found.reasons = []gatehouse.Reason{{Verdict: gatehouse.Allow, Code: decide.CodeStaticPass, Message: "allowed by static policy of authority " + a.Name}}
 	case a.static == staticFail:
 		message := "disallowed by static policy"
 		if a.message != "" {
 			message += ": " + a.message
 		}
-		return []gatehouse.Reason{{Code: decide.CodeStaticFail, Message: message}}, false
+		found.reasons = []gatehouse.Reason{{Code: decide.CodeStaticFail, Message: message}}
 	case len(a.attestations) > 0:
-		return p.attested(ctx, a, f, now)
+		p.attested(ctx, a, f, now, &found)
+	default:
+		p.signed(a, f, &found)
 	}
-	r, passed := p.signed(a, f)
-	return []gatehouse.Reason{r}, passed
+	return found
 }
 
-func (p *Policy) signed(a authorityRule, f gatehouse.ImageFacts) (gatehouse.Reason, bool) {
+func (p *Policy) signed(a authorityRule, f gatehouse.ImageFacts, found *finding) {
 	need := p.need(a)
+	if r, unknown := decide.Unanswered(f, need); unknown {
+		found.unknown, found.reasons = true, []gatehouse.Reason{r}
+		return
+	}
 	var misfit string
 	for _, e := range f.Evidence {
 		if e.Need != need || e.Subject == "" || e.Subject != f.Image.Digest {
@@ -170,10 +202,17 @@ func (p *Policy) signed(a authorityRule, f gatehouse.ImageFacts) (gatehouse.Reas
 			misfit = e.Format
 			continue
 		}
-		return gatehouse.Reason{
+		found.match.Signatures = append(found.match.Signatures, signatureOf(e))
+		if found.passed {
+			continue
+		}
+		found.passed = true
+		found.reasons = []gatehouse.Reason{{
 			Verdict: gatehouse.Allow, Code: decide.CodeSignatureValid, Evidence: []gatehouse.Digest{e.Artifact},
 			Message: fmt.Sprintf("signed by authority %s (%s, %s)", a.Name, Signer(e.Identity), e.Format),
-		}, true
+		}}
 	}
-	return Unsigned(a.Authority, f, need, misfit), false
+	if !found.passed {
+		found.reasons = []gatehouse.Reason{Unsigned(a.Authority, f, need, misfit)}
+	}
 }

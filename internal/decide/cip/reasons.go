@@ -93,25 +93,33 @@ func Tried(f gatehouse.ImageFacts, need string) (why []string, candidates []gate
 
 // attested passes when the authority has made every statement that the policy
 // asks for. Of several of one type one is enough: others may be older.
-func (p *Policy) attested(ctx context.Context, a authorityRule, f gatehouse.ImageFacts, now time.Time) (reasons []gatehouse.Reason, passed bool) {
-	passed = true
-	var good []gatehouse.Reason
+func (p *Policy) attested(ctx context.Context, a authorityRule, f gatehouse.ImageFacts, now time.Time, found *finding) {
+	found.passed = true
+	found.match.Attestations = map[string][]foundStatement{}
+	var good, bad []gatehouse.Reason
 	for _, att := range a.attestations {
-		r, warnings, ok := p.attestation(ctx, a, att, f, now)
-		if !ok {
-			passed = false
-			reasons = append(reasons, r)
+		if r, unknown := decide.Unanswered(f, p.attestationNeed(a, att)); unknown {
+			found.passed, found.unknown = false, true
+			bad = append(bad, r)
 			continue
 		}
-		good = append(append(good, r), warnings...)
+		statements, reasons := p.attestation(ctx, a, att, f, now)
+		if len(statements) == 0 {
+			found.passed = false
+			bad = append(bad, reasons...)
+			continue
+		}
+		found.match.Attestations[att.name] = statements
+		good = append(good, reasons...)
 	}
-	if passed {
-		return good, true
+	if found.reasons = good; !found.passed {
+		found.reasons = bad
 	}
-	return reasons, false
 }
 
-func (p *Policy) attestation(ctx context.Context, a authorityRule, att attestationRule, f gatehouse.ImageFacts, now time.Time) (gatehouse.Reason, []gatehouse.Reason, bool) {
+// attestation finds the statements that pass, all of them where spec.policy counts
+// them, and says why, or why none does.
+func (p *Policy) attestation(ctx context.Context, a authorityRule, att attestationRule, f gatehouse.ImageFacts, now time.Time) (passed []foundStatement, reasons []gatehouse.Reason) {
 	need := p.attestationNeed(a, att)
 	var refused []string
 	var evidence []gatehouse.Digest
@@ -119,36 +127,53 @@ func (p *Policy) attestation(ctx context.Context, a authorityRule, att attestati
 		if e.Need != need || e.Subject == "" || e.Subject != f.Image.Digest || e.Predicate != att.predicate || !Accepts(a.Format, e.Format) {
 			continue
 		}
-		pass := gatehouse.Reason{
-			Verdict: gatehouse.Allow, Code: decide.CodeAttestationValid, Evidence: []gatehouse.Digest{e.Artifact},
-			Message: fmt.Sprintf("attestation %s of type %s by authority %s (%s, %s)", att.name, att.predicate, a.Name, Signer(e.Identity), e.Format),
-		}
-		if att.policy == nil {
-			return pass, nil, true
-		}
-		answer, err := att.policy.Eval(ctx, e.Payload, now)
-		if err != nil {
-			answer.Errors = []string{"the rule could not be evaluated: " + clip(err.Error())}
-		} else if answer.Compliant {
-			var warnings []gatehouse.Reason
-			for _, w := range answer.Warnings {
-				warnings = append(warnings, gatehouse.Reason{Verdict: gatehouse.Warn, Code: decide.CodeAttestationWarned, Message: fmt.Sprintf("attestation %s: %s", att.name, w), Evidence: pass.Evidence})
+		answer := decide.Answer{Compliant: true}
+		if att.policy != nil {
+			var err error
+			if answer, err = att.policy.Eval(ctx, e.Payload, now); err != nil {
+				answer = decide.Answer{Errors: []string{"the policy could not be evaluated: " + clip(err.Error())}}
 			}
-			return pass, warnings, true
 		}
-		if len(refused) < rejectedMax {
-			refused, evidence = append(refused, clip(strings.Join(answer.Errors, "; "))), append(evidence, e.Artifact)
+		if !answer.Compliant {
+			if len(refused) < rejectedMax {
+				refused, evidence = append(refused, prefix(att.language, att.name)+long(strings.Join(answer.Errors, "; "))), append(evidence, e.Artifact)
+			}
+			continue
 		}
+		if passed = append(passed, statementOf(e)); len(passed) == 1 {
+			reasons = append(reasons, gatehouse.Reason{
+				Verdict: gatehouse.Allow, Code: decide.CodeAttestationValid, Evidence: []gatehouse.Digest{e.Artifact},
+				Message: fmt.Sprintf("attestation %s of type %s by authority %s (%s, %s)", att.name, att.predicate, a.Name, Signer(e.Identity), e.Format),
+			})
+			for _, w := range answer.Warnings {
+				reasons = append(reasons, gatehouse.Reason{Verdict: gatehouse.Warn, Code: decide.CodeAttestationWarned, Message: fmt.Sprintf("attestation %s: %s", att.name, w), Evidence: []gatehouse.Digest{e.Artifact}})
+			}
+		}
+		if p.whole == nil {
+			return passed, reasons
+		}
+	}
+	if len(passed) > 0 {
+		return passed, reasons
 	}
 	if len(refused) > 0 {
-		return gatehouse.Reason{
+		return nil, []gatehouse.Reason{{
 			Code: decide.CodeAttestationRefused, Evidence: evidence,
-			Message: fmt.Sprintf("attestation %s validation failed for authority %s for %s@%s: policy %s is not met: %s",
-				kind(a.Authority), a.Name, f.Image.Name(), f.Image.Digest, att.name, strings.Join(refused, " | ")),
+			Message: fmt.Sprintf("attestation %s validation failed for authority %s for %s@%s: %s",
+				kind(a.Authority), a.Name, f.Image.Name(), f.Image.Digest, strings.Join(refused, " | ")),
 			Hint: fmt.Sprintf("the policy is attestations[].policy of %s; attest again what has changed", att.name),
-		}, nil, false
+		}}
 	}
-	return Unattested(a.Authority, att.predicate, f, need), nil, false
+	return nil, []gatehouse.Reason{Unattested(a.Authority, att.predicate, f, need)}
+}
+
+// long clips what a policy says, which may name several things.
+func long(s string) string {
+	const max = 600
+	if len(s) > max {
+		return s[:max] + "…"
+	}
+	return s
 }
 
 // Unattested says what was looked at for a need of that predicate type instead.

@@ -2,7 +2,7 @@ package cip
 
 // The manifest as it is decoded after its grammar has been checked.
 
-type object struct {
+type document struct {
 	Metadata struct {
 		Name string `yaml:"name"`
 	} `yaml:"metadata"`
@@ -51,13 +51,15 @@ type attestation struct {
 }
 
 type keyRef struct {
-	SecretRef *struct {
-		Name      string `yaml:"name"`
-		Namespace string `yaml:"namespace"`
-	} `yaml:"secretRef"`
-	Data          string `yaml:"data"`
-	KMS           string `yaml:"kms"`
-	HashAlgorithm string `yaml:"hashAlgorithm"`
+	SecretRef     *secretRef `yaml:"secretRef"`
+	Data          string     `yaml:"data"`
+	KMS           string     `yaml:"kms"`
+	HashAlgorithm string     `yaml:"hashAlgorithm"`
+}
+
+type secretRef struct {
+	Name      string `yaml:"name"`
+	Namespace string `yaml:"namespace"`
 }
 
 type keyless struct {
@@ -85,15 +87,17 @@ type policyRef struct {
 		URL       string `yaml:"url"`
 		Sha256sum string `yaml:"sha256sum"`
 	} `yaml:"remote"`
-	ConfigMapRef *struct {
-		Name      string `yaml:"name"`
-		Namespace string `yaml:"namespace"`
-		Key       string `yaml:"key"`
-	} `yaml:"configMapRef"`
-	FetchConfigFile   *bool `yaml:"fetchConfigFile"`
-	IncludeSpec       *bool `yaml:"includeSpec"`
-	IncludeObjectMeta *bool `yaml:"includeObjectMeta"`
-	IncludeTypeMeta   *bool `yaml:"includeTypeMeta"`
+	ConfigMapRef      *configMapRef `yaml:"configMapRef"`
+	FetchConfigFile   *bool         `yaml:"fetchConfigFile"`
+	IncludeSpec       *bool         `yaml:"includeSpec"`
+	IncludeObjectMeta *bool         `yaml:"includeObjectMeta"`
+	IncludeTypeMeta   *bool         `yaml:"includeTypeMeta"`
+}
+
+type configMapRef struct {
+	Name      string `yaml:"name"`
+	Namespace string `yaml:"namespace"`
+	Key       string `yaml:"key"`
 }
 
 type match struct {

@@ -126,18 +126,18 @@ func (p *parser) certificates(path string, a authority, m *material) (base mater
 		base = p.parts(path, k.TrustRootRef)
 		m.CTLogs = base.CTLogs
 	}
-	if k.CACert.Data == "" {
-		p.problem(path+".ca-cert", "missing field(s): "+path+".ca-cert.data", "give the certificates of the authority in PEM; secretRef and kms hold none")
+	chain, field := p.chain(path+".ca-cert", k.CACert)
+	if chain == "" {
 		return base
 	}
-	document, err := trust.FromPEM(trust.PEM{CAs: []trust.CA{{Chain: k.CACert.Data, URL: k.URL}}})
+	document, err := trust.FromPEM(trust.PEM{CAs: []trust.CA{{Chain: chain, URL: k.URL}}})
 	if err != nil {
-		p.problem(path+".ca-cert.data", clip(err.Error()), gatehouse.HintOf(err))
+		p.problem(field, clip(err.Error()), gatehouse.HintOf(err))
 		return base
 	}
 	own, err := parts(document)
 	if err != nil {
-		p.problem(path+".ca-cert.data", clip(err.Error()), gatehouse.HintOf(err))
+		p.problem(field, clip(err.Error()), gatehouse.HintOf(err))
 	}
 	m.CAs = own.CAs
 	return base

@@ -59,13 +59,19 @@ func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet,
 	for _, f := range files {
 		l.file(f)
 	}
+	roots := l.outside.Roots
+	l.outside = l.refer(o.Outside)
+	l.outside.Roots = roots
+	for i := range l.rootDocs {
+		l.root(&l.rootDocs[i])
+	}
 	for i := range l.policyDocs { // after all trust roots, which they name
 		l.policy(&l.policyDocs[i])
 	}
 	for i := range l.constraintDocs { // after all templates
 		l.constraint(&l.constraintDocs[i])
 	}
-	if len(l.policies)+len(l.outside.Roots)+l.constraints.Len() == 0 && len(decide.Errors(l.problems)) == 0 {
+	if len(l.policies)+len(l.outside.Roots)+l.constraints.Len()+len(l.held) == 0 && len(decide.Errors(l.problems)) == 0 {
 		l.problems = append(l.problems, decide.Problem{
 			Path: paths(files), Message: "there is no policy here",
 			Hint: "policies are .yaml, .yml or .json manifests and .rego modules",
@@ -77,18 +83,21 @@ func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet,
 		Policies: l.policies,
 		NoMatch:  noMatch,
 		Complete: len(decide.Errors(l.problems)) == 0,
-		Digest:   digest(files, noMatch, o.Outside.Trust),
+		Digest:   digest(files, noMatch, o.Outside.Trust, l.referred),
 		Lookups:  l.constraints.Lookups(),
 	}, l.problems
 }
 
-// digest names a set by the bytes of its files, not by where they lie.
-func digest(files []File, noMatch gatehouse.Verdict, trust []byte) gatehouse.Digest {
-	sums := make([]string, 0, len(files)+2)
+// digest names a set by the bytes of its files and of what they refer to, not by
+// where they lie.
+func digest(files []File, noMatch gatehouse.Verdict, trust []byte, referred []string) gatehouse.Digest {
+	sums := make([]string, 0, len(files)+len(referred)+2)
 	for _, f := range files {
 		sums = append(sums, string(gatehouse.DigestOf(f.Data)))
 	}
 	slices.Sort(sums)
+	slices.Sort(referred)
+	sums = append(sums, slices.Compact(referred)...)
 	if len(trust) > 0 {
 		sums = append(sums, string(gatehouse.DigestOf(trust)))
 	}
@@ -109,12 +118,15 @@ func paths(files []File) string {
 type loader struct {
 	outside    cip.Outside
 	policyDocs []manifest.Document // parsed, of policies
+	rootDocs   []manifest.Document // parsed, of trust roots
+	held       []held              // Secrets and ConfigMaps beside the policies
+	referred   []string            // what was read from outside, by digest
+	policies   []decide.Policy
+	problems   []decide.Problem
+	names      map[string]string // policy name, or kind and name of a TrustRoot → where
 	// constraints holds the templates of constraintDocs, and what they share.
 	constraints    *constraint.Library
 	constraintDocs []manifest.Document
-	policies       []decide.Policy
-	problems       []decide.Problem
-	names          map[string]string // policy name, or kind and name of a TrustRoot → where
 }
 
 func (l *loader) file(f File) {
@@ -154,13 +166,23 @@ func (l *loader) document(doc *manifest.Document) {
 	case cip.Kind, rule.Kind:
 		l.policyDocs = append(l.policyDocs, *doc)
 	case cip.KindTrustRoot:
-		name, root, problems := cip.ParseTrustRoot(doc, l.outside)
-		l.problems = append(l.problems, problems...)
-		if l.claim(cip.KindTrustRoot+" "+name, doc.Path, doc.Line, "the name "+name+" is taken by the TrustRoot in %s", "names of TrustRoots are unique") {
-			l.outside.Roots[name] = root
+		l.rootDocs = append(l.rootDocs, *doc)
+	case kindSecret, kindConfigMap:
+		if doc.Field("apiVersion") == "v1" {
+			l.hold(doc, kind)
+			return
 		}
+		l.problems = append(l.problems, unsupported(doc, kind))
 	default:
 		l.problems = append(l.problems, unsupported(doc, kind))
+	}
+}
+
+func (l *loader) root(doc *manifest.Document) {
+	name, root, problems := cip.ParseTrustRoot(doc, l.outside)
+	l.problems = append(l.problems, problems...)
+	if l.claim(cip.KindTrustRoot+" "+name, doc.Path, doc.Line, "the name "+name+" is taken by the TrustRoot in %s", "names of TrustRoots are unique") {
+		l.outside.Roots[name] = root
 	}
 }
 

@@ -20,11 +20,7 @@ import (
 // concurrent use.
 type Compliance struct{ query rego.PreparedEvalQuery }
 
-// Answer is what a Compliance says. Its zero value is no.
-type Answer struct {
-	Compliant        bool
-	Errors, Warnings []string
-}
+var _ decide.Compliance = (*Compliance)(nil)
 
 const (
 	compliancePackage = "data.sigstore"
@@ -71,23 +67,22 @@ func LoadCompliance(file, text string) (c *Compliance, problems []decide.Problem
 	return &Compliance{query}, nil
 }
 
-// Eval judges a JSON document. An error is one of the module or of the document,
-// and means no.
-func (c *Compliance) Eval(ctx context.Context, document []byte, now time.Time) (Answer, error) {
+// Eval implements [decide.Compliance].
+func (c *Compliance) Eval(ctx context.Context, document []byte, now time.Time) (decide.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, evalTimeMax)
 	defer cancel()
 	input, err := ast.ValueFromReader(bytes.NewReader(document))
 	if err != nil {
-		return Answer{}, fmt.Errorf("the document is not JSON: %w", err)
+		return decide.Answer{}, fmt.Errorf("the document is not JSON: %w", err)
 	}
 	results, err := c.query.Eval(ctx, rego.EvalParsedInput(input), rego.EvalTime(now))
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return Answer{}, errors.New("the rule could not be evaluated in time")
+		return decide.Answer{}, errors.New("the rule could not be evaluated in time")
 	case err != nil:
-		return Answer{}, err
+		return decide.Answer{}, err
 	}
-	var a Answer
+	var a answer
 	for _, r := range results {
 		for _, x := range r.Expressions {
 			a.add(x.Value)
@@ -97,11 +92,14 @@ func (c *Compliance) Eval(ctx context.Context, document []byte, now time.Time) (
 	if !a.Compliant && len(a.Errors) == 0 {
 		a.Errors = []string{"isCompliant does not hold"}
 	}
-	return a, nil
+	return decide.Answer(a), nil
 }
 
+// answer is an Answer in the making.
+type answer decide.Answer
+
 // add reads true, or a list of objects of which all must say true.
-func (a *Answer) add(v any) {
+func (a *answer) add(v any) {
 	switch v := v.(type) {
 	case bool:
 		a.Compliant = a.Compliant || v
@@ -116,7 +114,7 @@ func (a *Answer) add(v any) {
 	}
 }
 
-func (a *Answer) response(item any) {
+func (a *answer) response(item any) {
 	o, ok := item.(map[string]any)
 	if !ok {
 		a.note(&a.Errors, "isCompliant yields %v, not an object with result", item)
@@ -136,7 +134,7 @@ func (a *Answer) response(item any) {
 	a.note(&a.Errors, "%s", message)
 }
 
-func (a *Answer) note(to *[]string, format string, args ...any) {
+func (a *answer) note(to *[]string, format string, args ...any) {
 	if len(*to) < answersMax {
 		*to = append(*to, fmt.Sprintf(format, args...))
 	}

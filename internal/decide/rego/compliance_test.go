@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 )
 
@@ -14,24 +15,24 @@ func TestCompliance(t *testing.T) {
 	const statement = `{"predicateType":"p","predicate":{"n":1,"list":["a"]}}`
 	for name, c := range map[string]struct {
 		module string
-		want   rego.Answer
+		want   decide.Answer
 		err    string
 	}{
-		"holds, v0":     {module: "package sigstore\nisCompliant { input.predicate.n == 1 }", want: rego.Answer{Compliant: true}},
-		"holds, v1":     {module: "package sigstore\nisCompliant if input.predicate.n == 1", want: rego.Answer{Compliant: true}},
-		"undefined":     {module: "package sigstore\nisCompliant { input.predicate.n == 2 }", want: rego.Answer{Errors: []string{"isCompliant does not hold"}}},
-		"default false": {module: "package sigstore\ndefault isCompliant = false\nisCompliant { input.x }", want: rego.Answer{Errors: []string{"isCompliant does not hold"}}},
-		"empty set":     {module: "package sigstore\nisCompliant[r] { input.x; r := {\"result\": true} }", want: rego.Answer{Errors: []string{"isCompliant does not hold"}}},
+		"holds, v0":     {module: "package sigstore\nisCompliant { input.predicate.n == 1 }", want: decide.Answer{Compliant: true}},
+		"holds, v1":     {module: "package sigstore\nisCompliant if input.predicate.n == 1", want: decide.Answer{Compliant: true}},
+		"undefined":     {module: "package sigstore\nisCompliant { input.predicate.n == 2 }", want: decide.Answer{Errors: []string{"isCompliant does not hold"}}},
+		"default false": {module: "package sigstore\ndefault isCompliant = false\nisCompliant { input.x }", want: decide.Answer{Errors: []string{"isCompliant does not hold"}}},
+		"empty set":     {module: "package sigstore\nisCompliant[r] { input.x; r := {\"result\": true} }", want: decide.Answer{Errors: []string{"isCompliant does not hold"}}},
 		"result with words": {module: "package sigstore\nisCompliant[r] { r := {\"result\": input.predicate.n == 2, \"error\": \"n is not 2\", \"warning\": \"w\"} }",
-			want: rego.Answer{Errors: []string{"n is not 2"}, Warnings: []string{"w"}}},
+			want: decide.Answer{Errors: []string{"n is not 2"}, Warnings: []string{"w"}}},
 		"one of two results is no": {module: "package sigstore\nisCompliant[r] { r := {\"result\": true} }\nisCompliant[r] { r := {\"result\": false} }",
-			want: rego.Answer{Errors: []string{"isCompliant yields a result that is not true"}}},
-		"a text":              {module: "package sigstore\nisCompliant := \"yes\"", want: rego.Answer{Errors: []string{"isCompliant yields yes, not true or false"}}},
-		"result as text":      {module: "package sigstore\nisCompliant[r] { r := {\"result\": \"true\"} }", want: rego.Answer{Errors: []string{"isCompliant yields a result that is not true"}}},
-		"a set of texts":      {module: "package sigstore\nisCompliant[r] { r := \"x\" }", want: rego.Answer{Errors: []string{"isCompliant yields x, not an object with result"}}},
+			want: decide.Answer{Errors: []string{"isCompliant yields a result that is not true"}}},
+		"a text":              {module: "package sigstore\nisCompliant := \"yes\"", want: decide.Answer{Errors: []string{"isCompliant yields yes, not true or false"}}},
+		"result as text":      {module: "package sigstore\nisCompliant[r] { r := {\"result\": \"true\"} }", want: decide.Answer{Errors: []string{"isCompliant yields a result that is not true"}}},
+		"a set of texts":      {module: "package sigstore\nisCompliant[r] { r := \"x\" }", want: decide.Answer{Errors: []string{"isCompliant yields x, not an object with result"}}},
 		"a builtin fails":     {module: "package sigstore\nisCompliant { to_number(\"x\") == 1 }", err: "to_number"},
 		"two values":          {module: "package sigstore\nisCompliant := 1\nisCompliant := 2 { true }", err: "conflict"},
-		"time of the request": {module: "package sigstore\nisCompliant { time.now_ns() == 1000000000 }", want: rego.Answer{Compliant: true}},
+		"time of the request": {module: "package sigstore\nisCompliant { time.now_ns() == 1000000000 }", want: decide.Answer{Compliant: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, problems := rego.LoadCompliance("p.yaml", c.module)

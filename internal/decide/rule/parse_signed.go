@@ -75,7 +75,7 @@ func (p *parser) attestation(at string, in attestationIn) attestation {
 	}
 	out.conditions = p.conditions(at+".conditions", in.Conditions)
 	if in.Policy != nil {
-		policy, problems := cip.StatementPolicy(p.doc, at+".policy")
+		policy, problems := cip.StatementPolicy(p.doc, at+".policy", p.outside)
 		out.policy = policy
 		p.problems = append(p.problems, problems...)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 	"github.com/gatehouse-dev/gatehouse/internal/provenance"
 )
 
@@ -28,7 +27,7 @@ type attestation struct {
 	authorities     []gatehouse.Authority // any one of them
 	maxAge          time.Duration         // 0 = any
 	conditions      []condition
-	policy          *rego.Compliance // nil: none
+	policy          decide.Compliance // nil: none
 }
 
 func (p *Policy) signatureNeed(a gatehouse.Authority) string {
