@@ -9,10 +9,10 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/fix"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/outside"
 	"github.com/gatehouse-dev/gatehouse/internal/verify/trust"
 )
 
@@ -31,16 +31,20 @@ ImageRule (gatehouse.dev) manifests and .rego modules. docs/policies.md explains
 }
 
 // policyLoader loads policies as a server would, whose own Sigstore is trusted by
-// the trusted root in the file at path; "" = it has none.
+// the trusted root in the file at path; "" = it has none. What policies refer to is
+// read where it lies; Secrets and ConfigMaps have to lie beside them.
 func (a *app) policyLoader(path string) (load.Loader, error) {
+	refers := outside.Reader{Transport: tracer{a, a.egress().Transport()}, Keys: a.keyOptions()}
+	l := load.Loader{Outside: refers.Outside()}
 	if path == "" {
-		return load.Loader{}, nil
+		return l, nil
 	}
 	root, err := a.readInput(path, trustedRootSizeMax)
 	if err == nil {
 		_, err = trust.Parse(root)
 	}
-	return load.Loader{Outside: cip.Outside{Trust: root}}, err
+	l.Outside.Trust = root
+	return l, err
 }
 
 const (

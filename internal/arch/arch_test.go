@@ -34,7 +34,7 @@ var rooms = map[string][]string{
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
 	"mirror": {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
 	// Wiring.
-	"server": {"*"}, "keyref": {"sign", "egress"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
+	"server": {"*"}, "keyref": {"sign", "egress"}, "outside": {"decide", "keyref", "sign"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},
 }
 
@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 // commands that work without a server.
 var cmdMay = []string{
 	"server", "config", "content", "quickstart", "index", "match", "verify", "decide", "expr", "sbom", "vex", "db", "blob",
-	"egress", "feed", "update", "sign", "keyref", "fetch", "gather", "report", "admit", "malware", "tlog",
+	"egress", "feed", "update", "sign", "keyref", "outside", "fetch", "gather", "report", "admit", "malware", "tlog",
 }
 
 // owners says which boxes may touch a foreign library. "test" files are free.

@@ -78,6 +78,9 @@ type Config struct {
 	// Policy files and directories that are loaded at start, besides those
 	// that were put by the API.
 	Policy []string `yaml:"policy" help:"policy files and directories to load at start"`
+	// Key services that policies may name in key.kms, by their schemes (awskms,
+	// hashivault). Each is asked through its plugin program, sigstore-kms-NAME, on PATH.
+	PolicyKeyServices []string `yaml:"policy-key-services" help:"key services that policies may name in key.kms, by scheme, for example awskms"`
 	// What happens to an image that no image policy matches: deny, warn or allow.
 	NoMatch string `yaml:"no-match" help:"what happens to an image that no image policy matches: deny, warn or allow"`
 	// Names under which the admission webhook's own certificate is valid,

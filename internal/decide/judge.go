@@ -74,7 +74,7 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 		return
 	}
 	v.applies = true
-	var bad map[int]bool
+	bad := map[int]bool{}
 	if s, ok := p.(Settling); !ok || !s.SettlesNeeds() {
 		bad = v.needs(req, needs)
 	}

@@ -32,6 +32,9 @@ type Options struct {
 	// the environment, plugin programs and the user's own cluster credentials. A
 	// command that a person types sets it.
 	Local bool
+	// Services are the schemes of key services whose plugin programs may be run for a
+	// reference, although it may not name anything else of this machine.
+	Services []string
 	// Getenv is os.Getenv in a program; nil is an empty environment.
 	Getenv func(string) string
 	// Password is asked for where a private key needs one; nil means that there is

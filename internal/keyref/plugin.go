@@ -45,10 +45,10 @@ type plugin struct {
 
 // findPlugin looks the program up. Errors: CodeInvalid (there is none).
 func findPlugin(ref string, o Options) (*plugin, error) {
-	if !o.Local {
+	scheme, _, _ := strings.Cut(ref, "://")
+	if !o.Local && !slices.Contains(o.Services, scheme) {
 		return nil, notLocal(ref)
 	}
-	scheme, _, _ := strings.Cut(ref, "://")
 	path, err := exec.LookPath(programPrefix + scheme)
 	if err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "key %s: %s is reached through the program %s%s, which is not on PATH", clip(ref), scheme, programPrefix, scheme).

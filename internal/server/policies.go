@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/internal/outside"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 )
 
@@ -22,6 +24,7 @@ import (
 // names, read at start, and the documents that came by the API.
 type policies struct {
 	db      *db.DB
+	log     *slog.Logger
 	noMatch gatehouse.Verdict
 	files   []load.File
 	unread  []decide.Problem // of files that could not be read
@@ -34,12 +37,51 @@ type policies struct {
 	names decide.Names
 	// turn counts how often it has changed.
 	turn atomic.Int64
+	// outside answers what policies refer to.
+	outside *outside.Kept
 }
 
 type compiled struct {
 	version int64   // of the rows that it was made from
 	own     *[]byte // that was in force
+	outside int64   // turn of what they refer to
 	set     decide.PolicySet
+}
+
+// fresh returns the set that was compiled last, if nothing that it was made of has
+// changed.
+func (p *policies) fresh(version int64) (decide.PolicySet, bool) {
+	c := p.current.Load()
+	if c == nil || c.version != version || c.own != p.own.Load() || c.outside != p.outside.Turn() {
+		return decide.PolicySet{}, false
+	}
+	return c.set, true
+}
+
+// changes counts how often something beside the rows has changed that sets are made
+// of.
+func (p *policies) changes() int64 { return p.turn.Load() + p.outside.Turn() }
+
+// follow asks again for what policies refer to, until ctx ends, and has signatures
+// looked at again when it has changed.
+func (p *policies) follow(ctx context.Context) error {
+	tick := time.NewTicker(outside.Period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		before := p.outside.Turn()
+		p.outside.Refresh()
+		if p.outside.Turn() == before {
+			continue
+		}
+		if err := p.db.Write(ctx, func(tx *db.Tx) error { return pipeline.PoliciesChanged(ctx, tx) }); err != nil && ctx.Err() == nil {
+			p.log.WarnContext(ctx, "signatures are not looked at again", "error", err)
+		}
+	}
 }
 
 // trust says what the server's own Sigstore has to be trusted by; nil: nothing. It
@@ -58,7 +100,7 @@ func (p *policies) trust(root []byte) {
 
 // load reads files with all that policies may refer to here.
 func (p *policies) load(files []load.File) (decide.PolicySet, []decide.Problem) {
-	var l load.Loader
+	l := load.Loader{Outside: p.outside.Outside()}
 	if own := p.own.Load(); own != nil {
 		l.Outside.Trust = *own
 	}
@@ -72,11 +114,19 @@ func (p *policies) check() error {
 		return refusal(p.unread)
 	}
 	_, problems := p.load(p.files)
+	if p.outside.Failing() { // a start waits for nobody: until it is known, the set denies
+		problems = slices.DeleteFunc(problems, func(bad decide.Problem) bool {
+			if bad.Elsewhere {
+				p.log.Warn("a policy refers to what cannot be read", "problem", bad.String(), "hint", bad.Hint)
+			}
+			return bad.Elsewhere
+		})
+	}
 	return refusal(append(problems, p.unread...))
 }
 
-func openPolicies(ctx context.Context, d *db.DB, cfg config.Config) (*policies, error) {
-	p := &policies{db: d}
+func openPolicies(ctx context.Context, d *db.DB, cfg config.Config, refers *outside.Kept, log *slog.Logger) (*policies, error) {
+	p := &policies{db: d, outside: refers, log: log}
 	switch cfg.NoMatch {
 	case "allow":
 		p.noMatch = gatehouse.Allow
@@ -113,13 +163,13 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 	if err != nil {
 		return decide.PolicySet{}, 0, err
 	}
-	if c := p.current.Load(); c != nil && c.version == version && c.own == p.own.Load() {
-		return c.set, version, nil
+	if set, ok := p.fresh(version); ok {
+		return set, version, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c := p.current.Load(); c != nil && c.version == version && c.own == p.own.Load() {
-		return c.set, version, nil
+	if set, ok := p.fresh(version); ok {
+		return set, version, nil
 	}
 	err = p.db.Read(ctx, func(tx *db.Tx) (err error) {
 		if version, err = tx.PolicyVersion(ctx); err != nil {
@@ -131,13 +181,13 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 	if err != nil {
 		return decide.PolicySet{}, 0, err
 	}
-	own := p.own.Load()
+	own, turn := p.own.Load(), p.outside.Turn()
 	// No policies at all are a whole set, which denies everything.
 	set = decide.PolicySet{Complete: true, NoMatch: p.noMatch}
 	if files := p.with(docs, "", nil); len(files) > 0 {
 		set, _ = p.load(files) // a problem makes it not Complete, and it denies
 	}
-	p.current.Store(&compiled{version, own, set}) // if own has changed meanwhile, the next one compiles again
+	p.current.Store(&compiled{version, own, turn, set}) // if one has changed meanwhile, the next one compiles again
 	return set, version, nil
 }
 

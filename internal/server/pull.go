@@ -155,7 +155,7 @@ func denial(d gatehouse.Decision, repo gatehouse.Repo, tag string, digest gateho
 
 // state reads what a decision follows from, in one moment.
 func (g *pullGate) state(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (s pullState, err error) {
-	turn := g.policies.turn.Load() // before the rest: what changes meanwhile makes this state old
+	turn := g.policies.changes() // before the rest: what changes meanwhile makes this state old
 	err = g.db.Read(ctx, func(tx *db.Tx) error {
 		if s.policy, _, err = tx.PullPolicy(ctx, repo); err != nil || s.policy.Mode == gatehouse.PullOff {
 			return err

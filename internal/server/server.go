@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -31,6 +32,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/index"
 	"github.com/gatehouse-dev/gatehouse/internal/index/licence"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
+	"github.com/gatehouse-dev/gatehouse/internal/keyref"
+	"github.com/gatehouse-dev/gatehouse/internal/outside"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 	"github.com/gatehouse-dev/gatehouse/internal/registry"
 )
@@ -187,7 +190,11 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 		OnRefused: func(reason string) { s.metrics.refused.WithLabelValues(reason).Inc() },
 	})
 	s.stop = append(s.stop, func() error { s.egress.Close(); return nil })
-	if s.policies, err = openPolicies(ctx, s.db, s.cfg); err != nil {
+	refers := outside.Reader{
+		Transport: s.trace.transport(s.egress.Transport()), Dir: filepath.Join(s.cfg.Data, "outside"),
+		Keys: keyref.Options{Services: s.cfg.PolicyKeyServices, Getenv: getenv},
+	}
+	if s.policies, err = openPolicies(ctx, s.db, s.cfg, outside.NewKept(refers, refers.Dir, s.now, s.log), s.log); err != nil {
 		return err
 	}
 	if err := s.openOpinion(); err != nil {
@@ -269,6 +276,7 @@ func (s *Server) Run(ctx context.Context) error {
 	back.Go(func() error { return s.pipeline.RunBackground(work) })
 	back.Go(func() error { return s.decider.keep(work) })
 	back.Go(func() error { return s.housekeeping(work) })
+	back.Go(func() error { return s.policies.follow(work) })
 	if s.cfg.ScrubPeriod > 0 {
 		back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
 	}

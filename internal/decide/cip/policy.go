@@ -111,6 +111,12 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 // not passed, and another one may have.
 func (p *Policy) SettlesNeeds() bool { return true }
 
+// JudgesObject reports whether the policy looks at more of an object than its
+// images, so that it is asked also where an update leaves those as they were.
+func (p *Policy) JudgesObject() bool {
+	return p.whole != nil && (p.whole.spec || p.whole.objectMeta || p.whole.typeMeta)
+}
+
 func (p *Policy) need(a authorityRule) string { return decide.NeedName(p.name, a.Name) }
 
 func (p *Policy) attestationNeed(a authorityRule, att attestationRule) string {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,62 +56,103 @@ type Client struct {
 	// Dir keeps the newest metadata, so that nobody can offer older ones later;
 	// empty keeps nothing. It is the directory of one mirror.
 	Dir string
+	// Targets is the folder of the targets below the mirror; empty: "targets".
+	Targets string
 }
 
 // Fetch is [Fetch].
 func (c Client) Fetch(ctx context.Context) (got Fetched, err error) {
 	ctx, stop := context.WithTimeout(ctx, fetchMax)
 	defer stop()
-	u, err := url.Parse(c.Mirror)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return got, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository", c.Mirror).WithHint("write https://HOST/tuf")
-	}
-	if _, err := metadata.Root().FromBytes(c.Root); err != nil {
-		return got, gatehouse.Errorf(gatehouse.CodeInvalid, "the root is no root.json of TUF: %w", err).
-			WithHint("`gatehouse sigstore init` of the server writes it")
-	}
-	cfg, err := config.New(strings.TrimSuffix(c.Mirror, "/"), c.Root)
+	up, err := c.refresh(ctx)
 	if err != nil {
-		return got, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository: %w", c.Mirror, err)
-	}
-	cfg.Fetcher = &fetcher{ctx, c.Transport}
-	if cfg.DisableLocalCache = c.Dir == ""; !cfg.DisableLocalCache {
-		cfg.LocalMetadataDir, cfg.LocalTargetsDir = c.Dir, filepath.Join(c.Dir, "targets")
-	}
-	if got, err = fetch(cfg); err != nil {
-		return Fetched{}, c.failed(err)
-	}
-	return got, nil
-}
-
-func fetch(cfg *config.UpdaterConfig) (got Fetched, err error) {
-	up, err := updater.New(cfg)
-	if err != nil {
-		return got, err
-	}
-	if err := up.Refresh(); err != nil {
 		return got, err
 	}
 	if got.TrustedRoot, err = get(up, TrustedRootName); err != nil {
-		return got, err
+		return Fetched{}, c.failed(err)
 	}
 	if _, has := up.GetTopLevelTargets()[SigningConfigName]; has {
 		if got.SigningConfig, err = get(up, SigningConfigName); err != nil {
-			return got, err
+			return Fetched{}, c.failed(err)
 		}
 	}
+	got.Expires = expiry(up)
+	return got, nil
+}
+
+// Target fetches one target, and tells until when the repository vouches for it.
+// Errors: as [Fetch]; CodeNotFound: there is no target of this name.
+func (c Client) Target(ctx context.Context, name string) (data []byte, until time.Time, err error) {
+	ctx, stop := context.WithTimeout(ctx, fetchMax)
+	defer stop()
+	up, err := c.refresh(ctx)
+	if err != nil {
+		return nil, until, err
+	}
+	if _, has := up.GetTopLevelTargets()[name]; !has {
+		return nil, until, gatehouse.Errorf(gatehouse.CodeNotFound, "the TUF repository %s has no target %s", c.Mirror, name).
+			WithHint("it has %s", names(up))
+	}
+	if data, err = get(up, name); err != nil {
+		return nil, until, c.failed(err)
+	}
+	return data, expiry(up), nil
+}
+
+// expiry is when the first of a repository's metadata expires.
+func expiry(up *updater.Updater) time.Time {
 	set := up.GetTrustedMetadataSet()
-	got.Expires = set.Timestamp.Signed.Expires
+	first := set.Timestamp.Signed.Expires
 	ends := []time.Time{set.Root.Signed.Expires, set.Snapshot.Signed.Expires}
 	for _, t := range set.Targets {
 		ends = append(ends, t.Signed.Expires)
 	}
 	for _, end := range ends {
-		if end.Before(got.Expires) {
-			got.Expires = end
+		if end.Before(first) {
+			first = end
 		}
 	}
-	return got, nil
+	return first
+}
+
+// names lists the targets of a repository, for hints.
+func names(up *updater.Updater) string {
+	list := slices.Sorted(maps.Keys(up.GetTopLevelTargets()))
+	if len(list) > 10 {
+		list = append(list[:10], "…")
+	}
+	return strings.Join(list, ", ")
+}
+
+// refresh follows the metadata of the repository from the root to the newest.
+func (c Client) refresh(ctx context.Context) (*updater.Updater, error) {
+	u, err := url.Parse(c.Mirror)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository", c.Mirror).WithHint("write https://HOST/tuf")
+	}
+	if _, err := metadata.Root().FromBytes(c.Root); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the root is no root.json of TUF: %w", err).
+			WithHint("`gatehouse sigstore init` of the server writes it")
+	}
+	cfg, err := config.New(strings.TrimSuffix(c.Mirror, "/"), c.Root)
+	if err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%q is no URL of a TUF repository: %w", c.Mirror, err)
+	}
+	cfg.Fetcher = &fetcher{ctx, c.Transport}
+	if c.Targets != "" {
+		cfg.RemoteTargetsURL = strings.TrimSuffix(c.Mirror, "/") + "/" + strings.Trim(c.Targets, "/")
+	}
+	if cfg.DisableLocalCache = c.Dir == ""; !cfg.DisableLocalCache {
+		cfg.LocalMetadataDir, cfg.LocalTargetsDir = c.Dir, filepath.Join(c.Dir, "targets")
+	}
+	up, err := updater.New(cfg)
+	if err != nil {
+		return nil, c.failed(err)
+	}
+	if err := up.Refresh(); err != nil {
+		return nil, c.failed(err)
+	}
+	return up, nil
 }
 
 // targetMax bounds a target, in bytes.
