@@ -23,6 +23,7 @@ func TestSigningCommands(t *testing.T) {
 		"vex.json":     `{"@context":"https://openvex.dev/ns/v0.2.0","statements":[]}`,
 		"bom.cdx.json": `{"bomFormat":"CycloneDX","specVersion":"1.5"}`,
 		"allow.rego":   "package signature\n\nallow {\n\tinput.predicateType == \"https://openvex.dev/ns\"\n}\n",
+		"allow.cue":    "predicateType: \"https://openvex.dev/ns\"\npredicate: statements!: [...]\n",
 	} {
 		write(t, filepath.Join(dir, name), []byte(content))
 	}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/cue"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/rego"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
 )
@@ -30,7 +32,7 @@ put them, checks them as verify does signatures, and prints each that holds: one
 line of JSON, whose payload is the in-toto statement in base64.
 
 A policy (--policy FILE.rego, package signature) has to say allow to each of them:
-its input is the statement.
+its input is the statement. One in CUE (--policy FILE.cue) must not contradict it.
 
 Exit code 0: each image has an attestation that holds, and policies allow all of
 them. 1: it has none, or a policy does not. 2: it could not be found out.`,
@@ -56,42 +58,75 @@ them. 1: it has none, or a policy does not. 2: it could not be found out.`,
 	}
 	o.bind(cmd)
 	bindPredicateType(cmd, &kind)
-	cmd.Flags().StringSliceVar(&policies, "policy", nil, "Rego FILE whose data.signature.allow has to be true")
+	cmd.Flags().StringSliceVar(&policies, "policy", nil, "FILE.rego whose data.signature.allow has to be true, or FILE.cue that has to fit")
 	return cmd
 }
 
-// statementRules loads the policies that statements have to pass, nil for none.
-func (a *app) statementRules(paths []string) (*rego.StatementRules, error) {
+// statementRules are the policies that statements have to pass.
+type statementRules struct {
+	rego *rego.StatementRules // nil: none in Rego
+	cue  []*cue.Policy
+}
+
+// statementRules loads them, nil for none.
+func (a *app) statementRules(paths []string) (*statementRules, error) {
 	if len(paths) == 0 {
 		return nil, nil
 	}
 	if len(paths) > policiesMax {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "%d policies, %d at most", len(paths), policiesMax)
 	}
+	rules := &statementRules{}
 	files := map[string][]byte{}
 	for _, p := range paths {
-		switch strings.ToLower(filepath.Ext(p)) {
-		case ".rego":
-		case ".cue":
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "--policy %s: policies in CUE are not read", p).
-				WithHint("write it in Rego: package signature, allow { input.predicate.… }")
-		default:
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "--policy %s is no .rego file", p).WithHint("policies are files whose name ends in .rego")
-		}
 		b, err := a.readInput(p, rego.ModuleSizeMax)
-		if err != nil {
+		switch ext := strings.ToLower(filepath.Ext(p)); {
+		case ext != ".rego" && ext != ".cue":
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "--policy %s is no .rego or .cue file", p).WithHint("policies are files whose name ends in .rego or .cue")
+		case err != nil:
 			return nil, err
+		case ext == ".rego":
+			files[p] = b
+		default:
+			policy, problems := cue.Load(p, string(b))
+			if policy == nil {
+				return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s", problems[0]).WithHint("%s", problems[0].Hint)
+			}
+			rules.cue = append(rules.cue, policy)
 		}
-		files[p] = b
 	}
-	return rego.LoadStatementRules(files)
+	if len(files) == 0 {
+		return rules, nil
+	}
+	var err error
+	rules.rego, err = rego.LoadStatementRules(files)
+	return rules, err
+}
+
+// judge returns why a statement is not allowed, nothing where it is.
+func (r *statementRules) judge(ctx context.Context, statement []byte) (why string, err error) {
+	if r.rego != nil {
+		if why, err = r.rego.Judge(ctx, statement); why != "" || err != nil {
+			return why, err
+		}
+	}
+	for _, p := range r.cue {
+		answer, err := p.Eval(ctx, statement, time.Time{})
+		if err != nil {
+			return "", gatehouse.Errorf(gatehouse.CodeInvalid, "the policy cannot be evaluated: %w", err)
+		}
+		if !answer.Compliant {
+			return strings.Join(answer.Errors, "; "), nil
+		}
+	}
+	return "", nil
 }
 
 // printAttestations prints those that hold, or returns which policy objects.
-func (a *app) printAttestations(ctx context.Context, v verified, rules *rego.StatementRules) (string, error) {
+func (a *app) printAttestations(ctx context.Context, v verified, rules *statementRules) (string, error) {
 	if rules != nil {
 		for _, e := range v.evidence {
-			why, err := rules.Judge(ctx, e.Payload)
+			why, err := rules.judge(ctx, e.Payload)
 			if err != nil {
 				return "", err
 			}
