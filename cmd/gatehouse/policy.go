@@ -76,7 +76,7 @@ cannot be read.`,
 			if err := printProblems(a.stdout, problems); err != nil {
 				return err
 			}
-			if !set.Complete {
+			if !set.Complete || len(decide.Errors(problems)) > 0 {
 				return answerNo{code: 1}
 			}
 			a.say("policies: %d, warnings: %d", len(set.Policies), len(problems))

@@ -12,7 +12,10 @@ type Problem struct {
 	Line    int    // from 1; 0 = the whole file
 	Field   string // "spec.authorities[0].static"; empty = the document
 	Message string
+	Detail  string // more of the message: why a value is invalid
 	Hint    string
+	// Value is the value that is wrong, for messages that do not show it.
+	Value string
 	// Warning: the policy works, but perhaps not as meant.
 	Warning bool
 	// Elsewhere: the file is right by itself; something that it refers to is not
@@ -20,7 +23,7 @@ type Problem struct {
 	Elsewhere bool
 }
 
-// String is "path:line: field: message".
+// String is "path:line: field: message: detail".
 func (p Problem) String() string {
 	s := p.Path
 	if p.Line > 0 {
@@ -32,7 +35,11 @@ func (p Problem) String() string {
 	if p.Warning {
 		s += ": warning"
 	}
-	return s + ": " + p.Message
+	s += ": " + p.Message
+	if p.Detail != "" {
+		s += ": " + p.Detail
+	}
+	return s
 }
 
 // Errors returns the problems that are not only warnings.
@@ -44,6 +51,12 @@ func Errors(problems []Problem) []Problem {
 		}
 	}
 	return errs
+}
+
+// Wrong returns the problems that are those of the files themselves: neither
+// warnings, nor what waits for something elsewhere.
+func Wrong(problems []Problem) []Problem {
+	return slices.DeleteFunc(Errors(problems), func(p Problem) bool { return p.Elsewhere })
 }
 
 // SortProblems puts problems in the order of files, lines and fields.

@@ -72,6 +72,7 @@ const (
 
 	CodePolicyRefused = "policy-refused"
 	CodePolicyWarned  = "policy-warned"
+	CodePolicyUnknown = "policy-unknown"
 
 	CodeRuleDenied = "rule-denied"
 	CodeRuleWarned = "rule-warned"

@@ -54,7 +54,7 @@ func (p *parser) pair(path, name, plain, expr string) {
 		p.problem(path, "expected exactly one, got both: "+path+"."+name+", "+field, "")
 	case expr != "":
 		if _, err := regexp.Compile(expr); err != nil {
-			p.problem(field, "invalid value: regex is invalid: "+clip(err.Error()), "")
+			p.invalid(field, expr, "regex is invalid: "+err.Error(), "")
 		} else if !anchored(expr) {
 			p.warn(field, "the expression matches anywhere in the value: "+clip(expr), "write ^("+strings.TrimSuffix(strings.TrimPrefix(clip(expr), "^"), "$")+")$ to match the whole of it, and dots as \\.")
 		}

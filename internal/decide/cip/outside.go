@@ -31,7 +31,7 @@ type Outside struct {
 	// server's own Sigstore. Nil: there is none.
 	Trust []byte
 	// Roots are the trusted roots of TrustRoot documents by their names; nil for
-	// one that cannot be read, of which has been told.
+	// one that cannot be read.
 	Roots map[string][]byte
 }
 
@@ -49,8 +49,10 @@ type TUF struct {
 func (p *parser) root(at, name string) []byte {
 	if name != "" {
 		root, known := p.outside.Roots[name]
+		if known && root == nil {
+			p.absent(at, "trustRootRef: the TrustRoot "+clip(name)+" cannot be read", "repair the TrustRoot, or what it refers to")
+		}
 		if known {
-			p.unread = p.unread || root == nil
 			return root
 		}
 		hint := "add a TrustRoot of this name to the policies"
@@ -61,7 +63,7 @@ func (p *parser) root(at, name string) []byte {
 		return nil
 	}
 	if len(p.outside.Trust) == 0 {
-		p.absent(at, "nothing says which certificates and logs are trusted: the policy names no trustRootRef, and there is no Sigstore of our own to fall back to",
+		p.problem(at, "nothing says which certificates and logs are trusted: the policy names no trustRootRef, and there is no Sigstore of our own to fall back to",
 			"add trustRootRef with the name of a TrustRoot document, or turn the server's own Sigstore on (sigstore: true; offline, --trusted-root names its trusted root)")
 	}
 	return p.outside.Trust

@@ -21,8 +21,8 @@ const (
 )
 
 // Parse reads one ClusterImagePolicy from a parsed document. What it refers to is
-// asked of outside. With problems
-// that are not warnings there is no policy.
+// asked of outside. With problems of the document itself there is no policy. With
+// others, of what it refers to, the policy denies what it picks.
 func Parse(doc *manifest.Document, outside Outside) (*Policy, []decide.Problem) {
 	p := parser{doc: doc, outside: outside}
 	if v := doc.Field("apiVersion"); !slices.Contains(versions, v) {
@@ -43,8 +43,11 @@ func Parse(doc *manifest.Document, outside Outside) (*Policy, []decide.Problem) 
 		p.problem("metadata.name", "invalid value: "+clip(n), "use lower-case letters, digits, - and .")
 	}
 	policy := p.policy(obj)
-	if len(decide.Errors(p.problems)) > 0 {
+	if len(decide.Wrong(p.problems)) > 0 {
 		return nil, p.problems
+	}
+	for _, waits := range decide.Errors(p.problems) {
+		policy.waits = append(policy.waits, waits)
 	}
 	return policy, p.problems
 }
@@ -53,7 +56,6 @@ type parser struct {
 	doc      *manifest.Document
 	outside  Outside
 	problems []decide.Problem
-	unread   bool // a trust root that is named cannot be read, which has been told
 }
 
 func (p *parser) problem(field, message, hint string) {
@@ -67,6 +69,12 @@ func (p *parser) missing(parent, name string) {
 		return
 	}
 	p.problem(parent, "missing field(s): "+parent+"."+name, "")
+}
+
+// invalid tells of a value that a field cannot have, and why.
+func (p *parser) invalid(field, value, why, hint string) {
+	p.problem(field, "invalid value: "+clip(value), hint)
+	p.problems[len(p.problems)-1].Detail = clip(why)
 }
 
 // absent tells of something that the policy refers to and that is not there, or
@@ -96,7 +104,7 @@ func (p *parser) policy(obj document) *Policy {
 		}
 		g, err := glob.Compile(image.Glob)
 		if err != nil {
-			p.problem(at+".glob", "invalid value: "+err.Error(), gatehouse.HintOf(err))
+			p.invalid(at+".glob", image.Glob, "glob is invalid: "+err.Error(), gatehouse.HintOf(err))
 		}
 		out.globs = append(out.globs, g)
 		if strings.HasPrefix(image.Glob, "docker.io/") {

@@ -58,11 +58,11 @@ func (p *parser) oneKind(at string, a authority) bool {
 		return false
 	}
 	if len(given) > 1 {
-		hint := ""
+		hint := "leave one of them: " + strings.Join(given, ", ")
 		if a.Static != nil {
 			hint = "static answers without looking at a signature; delete it, or give it an authority of its own"
 		}
-		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), hint)
+		p.problem(at, "expected exactly one, got both: "+strings.Join(all, ", "), hint)
 		return false
 	}
 	return true
@@ -90,15 +90,15 @@ func (p *parser) sources(at string, a authority, out *authorityRule) {
 		}
 		place := gatehouse.SignatureSource{TagPrefix: s.TagPrefix}
 		if s.TagPrefix != "" && !gatehouse.ValidTag(s.TagPrefix) {
-			p.problem(src+".tagPrefix", "invalid value: "+clip(s.TagPrefix), "a tag begins with a letter, a digit or _, and goes on with those, . and -")
+			p.invalid(src+".tagPrefix", s.TagPrefix, "it is no tag", "a tag begins with a letter, a digit or _, and goes on with those, . and -")
 		}
 		if s.OCI != "" {
 			ref, err := gatehouse.ParseRef(s.OCI)
 			switch last := s.OCI[strings.LastIndex(s.OCI, "/")+1:]; {
 			case err != nil:
-				p.problem(src+".oci", "invalid value: "+clip(err.Error()), gatehouse.HintOf(err))
+				p.invalid(src+".oci", s.OCI, err.Error(), gatehouse.HintOf(err))
 			case strings.ContainsAny(last, ":@"):
-				p.problem(src+".oci", "invalid value: "+clip(s.OCI), "name the repository, without a tag or digest: "+ref.Name())
+				p.invalid(src+".oci", s.OCI, "it names a tag or a digest", "name the repository, without a tag or digest: "+ref.Name())
 			default:
 				place.Registry, place.Repo = ref.Registry, ref.Repo
 			}
@@ -134,7 +134,8 @@ func (p *parser) attestations(at string, a authority, out *authorityRule) {
 }
 
 func (p *parser) key(at string, k *keyRef, out *authorityRule) {
-	given, all := []string{}, []string{at + ".data", at + ".kms", at + ".secretRef"}
+	// policy-controller writes secretref.
+	given, all := []string{}, []string{at + ".data", at + ".kms", at + ".secretref"}
 	for j, set := range []bool{k.Data != "", k.KMS != "", k.SecretRef != nil} {
 		if set {
 			given = append(given, all[j])
@@ -149,7 +150,7 @@ func (p *parser) key(at string, k *keyRef, out *authorityRule) {
 		p.problem(at, "expected exactly one, got neither: "+strings.Join(all, ", "), "")
 		return
 	case len(given) > 1:
-		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), "")
+		p.problem(at, "expected exactly one, got both: "+strings.Join(all, ", "), "leave one of them: "+strings.Join(given, ", "))
 		return
 	}
 	out.Hash = k.HashAlgorithm
@@ -167,10 +168,23 @@ func (p *parser) key(at string, k *keyRef, out *authorityRule) {
 		return // it has been told
 	}
 	keys, err := publicKeys(what, text)
-	if err != nil {
+	if err != nil && k.Data != "" {
 		p.problem(field, err.Error(), gatehouse.HintOf(err))
+		p.problems[len(p.problems)-1].Value = clip(oneLine(text))
+	} else if err != nil {
+		p.problem(field, err.Error(), gatehouse.HintOf(err))
+		p.problems[len(p.problems)-1].Elsewhere = true
 	}
 	out.Keys = keys
+}
+
+// oneLine shows a value that may be a block of text: its first line.
+func oneLine(s string) string {
+	line, rest, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	if strings.TrimSpace(rest) != "" {
+		line += " …"
+	}
+	return line
 }
 
 func (p *parser) static(at string, a authority, out *authorityRule) {

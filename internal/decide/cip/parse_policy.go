@@ -30,7 +30,7 @@ func (p *parser) policyRef(at string, r *policyRef) {
 	case len(given) == 0:
 		p.problem(at, "expected exactly one, got neither: "+strings.Join(all, ", "), "")
 	case len(given) > 1:
-		p.problem(at, "expected exactly one, got both: "+strings.Join(given, ", "), "")
+		p.problem(at, "expected exactly one, got both: "+strings.Join(all, ", "), "leave one of them: "+strings.Join(given, ", "))
 	}
 	if at == "spec.policy" {
 		return
@@ -53,7 +53,7 @@ func (p *parser) policyRef(at string, r *policyRef) {
 func (p *parser) compliance(at string, r *policyRef) (decide.Compliance, string) {
 	before := len(p.problems)
 	p.policyRef(at, r)
-	if len(p.problems) > before {
+	if len(p.problems) > before || r.Type != languageCUE && r.Type != languageRego {
 		return nil, r.Type
 	}
 	text, field := r.Data, at+".data"
@@ -74,7 +74,7 @@ func (p *parser) compliance(at string, r *policyRef) (decide.Compliance, string)
 		}
 		p.problem(field, message, bad.Hint)
 		last := &p.problems[len(p.problems)-1]
-		last.Warning, last.Elsewhere = bad.Warning, r.Data == ""
+		last.Warning, last.Elsewhere = bad.Warning, r.ConfigMapRef != nil
 	}
 	return policy, r.Type
 }

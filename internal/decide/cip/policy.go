@@ -31,6 +31,9 @@ type Policy struct {
 	authorities []authorityRule
 	matches     []matcher
 	whole       *wholeRule // nil: none
+	// waits is what the policy refers to and cannot be read now: until it can, nobody
+	// knows what the policy says.
+	waits []decide.Problem
 }
 
 type staticAction int
@@ -82,6 +85,9 @@ func (p *Policy) Picks(req gatehouse.Request) []int {
 // policy picks. With a static pass nothing needs to be asked: one authority is
 // enough, unless spec.policy judges them all.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
+	if len(p.waits) > 0 {
+		return nil
+	}
 	if p.whole == nil && slices.ContainsFunc(p.authorities, func(a authorityRule) bool { return a.static == staticPass }) {
 		return nil
 	}
@@ -131,7 +137,10 @@ func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgem
 		if j.Outcome == decide.NotApplicable {
 			j.Outcome = decide.Passed
 		}
-		reasons, passed := p.image(ctx, req, req.Images[i], read)
+		reasons, passed := p.unknown(), false
+		if len(p.waits) == 0 {
+			reasons, passed = p.image(ctx, req, req.Images[i], read)
+		}
 		for k := range reasons {
 			reasons[k].Image, reasons[k].Field = req.Images[i].Written, req.Images[i].Field
 		}
@@ -143,6 +152,14 @@ func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgem
 		}
 	}
 	return j
+}
+
+// unknown says why nobody knows what the policy says.
+func (p *Policy) unknown() (reasons []gatehouse.Reason) {
+	for _, w := range p.waits {
+		reasons = append(reasons, gatehouse.Reason{Code: decide.CodePolicyUnknown, Message: w.Field + ": " + w.Message, Hint: w.Hint})
+	}
+	return reasons
 }
 
 // finding is what one authority says of one image.

@@ -32,7 +32,7 @@ func predicateURI(s string) (uri string, short bool, problem string) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Opaque == "" {
-		return "", false, "invalid value: " + clip(s) + " is no URI"
+		return "", false, "unsupported predicate type"
 	}
 	return s, false, ""
 }
@@ -52,7 +52,7 @@ func (p *parser) predicate(path, s string) string {
 	uri, short, problem := predicateURI(s)
 	switch {
 	case problem != "":
-		p.problem(path, problem, "write the type's URI, or one of "+shortNames())
+		p.invalid(path, s, problem, "write the type's URI, or one of "+shortNames())
 	case short:
 		p.warn(path, "the short name "+s+" is deprecated", "write "+uri)
 	}

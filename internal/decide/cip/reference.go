@@ -13,20 +13,30 @@ import (
 // This file reads what policies refer to. Every method returns "" where it has told
 // a problem.
 
+// failed tells that something cannot be read. What the policy says may be wrong, or
+// it may be read later.
+func (p *parser) failed(at, what string, err error) {
+	p.problem(at, what+clip(err.Error()), gatehouse.HintOf(err))
+	switch gatehouse.CodeOf(err) {
+	case gatehouse.CodeInvalid, gatehouse.CodeDenied, gatehouse.CodeTooLarge:
+	default:
+		p.problems[len(p.problems)-1].Elsewhere = true
+	}
+}
+
 // kms asks a key service for its public keys.
 func (p *parser) kms(at, uri string) string {
 	if p.outside.Key == nil {
-		p.absent(at, "key services cannot be asked here, so the key is not known",
+		p.problem(at, "key services cannot be asked here, so the key is not known",
 			"print its public key with gatehouse public-key --key "+clip(uri)+" and put it into key.data")
 		return ""
 	}
 	text, err := p.outside.Key(uri)
-	if err != nil || text == "" {
-		message := "there is no key"
-		if err != nil {
-			message = clip(err.Error())
-		}
-		p.absent(at, "the public key of "+clip(uri)+" cannot be read: "+message, gatehouse.HintOf(err))
+	if err == nil && text == "" {
+		err = gatehouse.Errorf(gatehouse.CodeNotFound, "there is no key")
+	}
+	if err != nil {
+		p.failed(at, "the public key of "+clip(uri)+" cannot be read: ", err)
 		return ""
 	}
 	return text
@@ -39,17 +49,14 @@ func (p *parser) secret(at string, ref *secretRef, preferred string) string {
 		p.missing(at, "name")
 		return ""
 	}
-	namespace, ok := p.namespace(at, ref.Namespace, "Secrets")
-	if !ok {
-		return ""
-	}
+	namespace := p.namespace(at, ref.Namespace, "Secrets")
 	if p.outside.Secret == nil {
-		p.absent(at, "there is no cluster here to read Secret "+clip(ref.Name)+" from", "put the manifest of the Secret beside the policies, or what it holds into data: |")
+		p.problem(at, "there is no cluster here to read Secret "+clip(ref.Name)+" from", "put the manifest of the Secret beside the policies, or what it holds into data: |")
 		return ""
 	}
 	data, err := p.outside.Secret(namespace, ref.Name)
 	if err != nil {
-		p.absent(at, "Secret "+clip(ref.Name)+" cannot be read: "+clip(err.Error()), gatehouse.HintOf(err))
+		p.failed(at, "Secret "+clip(ref.Name)+" cannot be read: ", err)
 		return ""
 	}
 	entry, has := data[preferred]
@@ -80,17 +87,17 @@ func (p *parser) configMap(at string, ref *configMapRef) string {
 	if ref.Key == "" {
 		p.missing(at, "key")
 	}
-	namespace, ok := p.namespace(at, ref.Namespace, "ConfigMaps")
-	if !ok || len(p.problems) > before {
+	if len(p.problems) > before {
 		return ""
 	}
+	namespace := p.namespace(at, ref.Namespace, "ConfigMaps")
 	if p.outside.ConfigMap == nil {
-		p.absent(at, "there is no cluster here to read ConfigMap "+clip(ref.Name)+" from", "put the manifest of the ConfigMap beside the policies, or the policy itself into data: |")
+		p.problem(at, "there is no cluster here to read ConfigMap "+clip(ref.Name)+" from", "put the manifest of the ConfigMap beside the policies, or the policy itself into data: |")
 		return ""
 	}
 	data, err := p.outside.ConfigMap(namespace, ref.Name)
 	if err != nil {
-		p.absent(at, "ConfigMap "+clip(ref.Name)+" cannot be read: "+clip(err.Error()), gatehouse.HintOf(err))
+		p.failed(at, "ConfigMap "+clip(ref.Name)+" cannot be read: ", err)
 		return ""
 	}
 	if data[ref.Key] == "" {
@@ -99,18 +106,17 @@ func (p *parser) configMap(at string, ref *configMapRef) string {
 	return data[ref.Key]
 }
 
-// namespace is the one to read from. Only one can be: Gatehouse may not read what
-// lies in others.
-func (p *parser) namespace(at, given, what string) (string, bool) {
+// namespace is the one to read from. Gatehouse may not read what lies in others than
+// its own, whatever the policy says; policy-controller does not look at it either.
+func (p *parser) namespace(at, given, what string) string {
 	own := p.outside.Namespace
-	if given != "" && own != "" && given != own {
-		p.problem(at+".namespace", "invalid value: "+clip(given), what+" are read from Gatehouse's own namespace: put it into "+own+", and delete namespace")
-		return "", false
+	if own == "" {
+		return given
 	}
-	if given == "" {
-		given = own
+	if given != "" && given != own {
+		p.warn(at+".namespace", what+" are read from Gatehouse's own namespace, "+own+", not from "+clip(given), "put it into "+own+", and delete namespace")
 	}
-	return given, true
+	return own
 }
 
 var sha256sum = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -133,7 +139,7 @@ func (p *parser) remote(at, url, sum string) string {
 		return ""
 	}
 	if p.outside.Remote == nil {
-		p.absent(at, "documents on servers cannot be fetched here, so the policy is not known", "write the policy itself into data: |")
+		p.problem(at, "documents on servers cannot be fetched here, so the policy is not known", "write the policy itself into data: |")
 		return ""
 	}
 	text, err := p.outside.Remote(url, sum)
@@ -141,7 +147,7 @@ func (p *parser) remote(at, url, sum string) string {
 		err = gatehouse.Errorf(gatehouse.CodeInvalid, "it is empty")
 	}
 	if err != nil {
-		p.absent(at, "the policy at "+clip(url)+" cannot be read: "+clip(err.Error()), gatehouse.HintOf(err))
+		p.failed(at, "the policy at "+clip(url)+" cannot be read: ", err)
 		return ""
 	}
 	return string(text)

@@ -32,7 +32,7 @@ func specType() manifest.Type {
 		}})},
 		{Name: "authorities", Type: listOf(authorityType())},
 		{Name: "policy", Type: policyType()},
-		{Name: "mode", Type: manifest.Type{Enum: []string{"enforce", "warn"}}},
+		{Name: "mode", Type: manifest.Type{Enum: []string{"enforce", "warn"}, Unsupported: "unsupported mode"}},
 		{Name: "match", Type: listOf(matchType())},
 	}}
 }
@@ -55,7 +55,7 @@ func authorityType() manifest.Type {
 			Why:     "static answers without looking at a signature, so it and key exclude each other",
 			Instead: "to say which images the policy speaks of use spec.images[].glob, and delete static; gatehouse policy fix does it",
 			Fields: []manifest.Field{
-				{Name: "action", Type: manifest.Type{Enum: []string{"pass", "fail"}}}, {Name: "message"},
+				{Name: "action", Type: manifest.Type{Enum: []string{"pass", "fail"}, Unsupported: "unsupported action"}}, {Name: "message"},
 			},
 		}},
 		{Name: "source", Type: listOf(manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{
@@ -84,7 +84,7 @@ func keyType() manifest.Type {
 func policyType() manifest.Type {
 	boolean := manifest.Type{Kind: manifest.Bool}
 	return manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{
-		{Name: "type", Type: manifest.Type{Enum: []string{"cue", "rego"}}},
+		{Name: "type", Type: manifest.Type{Enum: []string{"cue", "rego"}, Unsupported: "only [cue,rego] are supported at the moment"}},
 		{Name: "data"},
 		{Name: "remote", Type: manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{{Name: "url"}, {Name: "sha256sum"}}}},
 		{Name: "configMapRef", Type: manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{
@@ -101,7 +101,7 @@ func matchType() manifest.Type {
 	return manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{
 		{Name: "group"},
 		{Name: "version"},
-		{Name: "resource", Type: manifest.Type{Enum: []string{
+		{Name: "resource", Type: manifest.Type{Unsupported: "unsupported resource name", Enum: []string{
 			"pods", "replicasets", "deployments", "statefulsets", "daemonsets", "jobs", "cronjobs",
 		}}},
 		{Name: "selector", Type: manifest.Type{Kind: manifest.Object, Fields: []manifest.Field{

@@ -68,7 +68,6 @@ func addresses(entries []json.RawMessage, field string) string {
 // counts without a name.
 func (p *parser) trust(path string, a authority, out *authorityRule) {
 	before := len(decide.Errors(p.problems))
-	p.unread = false
 	if a.Keyless == nil && a.CTLog == nil && a.Timestamp == nil {
 		return
 	}
@@ -96,10 +95,10 @@ func (p *parser) trust(path string, a authority, out *authorityRule) {
 	} else {
 		m.TSAs = base.TSAs
 	}
-	if len(decide.Errors(p.problems)) == before && !p.unread {
+	if len(decide.Errors(p.problems)) == before {
 		p.enough(path, a, m)
 	}
-	if len(decide.Errors(p.problems)) > before || p.unread {
+	if len(decide.Errors(p.problems)) > before {
 		return
 	}
 	document, err := json.Marshal(m)

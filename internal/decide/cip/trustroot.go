@@ -297,7 +297,7 @@ func (p *parser) tuf(path string, ref tufRef, remote bool) []byte {
 	}
 	document, err := p.outside.Repository(repository)
 	if err != nil {
-		p.problem(path, "the trust root cannot be read from the TUF repository: "+clip(err.Error()), gatehouse.HintOf(err))
+		p.failed(path, "the trust root cannot be read from the TUF repository: ", err)
 		return nil
 	}
 	return p.document(path, document)

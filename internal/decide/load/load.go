@@ -1,6 +1,7 @@
 // Package load reads policies of every kind: files go in, a decide.PolicySet
 // and the problems of the files come out. A set with any problem that is not
-// only a warning is not Complete, and denies.
+// only a warning is not Complete, and denies. A policy that refers to something that
+// is not there now is part of the set, and denies what it speaks of.
 package load
 
 import (
@@ -82,7 +83,7 @@ func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet,
 	return decide.PolicySet{
 		Policies: l.policies,
 		NoMatch:  noMatch,
-		Complete: len(decide.Errors(l.problems)) == 0,
+		Complete: len(decide.Wrong(l.problems)) == 0 && !l.lacking,
 		Digest:   digest(files, noMatch, o.Outside.Trust, l.referred),
 		Lookups:  l.constraints.Lookups(),
 	}, l.problems
@@ -119,6 +120,7 @@ type loader struct {
 	outside    cip.Outside
 	policyDocs []manifest.Document // parsed, of policies
 	rootDocs   []manifest.Document // parsed, of trust roots
+	lacking    bool                // a policy could not be made
 	held       []held              // Secrets and ConfigMaps beside the policies
 	referred   []string            // what was read from outside, by digest
 	policies   []decide.Policy
@@ -204,6 +206,7 @@ func (l *loader) policy(doc *manifest.Document) {
 	if policy != nil {
 		l.add(policy, doc.Path, doc.Line)
 	}
+	l.lacking = l.lacking || policy == nil
 }
 
 func (l *loader) constraint(doc *manifest.Document) {

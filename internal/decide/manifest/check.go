@@ -172,6 +172,7 @@ func (c *checker) scalar(n *yaml.Node, t Type, path string) {
 		c.wrong(n, t, path)
 	case t.Kind == Text && len(t.Enum) > 0 && !contains(t.Enum, n.Value):
 		c.add(n, path, "invalid value: "+clip(n.Value), "use "+strings.Join(t.Enum, " or "))
+		c.problems[len(c.problems)-1].Detail = t.Unsupported
 	}
 }
 

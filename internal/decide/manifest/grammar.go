@@ -33,6 +33,8 @@ type Type struct {
 	Instead string
 	// Why is added to the message about a wrong sort of value.
 	Why string
+	// Unsupported is said of a value that is none of Enum.
+	Unsupported string
 	// PEM is a Text that holds PEM blocks.
 	PEM bool
 }
