@@ -37,7 +37,7 @@ type Authority struct {
 	Name string
 	// Keys are public keys in PEM, PKIX ("PUBLIC KEY"); any one of them is enough.
 	Keys []string
-	// Hash is the digest algorithm of key signatures: "sha256" (default),
+	// Hash is the digest algorithm of key signatures: "sha224", "sha256" (default),
 	// "sha384", "sha512".
 	Hash string
 	// Keyless are the holders of short-lived certificates that count.

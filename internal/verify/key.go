@@ -148,12 +148,14 @@ func verifiersFor(public crypto.PublicKey, hash string) (anyOf, error) {
 			}
 		}
 	case "sha256":
+	case "sha224":
+		hashes = []crypto.Hash{crypto.SHA224}
 	case "sha384":
 		hashes = []crypto.Hash{crypto.SHA384}
 	case "sha512":
 		hashes = []crypto.Hash{crypto.SHA512}
 	default:
-		return nil, errors.New("hash algorithm " + clip(hash) + " is not one of sha256, sha384, sha512")
+		return nil, errors.New("hash algorithm " + clip(hash) + " is not one of sha224, sha256, sha384, sha512")
 	}
 	var all anyOf
 	if k, ok := public.(ed25519.PublicKey); ok {

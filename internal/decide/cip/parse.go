@@ -104,7 +104,7 @@ func (p *parser) policy(obj document) *Policy {
 		}
 		g, err := glob.Compile(image.Glob)
 		if err != nil {
-			p.invalid(at+".glob", image.Glob, "glob is invalid: "+err.Error(), gatehouse.HintOf(err))
+			p.invalid(at+".glob", image.Glob, fmt.Sprintf("glob is invalid: invalid glob %q", clip(image.Glob)), gatehouse.HintOf(err))
 		}
 		out.globs = append(out.globs, g)
 		if strings.HasPrefix(image.Glob, "docker.io/") {

@@ -154,9 +154,6 @@ func (p *parser) key(at string, k *keyRef, out *authorityRule) {
 		return
 	}
 	out.Hash = k.HashAlgorithm
-	if k.HashAlgorithm == "sha224" {
-		p.problem(at+".hashAlgorithm", "sha224 is not supported", "sign with sha256, sha384 or sha512")
-	}
 	text, field, what := k.Data, at+".data", "key.data"
 	switch {
 	case k.KMS != "":
