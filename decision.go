@@ -153,14 +153,16 @@ type AddedFindings struct {
 
 // Reason explains one step of a decision.
 type Reason struct {
-	Verdict  Verdict  `json:"verdict"`
-	Code     string   `json:"code"`   // stable, for machines: "signature-missing"
-	Policy   string   `json:"policy"` // which policy said so; empty = the decision itself
-	Image    string   `json:"image,omitempty"`
-	Field    string   `json:"field,omitempty"`
-	Message  string   `json:"message"`        // why
-	Hint     string   `json:"hint,omitempty"` // what would help
-	Evidence []Digest `json:"evidence,omitempty"`
+	Verdict Verdict `json:"verdict"`
+	Code    string  `json:"code"`   // stable, for machines: "signature-missing"
+	Policy  string  `json:"policy"` // which policy said so; empty = the decision itself
+	// Authority is whose word is missing or counts, where the policy asks for one.
+	Authority string   `json:"authority,omitempty"`
+	Image     string   `json:"image,omitempty"`
+	Field     string   `json:"field,omitempty"`
+	Message   string   `json:"message"`        // why
+	Hint      string   `json:"hint,omitempty"` // what would help
+	Evidence  []Digest `json:"evidence,omitempty"`
 }
 
 // Decision is the answer to one Request.
@@ -171,4 +173,7 @@ type Decision struct {
 	Reasons  []Reason  `json:"reasons"`
 	Policies Digest    `json:"policies"` // of the policy set that judged
 	At       time.Time `json:"at"`
+	// Tree tells how each policy came to its reasons, those that object first. It is
+	// no part of what the ID is made of.
+	Tree []Step `json:"tree,omitempty"`
 }

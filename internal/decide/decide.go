@@ -37,6 +37,7 @@ func Decide(ctx context.Context, set PolicySet, req gatehouse.Request) (d gateho
 		d.Verdict = worst(d.Reasons)
 		d.Subject = subject(req)
 		d.ID = decisionID(d, req)
+		d.Tree = prune(s.tree)
 	}()
 	s.object()
 	s.wholeSet()
@@ -61,6 +62,7 @@ type session struct {
 	picks   bool         // the set holds an image policy
 	judged  int          // policies that applied and judged
 	reasons []gatehouse.Reason
+	tree    []gatehouse.Step // of the policies, in their order
 	// unreadable: the object is not one that Kubernetes could have.
 	unreadable bool
 }

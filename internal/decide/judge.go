@@ -17,6 +17,8 @@ type verdictOf struct {
 	other   map[int]bool // those of picks that it speaks of by another name
 	isImage bool
 	applies bool
+	passed  []int // images that it vouches for
+	asked   []gatehouse.Need
 	reasons []gatehouse.Reason
 }
 
@@ -49,9 +51,12 @@ func (s *session) policy(ctx context.Context, p Policy, facts bool) {
 		}
 		s.matched[i] = true
 	}
-	for _, r := range v.reasons {
-		r.Policy = v.name
-		s.add(r)
+	for i := range v.reasons {
+		v.reasons[i].Policy = v.name
+		s.add(v.reasons[i])
+	}
+	if facts {
+		s.tree = append(s.tree, v.step(s.req))
 	}
 }
 
@@ -73,7 +78,7 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 	if !facts && len(needs) > 0 {
 		return
 	}
-	v.applies = true
+	v.applies, v.asked = true, needs
 	bad := map[int]bool{}
 	if s, ok := p.(Settling); !ok || !s.SettlesNeeds() {
 		bad = v.needs(req, needs)
@@ -82,6 +87,7 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 		return
 	}
 	j := p.Judge(ctx, req)
+	v.passed = j.Passed
 	fields := map[string]bool{} // of images whose facts are missing: what else is said of them is only a consequence
 	for i := range bad {
 		fields[req.Images[i].Field] = true

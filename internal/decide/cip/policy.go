@@ -179,6 +179,9 @@ func (p *Policy) image(ctx context.Context, req gatehouse.Request, f gatehouse.I
 	var failed []gatehouse.Reason
 	for _, a := range p.authorities {
 		found := p.authority(ctx, a, f, req.Now)
+		for i := range found.reasons {
+			found.reasons[i].Authority = a.Name
+		}
 		if found.passed && p.whole == nil {
 			return found.reasons, true
 		}
