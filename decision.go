@@ -156,8 +156,9 @@ type Reason struct {
 	Verdict Verdict `json:"verdict"`
 	Code    string  `json:"code"`   // stable, for machines: "signature-missing"
 	Policy  string  `json:"policy"` // which policy said so; empty = the decision itself
-	// Authority is whose word is missing or counts, where the policy asks for one.
-	Authority string   `json:"authority,omitempty"`
+	// Authority is whose word counts or is missing, where the policy asks for one; the
+	// tree of the decision shows it.
+	Authority string   `json:"-"`
 	Image     string   `json:"image,omitempty"`
 	Field     string   `json:"field,omitempty"`
 	Message   string   `json:"message"`        // why
