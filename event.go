@@ -29,7 +29,8 @@ const (
 	EventPolicyChanged    EventType = "policy.changed"
 	EventExceptionChanged EventType = "exception.changed"
 	EventDecisionDenied   EventType = "admission.denied"
-	EventSigstoreRotated  EventType = "sigstore.rotated" // the private Sigstore has other keys
+	EventBreakGlass       EventType = "admission.break-glass" // a token was made, used or revoked
+	EventSigstoreRotated  EventType = "sigstore.rotated"      // the private Sigstore has other keys
 )
 
 // Event is one row of the outbox.
