@@ -26,7 +26,7 @@ ImageRule (gatehouse.dev) manifests and .rego modules. docs/policies.md explains
   gatehouse policy fix pasted.yaml > policy.yaml
   gatehouse policy test --policy policies/ -f pod.yaml`,
 	})
-	cmd.AddCommand(a.policyTestCmd(), a.policyLintCmd(), a.policyFixCmd())
+	cmd.AddCommand(a.policyTestCmd(), a.policyLintCmd(), a.policyFixCmd(), a.policyExplainCmd(), a.policySimulateCmd())
 	return cmd
 }
 

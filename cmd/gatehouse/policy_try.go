@@ -29,6 +29,7 @@ type policyTestOptions struct {
 	namespace, output string
 	trustedRoot       string
 	insecure          bool
+	explain           bool // tell how decisions were come to
 	timeout           time.Duration
 }
 
@@ -82,6 +83,7 @@ line PASS or FAIL for each case. Exits 0 if all pass, 1 if not.`,
 	f.StringVar(&o.trustedRoot, "trusted-root", "", trustedRootFlagHelp)
 	f.BoolVar(&o.insecure, "insecure", false, "speak to registries without TLS")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "time for each object")
+	f.BoolVar(&o.explain, "explain", false, "tell how each decision was come to")
 	return cmd
 }
 
@@ -212,8 +214,11 @@ func (a *app) printResults(o policyTestOptions, results []policyResult) (err err
 		w = f
 	}
 	counts := map[gatehouse.Verdict]int{}
-	for _, r := range results {
+	for i, r := range results {
 		counts[r.Decision.Verdict]++
+		if !o.explain {
+			results[i].Decision.Tree = nil
+		}
 	}
 	admitted, denied := counts[gatehouse.Allow]+counts[gatehouse.Warn], counts[gatehouse.Deny]
 	if o.format == "json" {
@@ -226,7 +231,11 @@ func (a *app) printResults(o policyTestOptions, results []policyResult) (err err
 		}{results, admitted, denied})
 	}
 	for _, r := range results {
-		if err := printDecision(w, r.object, r.Decision); err != nil {
+		err := printDecision(w, r.object, r.Decision)
+		if err == nil && o.explain {
+			err = printTree(w, r.Decision)
+		}
+		if err != nil {
 			return err
 		}
 	}

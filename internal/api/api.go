@@ -1,6 +1,6 @@
 // Package api is the REST interface under /api/v1: verdicts, findings, reports,
 // events, advisories, malware lists, exceptions, policies, decisions, signatures,
-// promotions, settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
+// promotions, break-glass tokens, settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
 // interfaces beside it, and writes JSON or RFC 9457 problems. It decides nothing.
 package api
 
@@ -81,6 +81,8 @@ type Policies interface {
 	Put(ctx context.Context, actor gatehouse.Actor, name string, source []byte) (any, error)
 	Delete(ctx context.Context, actor gatehouse.Actor, name string) error
 	Decision(ctx context.Context, id string) (gatehouse.Decision, error)
+	// Simulate judges what was reviewed by other policies.
+	Simulate(ctx context.Context, in Simulation) (any, error)
 }
 
 // Options of the API. All but Sigstore are required.
@@ -100,6 +102,7 @@ type Options struct {
 	Projects   Projects
 	Sigstore   Sigstore // nil: off
 	Promotions Promotions
+	BreakGlass BreakGlass
 	Log        *slog.Logger
 }
 
@@ -123,6 +126,7 @@ func New(o Options) http.Handler {
 		"GET /api/v1/policies":           h.policyList,
 		"PUT /api/v1/policies/{name}":    h.policyPut,
 		"DELETE /api/v1/policies/{name}": h.policyDelete,
+		"POST /api/v1/policies/simulate": h.policySimulate,
 		"GET /api/v1/decisions/{id}":     h.decision,
 		"POST /api/v1/fsck":              h.fsck,
 		"GET /api/v1/scrub":              h.scrub,
@@ -148,6 +152,11 @@ func New(o Options) http.Handler {
 		"GET /api/v1/promotions":            h.promotionList,
 		"GET /api/v1/promotions/key":        h.promotionKey,
 		"GET /api/v1/scan-attestations/key": h.scanKey,
+
+		"POST /api/v1/break-glass":        h.breakGlassCreate,
+		"GET /api/v1/break-glass":         h.breakGlassList,
+		"DELETE /api/v1/break-glass/{id}": h.breakGlassRevoke,
+		"GET /api/v1/break-glass/key":     h.breakGlassKey,
 
 		"GET /api/v1/images":                     h.imageList,
 		"GET /api/v1/images/{digest}/findings":   h.imageFindings,

@@ -92,6 +92,10 @@ type Config struct {
 	AdmissionTLSCert string `yaml:"admission-tls-cert" help:"certificate of --admission-listen, a PEM file; empty: the server makes its own"`
 	// Key of admission-tls-cert. Both or none; read again when they change.
 	AdmissionTLSKey string `yaml:"admission-tls-key" help:"its key, a PEM file"`
+	// How long reviews are kept, so that gatehouse policy simulate can judge them again
+	// by other policies: objects as the API server sends them, without status, and no
+	// Secrets. 0 keeps none.
+	AdmissionRecord time.Duration `yaml:"admission-record" help:"how long reviews are kept for gatehouse policy simulate; 0 keeps none"`
 	// Addresses (CIDR) in private ranges that the server may contact when an
 	// image reference, a redirect or a feed names them.
 	AllowPrivate []string `yaml:"allow-private" help:"private address ranges that image references may lead to, for example 10.1.0.0/16"`
@@ -257,7 +261,7 @@ func Default() Config {
 	const day = 24 * time.Hour
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
-		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny",
+		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny", AdmissionRecord: 7 * day,
 		FeedInterval: 6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,

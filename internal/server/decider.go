@@ -18,8 +18,11 @@ type decider struct {
 	db       *db.DB
 	policies *policies
 	facts    *facts
-	log      *slog.Logger
-	metrics  *metrics
+	reviews  *reviews
+	// glass answers denials that a token overrides; nil: none does.
+	glass   func(context.Context, gatehouse.Request, gatehouse.Decision) gatehouse.Decision
+	log     *slog.Logger
+	metrics *metrics
 
 	mu      sync.Mutex
 	waiting []gatehouse.Decision      // not written yet, oldest first
@@ -44,20 +47,34 @@ const (
 	keepEvery = 200 * time.Millisecond
 )
 
-func newDecider(d *db.DB, p *policies, f *facts, log *slog.Logger, m *metrics) *decider {
-	return &decider{db: d, policies: p, facts: f, log: log, metrics: m, used: map[gatehouse.Digest]bool{}, wake: make(chan struct{}, 1)}
+func newDecider(d *db.DB, p *policies, f *facts, r *reviews, log *slog.Logger, m *metrics) *decider {
+	return &decider{db: d, policies: p, facts: f, reviews: r, log: log, metrics: m, used: map[gatehouse.Digest]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // Decide implements admit.Decider. A set that cannot be read is an incomplete
 // one, and denies.
 func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
 	start := time.Now()
-	out, own := d.judge(ctx, req)
+	out, known := d.judge(ctx, req)
+	if d.glass != nil {
+		out = d.glass(ctx, known, out)
+	}
 	d.metrics.decisions.WithLabelValues(out.Verdict.String()).Inc()
 	d.metrics.deciding.Observe(time.Since(start).Seconds())
 	d.log.DebugContext(ctx, "decide done", "id", out.ID, "verdict", out.Verdict.String(), "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name)
-	d.keepDecision(ctx, out, own)
+	d.reviews.add(known, out)
+	d.keepDecision(ctx, out, d.own(known))
 	return out
+}
+
+// own lists the images of a request that are this registry's.
+func (d *decider) own(req gatehouse.Request) (own []gatehouse.Digest) {
+	for _, img := range req.Images {
+		if img.Image.Digest != "" && d.facts.isOwn(img.Image.Registry) {
+			own = append(own, img.Image.Digest)
+		}
+	}
+	return own
 }
 
 // keepDecision has a decision written a moment later, and that these images of this
@@ -93,24 +110,27 @@ func weight(d gatehouse.Decision) int {
 	for _, r := range d.Reasons {
 		n += 256 + len(r.Message) + len(r.Hint) + len(r.Image) + len(r.Field) + 80*len(r.Evidence)
 	}
+	return n + weightOf(d.Tree)
+}
+
+func weightOf(tree []gatehouse.Step) int {
+	n := 0
+	for _, s := range tree {
+		n += 128 + len(s.Name) + len(s.Message) + len(s.Digest) + weightOf(s.Steps)
+	}
 	return n
 }
 
-// judge decides without keeping the decision, and tells which images of this
-// registry were asked for.
-func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse.Decision, own []gatehouse.Digest) {
+// judge decides without keeping the decision, and returns the request with the facts
+// that it was decided by.
+func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse.Decision, known gatehouse.Request) {
 	set, err := d.policies.Set(ctx)
 	if err != nil {
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
 		set = decide.PolicySet{}
 	}
-	known := gather.Facts(ctx, set, req, d.facts.sources())
-	for _, img := range known.Images {
-		if img.Image.Digest != "" && d.facts.isOwn(img.Image.Registry) {
-			own = append(own, img.Image.Digest)
-		}
-	}
-	return d.judgeFacts(ctx, set, known), own
+	known = gather.Facts(ctx, set, req, d.facts.sources())
+	return d.judgeFacts(ctx, set, known), known
 }
 
 // judgeFacts decides about gathered facts, and puts the causes of what failed
@@ -155,6 +175,7 @@ func (d *decider) keep(ctx context.Context) error {
 }
 
 func (d *decider) flush(ctx context.Context) {
+	d.reviews.flush(ctx)
 	d.mu.Lock()
 	batch, used := d.waiting, d.used
 	d.used = map[gatehouse.Digest]bool{}
@@ -193,10 +214,17 @@ func (d *decider) flush(ctx context.Context) {
 
 // prune drops decisions that nobody will ask for any more.
 func (d *decider) prune(ctx context.Context, now time.Time) error {
-	return d.db.Write(ctx, func(tx *db.Tx) error {
+	err := d.db.Write(ctx, func(tx *db.Tx) error {
 		if err := tx.PruneDecisions(ctx, now.Add(-decisionAge), decisionsMax); err != nil {
+			return err
+		}
+		if err := tx.PruneBreakGlass(ctx, now.Add(-breakGlassKept)); err != nil {
 			return err
 		}
 		return tx.PruneUse(ctx, now.Add(-useAge))
 	})
+	if err != nil {
+		return err
+	}
+	return d.reviews.prune(ctx, now)
 }

@@ -37,8 +37,10 @@ type metrics struct {
 	jobs      *prometheus.HistogramVec
 	decisions *prometheus.CounterVec
 	deciding  prometheus.Histogram
-	refused   *prometheus.CounterVec
-	traces    prometheus.Counter
+
+	breakGlass *prometheus.CounterVec
+	refused    *prometheus.CounterVec
+	traces     prometheus.Counter
 
 	certificateEnds    *prometheus.GaugeVec
 	certificateReloads *prometheus.CounterVec
@@ -85,6 +87,10 @@ func newMetrics(version string) *metrics {
 	m.jobs = histogram("job_duration_seconds", "Time of attempts at jobs.", jobBuckets, "kind", "result")
 	m.decisions = counter("decisions_total", "Admission decisions.", "verdict")
 	m.deciding = histogram("decision_duration_seconds", "Time from a review to its decision.", requestBuckets).WithLabelValues().(prometheus.Histogram)
+	m.breakGlass = counter("admission_break_glass_total", "Break-glass tokens made, reviews that they let through, and reviews that they did not.", "result")
+	for _, result := range []string{"created", "used", "refused"} {
+		m.breakGlass.WithLabelValues(result)
+	}
 	m.refused = counter("egress_refused_total", "Outbound connections that were refused, by what the address is.", "reason")
 	m.traces = counter("trace_spans_lost_total", "Spans that the collector did not take.").WithLabelValues()
 	m.certificateEnds = gauge("tls_certificate_not_after_seconds", "When the certificate in force ends, seconds since 1970.", "certificate")

@@ -65,6 +65,7 @@ type Server struct {
 	facts      *facts
 	decider    *decider
 	gate       *pullGate
+	glass      *glass
 	egress     *egress.Egress
 	feeds      *feeds
 	adapter    *adapterScans // nil: off
@@ -212,7 +213,9 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	}
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport()), Credentials: s.logins})
 	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
-	s.decider = newDecider(s.db, s.policies, s.facts, s.log, s.metrics)
+	s.decider = newDecider(s.db, s.policies, s.facts, &reviews{db: s.db, age: s.cfg.AdmissionRecord, log: s.log}, s.log, s.metrics)
+	s.glass = &glass{Server: s}
+	s.decider.glass = s.glass.override
 	s.gate = &pullGate{db: s.db, policies: s.policies, facts: s.facts, decider: s.decider, access: s.access}
 	if err := s.recheckSignatures(ctx); err != nil {
 		return err
@@ -343,7 +346,7 @@ func (s *Server) mainHandler() http.Handler {
 		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
-		Promotions: promotions{s},
+		Promotions: promotions{s}, BreakGlass: s.glass,
 	}
 	if s.sigstore != nil {
 		options.Sigstore = s.sigstore

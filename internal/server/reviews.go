@@ -1,0 +1,293 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+)
+
+// Limits of the reviews that are kept for gatehouse policy simulate.
+const (
+	reviewsMax      = 50_000
+	reviewBytesMax  = 256 << 20 // in the database
+	reviewWaitMax   = 16 << 20  // bytes that wait to be written
+	reviewsKnownMax = 10_000    // that are remembered not to be written again
+)
+
+// reviews keeps what was reviewed, so that other policies can judge it. Reviews that
+// no policy could tell apart are kept once and counted: a Deployment of a hundred
+// replicas is one.
+type reviews struct {
+	db  *db.DB
+	age time.Duration // 0: nothing is kept
+	log *slog.Logger
+
+	mu      sync.Mutex
+	waiting []reviewed // guarded by mu
+	bytes   int        // of them; guarded by mu
+	dropped int        // guarded by mu
+}
+
+// reviewed is a review that waits to be written.
+type reviewed struct {
+	req      gatehouse.Request // its Images have their digests
+	decision string
+	verdict  gatehouse.Verdict
+}
+
+// reviewDoc is a review as it is kept.
+type reviewDoc struct {
+	Kind      gatehouse.ObjectKind `json:"kind"`
+	Operation string               `json:"operation"`
+	Name      string               `json:"name,omitempty"`
+	Namespace string               `json:"namespace,omitempty"`
+	User      gatehouse.User       `json:"user"`
+	Object    map[string]any       `json:"object,omitempty"`
+	OldObject map[string]any       `json:"oldObject,omitempty"`
+	// Digests is what the references meant, as they were written.
+	Digests map[string]gatehouse.Digest `json:"digests,omitempty"`
+}
+
+// add takes a review that was decided. It never waits.
+func (r *reviews) add(req gatehouse.Request, d gatehouse.Decision) {
+	if r.age <= 0 || len(req.Object) == 0 || req.Kind.Group == "" && req.Kind.Kind == "Secret" {
+		return
+	}
+	size := len(req.Object) + len(req.OldObject) + 1000
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bytes+size > reviewWaitMax {
+		r.dropped++
+		return
+	}
+	r.bytes += size
+	r.waiting = append(r.waiting, reviewed{req, d.ID, d.Verdict})
+}
+
+// flush writes what waits. What cannot be written is lost: it is a sample of what
+// happens, not a record of it.
+func (r *reviews) flush(ctx context.Context) {
+	r.mu.Lock()
+	batch, dropped := r.waiting, r.dropped
+	r.waiting, r.bytes, r.dropped = nil, 0, 0
+	r.mu.Unlock()
+	if dropped > 0 {
+		r.log.WarnContext(ctx, "reviews not kept", "count", dropped)
+	}
+	if len(batch) == 0 {
+		return
+	}
+	rows := map[gatehouse.Digest]*db.Review{}
+	docs := map[gatehouse.Digest]reviewDoc{}
+	for _, one := range batch {
+		doc, digest, err := docOfReview(one)
+		if err != nil {
+			continue // no JSON: no policy has judged it either
+		}
+		row := rows[digest]
+		if row == nil {
+			row = &db.Review{Digest: digest, First: one.req.Now}
+			rows[digest], docs[digest] = row, doc
+		}
+		row.Times++
+		row.Last, row.Decision, row.Verdict = one.req.Now, one.decision, one.verdict
+	}
+	order := slices.Sorted(maps.Keys(rows)) // replicas take rows in one order
+	err := r.db.Write(ctx, func(tx *db.Tx) error {
+		for _, digest := range order {
+			known, err := tx.NoteReview(ctx, *rows[digest])
+			if err != nil || known {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			row := *rows[digest]
+			if row.Doc, err = json.Marshal(docs[digest]); err != nil {
+				return err
+			}
+			if err := tx.SaveReview(ctx, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		r.log.ErrorContext(ctx, "write reviews failed", "error", err)
+	}
+}
+
+// prune drops what nobody replays any more.
+func (r *reviews) prune(ctx context.Context, now time.Time) error {
+	return r.db.Write(ctx, func(tx *db.Tx) error { return tx.PruneReviews(ctx, now.Add(-r.age), reviewsMax, reviewBytesMax) })
+}
+
+// docOfReview makes what is kept of a review, and the digest of what policies could
+// tell it by.
+func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err error) {
+	req := one.req
+	doc = reviewDoc{Kind: req.Kind, Operation: req.Operation, Name: req.Name, Namespace: req.Namespace, User: req.User}
+	if doc.Object, err = objectOf(req.Object); err != nil {
+		return doc, "", err
+	}
+	if doc.OldObject, err = objectOf(req.OldObject); err != nil {
+		return doc, "", err
+	}
+	for _, f := range req.Images {
+		if f.Image.Digest != "" {
+			if doc.Digests == nil {
+				doc.Digests = map[string]gatehouse.Digest{}
+			}
+			doc.Digests[f.Written] = f.Image.Digest
+		}
+	}
+	told := doc
+	told.User.UID = ""
+	var generated bool
+	told.Object, generated = general(doc.Object)
+	told.OldObject, _ = general(doc.OldObject)
+	if generated {
+		told.Name = ""
+	}
+	b, err := json.Marshal(struct {
+		reviewDoc
+		Verdict gatehouse.Verdict `json:"verdict"`
+	}{told, one.verdict})
+	return doc, gatehouse.DigestOf(b), err
+}
+
+// objectOf reads an object without what only says who wrote it when.
+func objectOf(b []byte) (map[string]any, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	var obj map[string]any
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.UseNumber()
+	if err := dec.Decode(&obj); err != nil {
+		return nil, err
+	}
+	delete(obj, "status")
+	if meta, ok := obj["metadata"].(map[string]any); ok {
+		delete(meta, "managedFields")
+		if notes, ok := meta["annotations"].(map[string]any); ok {
+			delete(notes, "kubectl.kubernetes.io/last-applied-configuration")
+			delete(notes, breakGlassAnnotation)
+		}
+	}
+	return obj, nil
+}
+
+// what tells objects that a controller makes of one template apart.
+var (
+	ownMetadata = []string{"uid", "resourceVersion", "generation", "creationTimestamp", "ownerReferences"}
+	ownLabels   = []string{
+		"pod-template-hash", "controller-revision-hash", "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index",
+		"batch.kubernetes.io/job-completion-index", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name",
+	}
+)
+
+// general is a copy of an object without what tells it from others of the same
+// template. generated: its name was made by the API server or a controller.
+func general(obj map[string]any) (_ map[string]any, generated bool) {
+	if obj == nil {
+		return nil, false
+	}
+	obj = maps.Clone(obj)
+	if meta, ok := obj["metadata"].(map[string]any); ok {
+		meta = maps.Clone(meta)
+		owners, _ := meta["ownerReferences"].([]any)
+		prefix, _ := meta["generateName"].(string)
+		generated = prefix != "" || len(owners) > 0
+		for _, key := range ownMetadata {
+			delete(meta, key)
+		}
+		if generated {
+			delete(meta, "name")
+		}
+		if labels, ok := meta["labels"].(map[string]any); ok {
+			labels = maps.Clone(labels)
+			for _, key := range ownLabels {
+				delete(labels, key)
+			}
+			meta["labels"] = labels
+		}
+		obj["metadata"] = meta
+	}
+	if spec, ok := obj["spec"].(map[string]any); ok {
+		obj["spec"] = generalSpec(spec, generated)
+	}
+	return obj, generated
+}
+
+// tokenVolume begins the name of the volume that the API server adds to each Pod.
+const tokenVolume = "kube-api-access-"
+
+// generalSpec is a copy of a Pod's spec without the name of that volume, and of the
+// Pod.
+func generalSpec(spec map[string]any, generated bool) map[string]any {
+	spec = maps.Clone(spec)
+	if generated {
+		delete(spec, "hostname")
+	}
+	rename := func(v any) any {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return v
+		}
+		if name, _ := m["name"].(string); strings.HasPrefix(name, tokenVolume) {
+			m = maps.Clone(m)
+			m["name"] = tokenVolume
+		}
+		return m
+	}
+	each := func(from map[string]any, key string, f func(any) any) {
+		list, ok := from[key].([]any)
+		if !ok {
+			return
+		}
+		out := make([]any, len(list))
+		for i, v := range list {
+			out[i] = f(v)
+		}
+		from[key] = out
+	}
+	each(spec, "volumes", rename)
+	for _, kind := range []string{"containers", "initContainers", "ephemeralContainers"} {
+		each(spec, kind, func(v any) any {
+			c, ok := v.(map[string]any)
+			if !ok {
+				return v
+			}
+			c = maps.Clone(c)
+			each(c, "volumeMounts", rename)
+			return c
+		})
+	}
+	return spec
+}
+
+// request is the review again, at another time.
+func (doc reviewDoc) request(now time.Time) (req gatehouse.Request, err error) {
+	req = gatehouse.Request{
+		UID: "simulated", Kind: doc.Kind, Operation: doc.Operation, Name: doc.Name, Namespace: doc.Namespace, User: doc.User, Now: now,
+	}
+	if doc.Object != nil {
+		if req.Object, err = json.Marshal(doc.Object); err != nil {
+			return req, err
+		}
+	}
+	if doc.OldObject != nil {
+		req.OldObject, err = json.Marshal(doc.OldObject)
+	}
+	return req, err
+}
