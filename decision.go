@@ -62,23 +62,41 @@ type ObjectKind struct {
 	Kind    string `json:"kind"`
 }
 
+// ObjectResource is a Kubernetes group, version and resource ("pods").
+type ObjectResource struct {
+	Group    string `json:"group"`
+	Version  string `json:"version"`
+	Resource string `json:"resource"`
+}
+
 // Request is one admission or one pull, with every fact that the policies
-// asked for. A policy sees nothing else.
+// asked for. A policy sees nothing else. A zero field is not known: a policy that
+// cannot judge without it denies.
 type Request struct {
-	UID       string
-	Kind      ObjectKind
-	Operation string // CREATE, UPDATE, DELETE, CONNECT
-	Name      string
-	Namespace string
-	User      User
-	Object    []byte // JSON, as it would be stored; nil on DELETE
-	OldObject []byte // JSON, before; nil on CREATE
-	// NamespaceObject is the Namespace that the object lies in, as JSON; nil = unknown.
-	NamespaceObject []byte
-	// Review is the whole request of the AdmissionReview, as JSON; nil = unknown.
+	UID         string
+	Kind        ObjectKind
+	Resource    ObjectResource
+	SubResource string // "ephemeralcontainers", "status"; empty: the object itself
+	Operation   string // CREATE, UPDATE, DELETE, CONNECT
+	DryRun      bool   // nothing will be stored
+	Name        string
+	Namespace   string
+	User        User
+	Object      []byte // JSON, as it would be stored; nil on DELETE
+	OldObject   []byte // JSON, before; nil on CREATE
+	// Review is the request of the AdmissionReview as the API server wrote it, JSON.
+	// Object and the other fields are taken from it.
 	Review []byte
+	// NamespaceObject is the Namespace that the object is in, JSON; nil: unknown.
+	NamespaceObject []byte
 	// Inventory is what of the cluster policies may look up; nil = unknown.
 	Inventory *ClusterInventory
+	// Mutated: nothing changes the object any more. A Pod that names by a tag only
+	// what a policy judges by digest is denied then: the tag may move.
+	Mutated bool
+	// Templates are the paths at which objects of this kind keep Pod templates, Pod
+	// specs or images, beside those that are known (decide/workload has the grammar).
+	Templates []string
 	Images    []ImageFacts
 	FeedAt    time.Time // of the advisory generation behind Findings; zero = none
 	Now       time.Time
@@ -106,6 +124,14 @@ type ImageFacts struct {
 	Written string // as the object has it
 	Field   string // "spec.containers[0].image"
 	Image   Ref    // parsed; Digest is set once it has been resolved
+	// Unchanged: an update leaves the image and what it runs in as they were. Only
+	// policies that judge more than images look at it again.
+	Unchanged bool
+	// TagFixed: the tag cannot come to name another digest.
+	TagFixed bool
+	// AsOf is when the oldest of these facts was found out, where they are not of now
+	// because what they come from does not answer. Zero: they are of now.
+	AsOf time.Time
 	// Inventory and Findings are set when a policy asked for findings and the
 	// image has been indexed.
 	Inventory *Inventory

@@ -14,6 +14,7 @@ const (
 	NeedVEX                         // what a signed VEX document says about its vulnerabilities
 	NeedSBOM                        // packages that a signed SBOM of it names, with their findings
 	NeedPlatforms                   // the image configurations of all that an index lists, by platform
+	NeedDigest                      // the digest alone
 )
 
 // Need is one fact that a policy must have of one image before it can judge.

@@ -50,6 +50,8 @@ func Decide(ctx context.Context, set PolicySet, req gatehouse.Request) (d gateho
 	if err := ctx.Err(); err != nil && !s.denied() {
 		s.deny(gatehouse.Reason{Code: CodeTimeout, Message: "the time for the decision was over before all policies had judged"})
 	}
+	s.stale()
+	s.staticPod()
 	s.summary()
 	return d
 }
@@ -65,6 +67,8 @@ type session struct {
 	tree    []gatehouse.Step // of the policies, in their order
 	// unreadable: the object is not one that Kubernetes could have.
 	unreadable bool
+	// node is that of the static Pod which the object claims to show.
+	node string
 }
 
 func (s *session) add(r gatehouse.Reason) { s.reasons = append(s.reasons, r) }
@@ -118,7 +122,8 @@ func (s *session) object() {
 }
 
 func (s *session) objectImages() {
-	want, err := objectImages(s.req)
+	want, obj, err := objectImages(s.req)
+	s.node = workload.Mirror(obj)
 	if err != nil {
 		s.unreadable = true
 		s.deny(gatehouse.Reason{Code: CodeObjectInvalid, Message: err.Error(), Hint: gatehouse.HintOf(err)})
@@ -126,7 +131,8 @@ func (s *session) objectImages() {
 	}
 	same := len(want) == len(s.req.Images)
 	for i := 0; same && i < len(want); i++ {
-		same = want[i].Written == s.req.Images[i].Written && want[i].Field == s.req.Images[i].Field
+		got := s.req.Images[i]
+		same = want[i].Written == got.Written && want[i].Field == got.Field && (want[i].Unchanged || !got.Unchanged)
 	}
 	if !same {
 		s.deny(gatehouse.Reason{
@@ -158,7 +164,7 @@ func (s *session) unmatched() {
 		return
 	}
 	for i, f := range s.req.Images {
-		if s.matched[i] || f.Image.Repo == "" {
+		if s.matched[i] || f.Unchanged || f.Image.Repo == "" {
 			continue // an image without a name has been denied already
 		}
 		r := gatehouse.Reason{
@@ -184,6 +190,12 @@ func (s *session) summary() {
 	if len(s.req.Images) == 0 {
 		s.add(gatehouse.Reason{Verdict: gatehouse.Allow, Code: CodeNoImages, Message: "the object runs no image"})
 	}
+	if n := unchanged(s.req); n > 0 {
+		s.add(gatehouse.Reason{
+			Verdict: gatehouse.Allow, Code: CodeUnchanged,
+			Message: fmt.Sprintf("%d of %d images are as they were before the update", n, len(s.req.Images)),
+		})
+	}
 	if len(s.reasons) == 0 {
 		s.add(gatehouse.Reason{
 			Verdict: gatehouse.Allow, Code: CodePassed,
@@ -192,29 +204,43 @@ func (s *session) summary() {
 	}
 }
 
-// objectImages lists the images of req.Object with parsed references; a
-// reference that does not parse keeps the zero Ref.
-func objectImages(req gatehouse.Request) ([]gatehouse.ImageFacts, error) {
+// objectImages lists the images of req.Object with parsed references, and reads the
+// object; a reference that does not parse keeps the zero Ref.
+func objectImages(req gatehouse.Request) ([]gatehouse.ImageFacts, map[string]any, error) {
 	obj, err := workload.Decode(req.Object)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if own := workload.Kind(obj); own.Kind != "" && req.Kind.Kind != "" && (own.Kind != req.Kind.Kind || own.Group != req.Kind.Group) {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the request speaks of a %s, the object is a %s", req.Kind.Kind, clip(own.Kind))
+		return nil, nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the request speaks of a %s, the object is a %s", req.Kind.Kind, clip(own.Kind))
 	} else if own.Kind == "" && req.Kind.Kind != "" {
-		obj["kind"] = req.Kind.Kind
-		obj["apiVersion"] = strings.TrimPrefix(req.Kind.Group+"/"+req.Kind.Version, "/")
+		named(obj, req.Kind)
 	}
-	images, err := workload.Images(obj)
+	images, err := workload.Images(obj, req.Templates...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var same map[string]bool
+	if req.Operation == "UPDATE" && len(req.OldObject) > 0 && len(images) > 0 {
+		if old, err := workload.Decode(req.OldObject); err == nil {
+			if workload.Kind(old).Kind == "" {
+				named(old, workload.Kind(obj))
+			}
+			same = workload.Unchanged(old, obj, req.Templates...)
+		}
 	}
 	facts := make([]gatehouse.ImageFacts, len(images))
 	for i, im := range images {
 		ref, _ := gatehouse.ParseRef(im.Written)
-		facts[i] = gatehouse.ImageFacts{Written: im.Written, Field: im.Field, Image: ref}
+		facts[i] = gatehouse.ImageFacts{Written: im.Written, Field: im.Field, Image: ref, Unchanged: same[im.Field]}
 	}
-	return facts, nil
+	return facts, obj, nil
+}
+
+// named makes obj say what it is.
+func named(obj map[string]any, k gatehouse.ObjectKind) {
+	obj["kind"] = k.Kind
+	obj["apiVersion"] = strings.TrimPrefix(k.Group+"/"+k.Version, "/")
 }
 
 // subject is the digest of the only image, else of the object.

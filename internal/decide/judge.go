@@ -70,11 +70,12 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 	if isImage {
 		seen := names.view(ip, req)
 		req, v.picks, v.other = seen.Request, seen.picks, seen.other
+		v.picks = slices.DeleteFunc(v.picks, func(i int) bool { return !asks(p, req.Images[i]) })
 		if len(v.picks) == 0 {
 			return
 		}
 	}
-	needs := p.Needs(req)
+	needs := needed(p, req)
 	if !facts && len(needs) > 0 {
 		return
 	}
@@ -92,7 +93,13 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 	for i := range bad {
 		fields[req.Images[i].Field] = true
 	}
+	for _, f := range req.Images { // what is said of an image that was not asked about
+		fields[f.Field] = fields[f.Field] || !asks(p, f)
+	}
 	denied := map[string]bool{}
+	if isImage {
+		v.pinned(req, needs, bad, denied)
+	}
 	for _, r := range j.Reasons {
 		if r.Field != "" && fields[r.Field] {
 			continue

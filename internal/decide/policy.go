@@ -47,6 +47,33 @@ type moded interface{ Mode() Mode }
 // others a need that was not answered denies.
 type Settling interface{ SettlesNeeds() bool }
 
+// objectJudge is an ImagePolicy that may judge more of the object than its images
+// and what they run in: it is also asked about images that an update leaves alone.
+type objectJudge interface{ JudgesObject() bool }
+
+// tagPinner is an ImagePolicy that wants digests although it needs no facts.
+type tagPinner interface{ WantsDigest() bool }
+
+// asks reports whether p is to be asked about an image: not about one that an
+// update leaves as it was, unless p judges more than images.
+func asks(p Policy, f gatehouse.ImageFacts) bool {
+	if !f.Unchanged {
+		return true
+	}
+	if _, isImage := p.(ImagePolicy); !isImage {
+		return true
+	}
+	o, ok := p.(objectJudge)
+	return ok && o.JudgesObject()
+}
+
+// needed lists the facts that p needs of the images that it is asked about.
+func needed(p Policy, req gatehouse.Request) []gatehouse.Need {
+	return slices.DeleteFunc(slices.Clone(p.Needs(req)), func(n gatehouse.Need) bool {
+		return n.Image >= 0 && n.Image < len(req.Images) && !asks(p, req.Images[n.Image])
+	})
+}
+
 // Outcome is what a policy found. The zero value is no judgement, and denies.
 type Outcome int
 
@@ -93,15 +120,15 @@ func (s PolicySet) Images(req gatehouse.Request) []gatehouse.ImageFacts {
 	if len(req.Object) == 0 {
 		return req.Images
 	}
-	facts, err := objectImages(req)
+	facts, _, err := objectImages(req)
 	if err != nil {
 		return nil
 	}
 	return facts
 }
 
-// Needs lists the facts that the policies of the set ask for. A policy that
-// panics asks for nothing here; Decide denies for it.
+// Needs lists the facts that the policies of the set ask for, but for images that an
+// update leaves alone. A policy that panics asks for nothing here; Decide denies for it.
 func (s PolicySet) Needs(req gatehouse.Request) []gatehouse.Need {
 	var needs []gatehouse.Need
 	for _, p := range s.Policies {
@@ -143,7 +170,7 @@ func (s PolicySet) needsOf(p Policy, req gatehouse.Request) (needs []gatehouse.N
 	if ip, ok := p.(ImagePolicy); ok {
 		req = s.Names.view(ip, req).Request
 	}
-	return p.Needs(req), nil
+	return needed(p, req), nil
 }
 
 // Silent lists those of the named policies that pick images and pick none of req's.

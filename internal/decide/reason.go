@@ -17,6 +17,11 @@ const (
 	CodeTimeout            = "timeout"
 	CodeNoMatch            = "no-matching-policy"
 	CodeNoImages           = "no-images"
+	CodeUnchanged          = "unchanged"
+	CodeStaleFacts         = "stale-facts"
+	CodeStaticPod          = "static-pod"
+	CodeNamespaceExempt    = "namespace-exempt"
+	CodePolicyInvalid      = "policy-invalid"
 	CodePassed             = "passed"
 
 	CodeObjectInvalid    = "object-invalid"
@@ -24,6 +29,7 @@ const (
 	CodeFactsIncomplete  = "facts-incomplete"
 
 	CodeImageUnresolved = "image-unresolved"
+	CodeTagNotPinned    = "tag-not-pinned"
 	CodeImageNotFound   = "image-not-found"
 	CodeUnavailable     = "unavailable"
 	CodeAccessDenied    = "access-denied"

@@ -21,7 +21,8 @@ import (
 )
 
 // TestText decides the cases of testdata/*.txtar. The comment holds "key:
-// value" lines (operation, noMatch, hosts with vouch: names of one registry); *.yaml files other than object.yaml and
+// value" lines (operation, noMatch, hosts with vouch: names of one registry, mutated,
+// user, groups); *.yaml files other than object.yaml and old.yaml (before an update) and
 // all .rego files are policies; facts.json tells the facts of each image by its
 // field; want is the decision.
 func TestText(t *testing.T) {
@@ -50,6 +51,8 @@ type imageFacts struct {
 	Added      []gatehouse.AddedFindings
 	Failed     map[string]*gatehouse.Error
 	Platforms  map[string]json.RawMessage
+	AsOf       time.Time
+	TagFixed   bool
 }
 
 // attested is a verified statement.
@@ -88,6 +91,8 @@ func readCase(t *testing.T, ar *txtar.Archive) textCase {
 		switch {
 		case f.Name == "object.yaml":
 			c.req.Object = toJSON(t, f.Data)
+		case f.Name == "old.yaml":
+			c.req.OldObject = toJSON(t, f.Data)
 		case f.Name == "facts.json":
 			if err := json.Unmarshal(f.Data, &facts); err != nil {
 				t.Fatal(err)
@@ -104,7 +109,20 @@ func readCase(t *testing.T, ar *txtar.Archive) textCase {
 	if hosts := header["hosts"]; hosts != "" {
 		c.set.Names = decide.Names{Hosts: strings.Split(hosts, " "), Vouch: header["vouch"] == "true"}
 	}
-	c.req.Operation = header["operation"]
+	c.req.Operation, c.req.Mutated = header["operation"], header["mutated"] == "yes"
+	if user := header["user"]; user != "" {
+		c.req.User = gatehouse.User{Name: user, Groups: strings.Fields(header["groups"])}
+	}
+	if c.req.Mutated {
+		var kind struct{ Kind string }
+		if err := json.Unmarshal(c.req.Object, &kind); err != nil {
+			t.Fatal(err)
+		}
+		c.req.Kind.Kind = kind.Kind
+		if kind.Kind == "Deployment" {
+			c.req.Kind.Group = "apps"
+		}
+	}
 	c.req.Now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	if header["feed"] != "none" {
 		c.req.FeedAt = c.req.Now.Add(-time.Hour)
@@ -170,6 +188,7 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 		}
 		to.Platforms[platform] = config
 	}
+	to.AsOf, to.TagFixed = f.AsOf, f.TagFixed
 	if f.Scanned {
 		to.Inventory = &gatehouse.Inventory{Subject: to.Image.Digest, Complete: true}
 		to.Complete, to.Incomplete = len(f.Incomplete) == 0, f.Incomplete

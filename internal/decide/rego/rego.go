@@ -125,7 +125,7 @@ func inputsOf(req gatehouse.Request) ([]ast.Value, error) {
 			return nil, err
 		}
 		object = obj
-		if pods, err = workload.Pods(obj); err != nil {
+		if pods, err = workload.Pods(obj, req.Templates...); err != nil {
 			return nil, err
 		}
 	}

@@ -18,26 +18,35 @@ var containerLists = []string{"containers", "initContainers", "ephemeralContaine
 
 // Images lists every image that obj would run or mount: containers, init
 // containers, ephemeral containers and image volumes of a Pod or of the Pod
-// template that obj holds. An object of a kind without Pods has none.
+// templates that obj holds. paths ([ParsePath]) say where objects of its kind keep
+// those beside the places that are known. An object of a kind without Pods has none.
 // Errors: CodeInvalid where a field has not the type that Kubernetes gives it,
 // CodeTooLarge beyond ImagesMax.
-func Images(obj map[string]any) ([]Image, error) {
-	templates, err := templatesOf(obj, "", "", 0)
+func Images(obj map[string]any, paths ...string) ([]Image, error) {
+	templates, err := reader{paths}.templates(obj, "", "", 0)
 	if err != nil {
 		return nil, err
 	}
 	var images []Image
 	for _, t := range templates {
-		for _, list := range containerLists {
-			if images, err = containerImages(images, t.spec, t.path+"spec.", list); err != nil {
-				return nil, err
-			}
-		}
-		if images, err = volumeImages(images, t.spec, t.path+"spec."); err != nil {
+		if images, err = t.images(images); err != nil {
 			return nil, err
 		}
 	}
 	return images, nil
+}
+
+func (t template) images(images []Image) (_ []Image, err error) {
+	if t.single != "" {
+		written, _ := t.spec["containers"].([]any)[0].(map[string]any)["image"].(string)
+		return add(images, Image{Written: written, Field: t.single})
+	}
+	for _, list := range containerLists {
+		if images, err = containerImages(images, t.spec, t.specPath, list); err != nil {
+			return nil, err
+		}
+	}
+	return volumeImages(images, t.spec, t.specPath)
 }
 
 func containerImages(images []Image, spec map[string]any, path, name string) ([]Image, error) {

@@ -3,6 +3,7 @@ package workload
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -36,13 +37,15 @@ var guessPaths = [][]string{
 	{"spec", "jobTemplate", "spec", "template"},
 }
 
-// template is one PodSpec of an object. path ends in a dot or is empty.
+// template is one PodSpec of an object. Paths end in a dot or are empty.
 type template struct {
-	path  string
-	owner map[string]any // the object that holds it
-	meta  map[string]any // metadata of the template, maybe nil
-	spec  map[string]any
-	isPod bool // owner is the Pod itself
+	path     string         // of what holds metadata and spec
+	specPath string         // of the spec itself
+	owner    map[string]any // the object that holds it
+	meta     map[string]any // metadata of the template, maybe nil
+	spec     map[string]any
+	isPod    bool   // owner is the Pod itself
+	single   string // the field of the only image, where the spec was made up for it
 }
 
 // Pod is a Pod that an object would create.
@@ -53,10 +56,10 @@ type Pod struct {
 
 // Pods returns obj itself if it is a Pod, else the Pods that its templates
 // would create, with the name and namespace of the object that holds them, so
-// that a rule about Pods judges workloads too. The maps are shared with obj
-// and must not be changed. Errors as of [Images].
-func Pods(obj map[string]any) ([]Pod, error) {
-	templates, err := templatesOf(obj, "", "", 0)
+// that a rule about Pods judges workloads too. paths are as of [Images]. The maps
+// are shared with obj and must not be changed. Errors as of [Images].
+func Pods(obj map[string]any, paths ...string) ([]Pod, error) {
+	templates, err := reader{paths}.templates(obj, "", "", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -93,15 +96,18 @@ func Kind(obj map[string]any) gatehouse.ObjectKind {
 	return gatehouse.ObjectKind{Group: group, Version: v, Kind: kind}
 }
 
-// templatesOf finds the PodSpecs of obj. kind is what obj is when it does not
-// say so itself: an item of a PodList has none.
-func templatesOf(obj map[string]any, path, kind string, depth int) ([]template, error) {
+// reader finds what objects would run.
+type reader struct{ paths []string } // of the kind of the object, beside those that are known
+
+// templates finds the PodSpecs of obj. kind is what obj is when it does not say so
+// itself: an item of a PodList has none.
+func (r reader) templates(obj map[string]any, path, kind string, depth int) ([]template, error) {
 	gvk := Kind(obj)
 	if gvk.Kind == "" {
 		gvk.Kind = kind
 	}
 	if items, ok := obj["items"].([]any); ok && strings.HasSuffix(gvk.Kind, "List") {
-		return listTemplates(items, path, strings.TrimSuffix(gvk.Kind, "List"), depth)
+		return r.list(items, path, strings.TrimSuffix(gvk.Kind, "List"), depth)
 	}
 	keys, known := templatePaths[gvk.Group+"/"+gvk.Kind]
 	if known {
@@ -110,26 +116,30 @@ func templatesOf(obj map[string]any, path, kind string, depth int) ([]template, 
 			return nil, err
 		}
 		if list, _ := listAt(t.spec, "containers", ""); len(list) == 0 {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%sspec.containers must be a list of at least one container", t.path).
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%scontainers must be a list of at least one container", t.specPath).
 				WithHint("field names are case-sensitive")
 		}
 		t.isPod = len(keys) == 0
 		return []template{t}, nil
 	}
-	var found []template
+	found, err := foreign(obj, path, slices.Concat(foreignPaths[gvk.Group+"/"+gvk.Kind], r.paths))
+	if err != nil {
+		return nil, err
+	}
 	for _, keys := range guessPaths {
 		t, err := templateAt(obj, path, keys)
 		if err != nil {
 			continue // a foreign kind may use these names for something else
 		}
-		if _, ok := t.spec["containers"].([]any); ok {
+		same := func(o template) bool { return o.specPath == t.specPath }
+		if isSpec(t.spec) && !slices.ContainsFunc(found, same) {
 			found = append(found, t)
 		}
 	}
 	return found, nil
 }
 
-func listTemplates(items []any, path, kind string, depth int) ([]template, error) {
+func (r reader) list(items []any, path, kind string, depth int) ([]template, error) {
 	if depth >= listDepthMax {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "a List holds Lists more than %d deep", listDepthMax)
 	}
@@ -140,7 +150,7 @@ func listTemplates(items []any, path, kind string, depth int) ([]template, error
 		if !ok {
 			return nil, wrongType(at, "an object", item)
 		}
-		ts, err := templatesOf(obj, at+".", kind, depth+1)
+		ts, err := r.templates(obj, at+".", kind, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -159,6 +169,7 @@ func templateAt(obj map[string]any, path string, keys []string) (template, error
 		}
 		at, t.path = next, t.path+key+"."
 	}
+	t.specPath = t.path + "spec."
 	var err error
 	if t.meta, err = mapAt(at, "metadata", t.path); err != nil {
 		return template{}, err
