@@ -1,6 +1,8 @@
 // Package admit answers the Kubernetes API server: an AdmissionReview
 // (admission.k8s.io/v1) goes in over HTTP, and the Decision of a Decider comes
-// out in the same form. It holds no policy. Whatever fails denies.
+// out in the same form, or a patch that writes the digests of tags. It holds no
+// policy. Whatever fails denies: the validating webhook by itself, the mutating one
+// by leaving a tag as it is, which the validating one then refuses.
 package admit
 
 import (
@@ -42,23 +44,45 @@ type Decider interface {
 	Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision
 }
 
+// Pinner says which tags of an object are to be written with the digest that they
+// have now. It may be called concurrently and must heed the deadline of ctx.
+type Pinner interface {
+	Pin(ctx context.Context, req gatehouse.Request) ([]Pin, error)
+}
+
+// Pin is one image of an object, and what to write instead.
+type Pin struct {
+	Field   string // "spec.containers[0].image"
+	Written string
+	Image   string // name:tag@sha256:…
+}
+
+// Options are what a Handler stands on.
+type Options struct {
+	Decider Decider
+	Pinner  Pinner           // nil: /mutate changes nothing
+	Now     func() time.Time // nil: the machine's clock
+}
+
 // Handler answers reviews. Use [New].
 type Handler struct {
-	decider Decider
-	now     func() time.Time
-	room    *semaphore.Weighted // of JudgedBytesMax
+	Options
+	room *semaphore.Weighted // of JudgedBytesMax
 }
 
-// New makes a Handler. now is the clock; nil is the machine's.
-func New(d Decider, now func() time.Time) *Handler {
-	if now == nil {
-		now = time.Now
+// New makes a Handler.
+func New(o Options) *Handler {
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	return &Handler{decider: d, now: now, room: semaphore.NewWeighted(JudgedBytesMax)}
+	return &Handler{Options: o, room: semaphore.NewWeighted(JudgedBytesMax)}
 }
 
-// Register adds the routes of the webhook to mux.
-func (h *Handler) Register(mux *http.ServeMux) { mux.HandleFunc("/validate", h.Validate) }
+// Register adds the routes of the webhooks to mux.
+func (h *Handler) Register(mux *http.ServeMux) {
+	mux.HandleFunc("/validate", h.Validate)
+	mux.HandleFunc("/mutate", h.Mutate)
+}
 
 // ServeHTTP is [Handler.Validate].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.Validate(w, r) }
@@ -67,6 +91,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.Validate
 // review gets a metav1.Status with the HTTP code; every review with a uid gets
 // a review.
 func (h *Handler) Validate(w http.ResponseWriter, r *http.Request) {
+	h.answer(w, r, func(ctx context.Context, req gatehouse.Request, size int64) *reviewResponse {
+		req.Mutated = true // validating webhooks come last
+		return respond(req.UID, h.decide(ctx, req, size))
+	})
+}
+
+// answer reads a review and writes what respond makes of it.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, respond func(context.Context, gatehouse.Request, int64) *reviewResponse) {
 	body, code, err := read(w, r)
 	if err != nil {
 		refuse(w, code, err)
@@ -77,48 +109,60 @@ func (h *Handler) Validate(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err)
 		return
 	}
+	out := &reviewResponse{UID: rr.UID}
 	if err := rr.check(); err != nil {
-		write(w, http.StatusOK, answer(&reviewResponse{
-			UID:    rr.UID,
-			Status: &status{Status: "Failure", Code: http.StatusBadRequest, Reason: "BadRequest", Message: err.Error()},
-		}))
-		return
+		out.Status = &status{Status: "Failure", Code: http.StatusBadRequest, Reason: "BadRequest", Message: err.Error()}
+	} else {
+		ctx, cancel := context.WithTimeout(r.Context(), budget(r))
+		defer cancel()
+		out = respond(ctx, rr.request(h.Now()), int64(len(body)))
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), budget(r))
-	defer cancel()
-	write(w, http.StatusOK, answer(respond(rr.UID, h.decide(ctx, rr.request(h.now()), int64(len(body))))))
+	write(w, http.StatusOK, review{APIVersion: reviewVersion, Kind: "AdmissionReview", Response: out})
 }
 
-// decide never hangs and never panics, whatever the Decider does. Its room is
-// free again when the Decider is done, not when nobody waits for it any more.
+// decide never hangs and never panics, whatever the Decider does.
 func (h *Handler) decide(ctx context.Context, req gatehouse.Request, size int64) gatehouse.Decision {
-	out := make(chan gatehouse.Decision, 1)
-	fail := func(code, message string) gatehouse.Decision {
-		return gatehouse.Decision{At: req.Now, Reasons: []gatehouse.Reason{{Code: code, Message: message}}}
+	d, err := within(ctx, h.room, size, func() gatehouse.Decision { return h.Decider.Decide(ctx, req) })
+	if err != nil {
+		return gatehouse.Decision{At: req.Now, Reasons: []gatehouse.Reason{{Code: err.code, Message: "the decision " + err.message}}}
+	}
+	return d
+}
+
+// failed says why there is no answer.
+type failed struct{ code, message string }
+
+// within runs f when there is room for a review of that size, until ctx ends. The
+// room is free again when f is done, not when nobody waits for it any more.
+func within[T any](ctx context.Context, room *semaphore.Weighted, size int64, f func() T) (out T, err *failed) {
+	type result struct {
+		value T
+		err   *failed
 	}
 	size = min(max(size, judgedBytesMin), JudgedBytesMax)
-	if h.room.Acquire(ctx, size) != nil {
-		return fail("timeout", "the review waited for others until its time was over")
+	if room.Acquire(ctx, size) != nil {
+		return out, &failed{"timeout", "waited for others until its time was over"}
 	}
+	done := make(chan result, 1)
 	go func() {
-		defer h.room.Release(size)
+		defer room.Release(size)
 		defer func() {
 			if p := recover(); p != nil {
-				out <- fail("internal", "the decision failed inside")
+				done <- result{err: &failed{"internal", "failed inside"}}
 			}
 		}()
-		out <- h.decider.Decide(ctx, req)
+		done <- result{value: f()}
 	}()
 	select {
-	case d := <-out:
-		return d
+	case r := <-done:
+		return r.value, r.err
 	case <-ctx.Done():
-		// The Decider may have answered in the same moment.
+		// f may have answered in the same moment.
 		select {
-		case d := <-out:
-			return d
+		case r := <-done:
+			return r.value, r.err
 		default:
-			return fail("timeout", "the decision took longer than the webhook may")
+			return out, &failed{"timeout", "took longer than the webhook may"}
 		}
 	}
 }
@@ -160,10 +204,6 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 		return nil, http.StatusBadRequest, gatehouse.Errorf(gatehouse.CodeInvalid, "the body is empty, not an AdmissionReview")
 	}
 	return body, 0, nil
-}
-
-func answer(r *reviewResponse) review {
-	return review{APIVersion: reviewVersion, Kind: "AdmissionReview", Response: r}
 }
 
 // statusReasons are the names that Kubernetes gives to HTTP codes.

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -64,7 +65,7 @@ func newHandler(t testing.TB) *admit.Handler {
 	if !set.Complete {
 		t.Fatal(problems)
 	}
-	return admit.New(decider{set}, func() time.Time { return time.Unix(1_700_000_000, 0).UTC() })
+	return admit.New(admit.Options{Decider: decider{set}, Now: func() time.Time { return time.Unix(1_700_000_000, 0).UTC() }})
 }
 
 // TestText sends the body of each case and compares the whole answer. The
@@ -153,7 +154,7 @@ func TestFaultsDeny(t *testing.T) {
 		"negative verdict": func(context.Context, gatehouse.Request) gatehouse.Decision { return gatehouse.Decision{Verdict: -1} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if r := send(t, admit.New(f, nil), create("good.example/a:1")); r.Allowed || r.UID != "u" || r.Status.Code != 403 || r.Status.Message == "" {
+			if r := send(t, admit.New(admit.Options{Decider: f}), create("good.example/a:1")); r.Allowed || r.UID != "u" || r.Status.Code != 403 || r.Status.Message == "" {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -165,10 +166,10 @@ func TestDeciderThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		end := make(chan struct{})
 		start := time.Now()
-		r := send(t, admit.New(deciderFunc(func(context.Context, gatehouse.Request) gatehouse.Decision {
+		r := send(t, admit.New(admit.Options{Decider: deciderFunc(func(context.Context, gatehouse.Request) gatehouse.Decision {
 			<-end
 			return gatehouse.Decision{Verdict: gatehouse.Allow}
-		}), nil), create("good.example/a:1"))
+		})}), create("good.example/a:1"))
 		if took := time.Since(start); r.Allowed || took != 4500*time.Millisecond || !strings.Contains(r.Status.Message, "[timeout]") {
 			t.Errorf("%s: %+v", took, r)
 		}
@@ -184,7 +185,7 @@ func TestLongReasons(t *testing.T) {
 		d.Reasons = append(d.Reasons, gatehouse.Reason{Code: "c", Message: strings.Repeat("long\x1b[31m\n", 100)},
 			gatehouse.Reason{Verdict: gatehouse.Warn, Code: "c", Message: strings.Repeat("warn\r\n", 100)})
 	}
-	r := send(t, admit.New(deciderFunc(func(context.Context, gatehouse.Request) gatehouse.Decision { return d }), nil), create("a"))
+	r := send(t, admit.New(admit.Options{Decider: deciderFunc(func(context.Context, gatehouse.Request) gatehouse.Decision { return d })}), create("a"))
 	if len(r.Status.Message) > 6_100 || !strings.HasSuffix(r.Status.Message, "decision abc") || strings.Contains(r.Status.Message, "\x1b") {
 		t.Errorf("%d bytes: %q", len(r.Status.Message), r.Status.Message[max(0, len(r.Status.Message)-100):])
 	}
@@ -287,7 +288,7 @@ func (b blocked) Decide(context.Context, gatehouse.Request) gatehouse.Decision {
 func TestRoomIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := blocked{make(chan struct{})}
-		h := admit.New(b, nil)
+		h := admit.New(admit.Options{Decider: b})
 		send := func(size int) string {
 			body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":{"x":%q}}}`, strings.Repeat("a", size))
 			r := httptest.NewRequest("POST", "/validate?timeout=1s", strings.NewReader(body))
@@ -316,7 +317,7 @@ func TestSlowBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, conn := net.Pipe()
 		l := &once{conn: conn, closed: make(chan struct{})}
-		srv := &http.Server{Handler: admit.New(blocked{}, nil)}
+		srv := &http.Server{Handler: admit.New(admit.Options{Decider: blocked{}})}
 		go srv.Serve(l)
 		go fmt.Fprint(client, "POST /validate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 		start := time.Now()
@@ -346,3 +347,53 @@ func (l *once) Accept() (net.Conn, error) {
 
 func (l *once) Close() error   { l.close.Do(func() { close(l.closed) }); return nil }
 func (l *once) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestReviewIsReadOnce: every field of a review has one name and one value, so that
+// nothing is judged that the API server did not mean.
+func TestReviewIsReadOnce(t *testing.T) {
+	pod := func(image string) string { return podJSON(image, "") }
+	for name, body := range map[string]string{
+		"object twice":     `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","object":` + pod("evil.example/a") + `,"object":` + pod("good.example/a:1") + `}}`,
+		"request twice":    `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{},"request":{"uid":"u","operation":"CREATE","object":` + pod("good.example/a:1") + `}}`,
+		"something behind": create("good.example/a:1") + "{}",
+		"a list":           `[]`,
+		"uid is a number":  `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":1,"operation":"DELETE"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := httptest.NewRequest(http.MethodPost, "/validate", strings.NewReader(body))
+			req.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			newHandler(t).ServeHTTP(w, req)
+			if w.Code != http.StatusBadRequest {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	}
+	// Another spelling is another field, which nobody reads.
+	r := send(t, newHandler(t), `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","Object":`+pod("good.example/a:1")+`}}`)
+	if r.Allowed || r.Status.Code != 400 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestRequestIsWhole: policies get what the review says.
+func TestRequestIsWhole(t *testing.T) {
+	var got gatehouse.Request
+	h := admit.New(admit.Options{Decider: deciderFunc(func(_ context.Context, req gatehouse.Request) gatehouse.Decision {
+		got = req
+		return gatehouse.Decision{}
+	})})
+	const request = `{"uid":"u","kind":{"group":"g","version":"v","kind":"K"},"resource":{"group":"g","version":"v","resource":"ks"},"subResource":"status",
+		"requestKind":{"kind":"other"},"name":"n","namespace":"ns","operation":"UPDATE","userInfo":{"username":"jane","uid":"7","groups":["a"],"extra":{"x":["y"]}},
+		"object":{"a":1},"oldObject":{"a":2},"dryRun":true,"options":{}}`
+	send(t, h, `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":`+request+`}`)
+	got.Now = time.Time{}
+	want := gatehouse.Request{
+		UID: "u", Kind: gatehouse.ObjectKind{Group: "g", Version: "v", Kind: "K"}, Resource: gatehouse.ObjectResource{Group: "g", Version: "v", Resource: "ks"},
+		SubResource: "status", Name: "n", Namespace: "ns", Operation: "UPDATE", User: gatehouse.User{Name: "jane", UID: "7", Groups: []string{"a"}}, DryRun: true,
+		Object: []byte(`{"a":1}`), OldObject: []byte(`{"a":2}`), Review: []byte(request), Mutated: true,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

@@ -1,7 +1,9 @@
 package admit
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -11,32 +13,37 @@ import (
 // v1beta1 went away with Kubernetes 1.22.
 const reviewVersion = "admission.k8s.io/v1"
 
-// review is the part of admission.k8s.io/v1 AdmissionReview that is read.
-// These types are our own, so that a few fields do not bring all of the
-// Kubernetes API with them.
+// review is an AdmissionReview as it is answered. These types are our own, so that
+// a few fields do not bring all of the Kubernetes API with them.
 type review struct {
 	APIVersion string          `json:"apiVersion"`
 	Kind       string          `json:"kind"`
-	Request    *reviewRequest  `json:"request,omitempty"`
 	Response   *reviewResponse `json:"response,omitempty"`
 }
 
+// reviewRequest is the part of an AdmissionRequest that is read by name. raw is all
+// of it, for policies that read more (options, requestKind, userInfo.extra).
 type reviewRequest struct {
-	UID         string               `json:"uid"`
-	Kind        gatehouse.ObjectKind `json:"kind"`
-	SubResource string               `json:"subResource,omitempty"`
-	Name        string               `json:"name,omitempty"`
-	Namespace   string               `json:"namespace,omitempty"`
-	Operation   string               `json:"operation"`
-	UserInfo    gatehouse.User       `json:"userInfo"`
-	Object      json.RawMessage      `json:"object,omitempty"`
-	OldObject   json.RawMessage      `json:"oldObject,omitempty"`
+	raw         json.RawMessage
+	UID         string
+	Kind        gatehouse.ObjectKind
+	Resource    gatehouse.ObjectResource
+	SubResource string
+	Name        string
+	Namespace   string
+	Operation   string
+	UserInfo    gatehouse.User
+	DryRun      bool
+	Object      json.RawMessage
+	OldObject   json.RawMessage
 }
 
 type reviewResponse struct {
 	UID              string            `json:"uid"`
 	Allowed          bool              `json:"allowed"`
 	Status           *status           `json:"status,omitempty"`
+	Patch            []byte            `json:"patch,omitempty"` // base64 in JSON
+	PatchType        string            `json:"patchType,omitempty"`
 	Warnings         []string          `json:"warnings,omitempty"`
 	AuditAnnotations map[string]string `json:"auditAnnotations,omitempty"`
 }
@@ -55,23 +62,105 @@ type status struct {
 // parse reads a review and checks what the protocol demands of every request.
 // Errors: CodeInvalid.
 func parse(body []byte) (*reviewRequest, error) {
-	var r review
-	if err := json.Unmarshal(body, &r); err != nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the body is not an AdmissionReview: %w", err)
+	parts, err := fields(body, "the body is not an AdmissionReview")
+	if err != nil {
+		return nil, err
 	}
-	if r.Kind != "AdmissionReview" {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the body is a %q, not an AdmissionReview", clip(r.Kind, 100))
+	var kind, version string
+	if err := parts.read(into{"kind", &kind}, into{"apiVersion", &version}); err != nil {
+		return nil, err
 	}
-	if r.APIVersion != reviewVersion {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "AdmissionReview of version %q is not supported; set admissionReviewVersions to [v1]", clip(r.APIVersion, 100))
+	if kind != "AdmissionReview" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the body is a %q, not an AdmissionReview", clip(kind, 100))
 	}
-	if r.Request == nil {
+	if version != reviewVersion {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "AdmissionReview of version %q is not supported; set admissionReviewVersions to [v1]", clip(version, 100))
+	}
+	if absent(parts["request"]) {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the AdmissionReview has no request")
 	}
-	if r.Request.UID == "" {
+	r := &reviewRequest{raw: parts["request"]}
+	if parts, err = fields(r.raw, "the request of the AdmissionReview cannot be read"); err != nil {
+		return nil, err
+	}
+	err = parts.read(into{"uid", &r.UID}, into{"kind", &r.Kind}, into{"resource", &r.Resource}, into{"subResource", &r.SubResource},
+		into{"name", &r.Name}, into{"namespace", &r.Namespace}, into{"operation", &r.Operation}, into{"userInfo", &r.UserInfo}, into{"dryRun", &r.DryRun})
+	if err != nil {
+		return nil, err
+	}
+	if r.UID == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the request of the AdmissionReview has no uid")
 	}
-	return r.Request, nil
+	r.Object, r.OldObject = parts["object"], parts["oldObject"]
+	return r, nil
+}
+
+// parts are the fields of a JSON object under their exact names.
+type parts map[string]json.RawMessage
+
+// fieldsMax bounds the fields of an envelope; the protocol has fewer than 20.
+const fieldsMax = 100
+
+// fields reads the fields of a JSON object. Unlike encoding/json it takes no other
+// spelling for a name, and no name twice: what is judged, what policies see in the
+// whole review and what the API server meant must be one thing. Errors: CodeInvalid.
+func fields(b []byte, what string) (parts, error) {
+	fail := func(err error) error {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", what, err)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	open, err := d.Token()
+	if err != nil {
+		return nil, fail(err)
+	}
+	if open != json.Delim('{') {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: it is not a JSON object", what)
+	}
+	out := parts{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, fail(err)
+		}
+		name, _ := token.(string) // the decoder takes nothing else for a key
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, fail(err)
+		}
+		if _, twice := out[name]; twice || len(out) >= fieldsMax {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: it has %q twice, or more than %d fields", what, clip(name, 100), fieldsMax)
+		}
+		out[name] = value
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, fail(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: something follows it", what)
+	}
+	return out, nil
+}
+
+// into says where a field goes.
+type into struct {
+	name string
+	to   any
+}
+
+func (p parts) read(list ...into) error {
+	for _, f := range list {
+		raw, ok := p[f.name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(raw, f.to); err != nil {
+			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s of the AdmissionReview is of another type: %w", f.name, err)
+		}
+	}
+	return nil
 }
 
 // check says what is missing for a decision. Such a review is answered, by its
@@ -94,8 +183,8 @@ func absent(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "
 // request is the review in the words of the house.
 func (r *reviewRequest) request(now time.Time) gatehouse.Request {
 	req := gatehouse.Request{
-		UID: r.UID, Kind: r.Kind, Operation: r.Operation, Name: r.Name, Namespace: r.Namespace,
-		User: r.UserInfo, Now: now,
+		UID: r.UID, Kind: r.Kind, Resource: r.Resource, SubResource: r.SubResource, Operation: r.Operation, DryRun: r.DryRun,
+		Name: r.Name, Namespace: r.Namespace, User: r.UserInfo, Review: r.raw, Now: now,
 	}
 	if !absent(r.Object) {
 		req.Object = r.Object

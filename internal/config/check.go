@@ -79,6 +79,7 @@ func (c Config) checkWords() error {
 		words      []string
 	}{
 		{"no-match", c.NoMatch, []string{"deny", "warn", "allow"}},
+		{"admission-mutate", c.AdmissionMutate, []string{"pods", "all", "off"}},
 		{"log-level", c.LogLevel, []string{"debug", "info", "warn", "error"}},
 		{"log-format", c.LogFormat, []string{"text", "json"}},
 		{"access-log", c.AccessLog, []string{"all", "errors", "off"}},
@@ -89,6 +90,9 @@ func (c Config) checkWords() error {
 	}
 	if c.Clamd != "" && !strings.HasPrefix(c.Clamd, "tcp://") && !strings.HasPrefix(c.Clamd, "unix:/") {
 		return invalid("clamd", "%q is neither tcp://HOST:PORT nor unix:PATH", c.Clamd)
+	}
+	if c.AdmissionMaxStale < 0 {
+		return invalid("admission-max-stale", "%s is in the past", c.AdmissionMaxStale)
 	}
 	if c.TraceRatio < 0 || c.TraceRatio > 1 {
 		return invalid("trace-ratio", "%g is not between 0 and 1", c.TraceRatio)

@@ -96,6 +96,22 @@ type Config struct {
 	// by other policies: objects as the API server sends them, without status, and no
 	// Secrets. 0 keeps none.
 	AdmissionRecord time.Duration `yaml:"admission-record" help:"how long reviews are kept for gatehouse policy simulate; 0 keeps none"`
+	// Which objects the mutating webhook writes digests into, beside the tags: pods,
+	// all (also Deployments and everything else with a Pod template, which tools that
+	// compare with a repository will want to undo), or off.
+	AdmissionMutate string `yaml:"admission-mutate" help:"where the webhook writes digests beside tags: pods, all or off"`
+	// How old facts about an image may be that are judged by, with a warning, while its
+	// registry or the database does not answer. Tags are never resolved from them.
+	// 0 denies at once.
+	AdmissionMaxStale time.Duration `yaml:"admission-max-stale" help:"how old facts may be while a registry does not answer; 0 denies at once"`
+	// Namespaces whose objects the webhook admits unjudged: those that the cluster
+	// needs to start, and the one that Gatehouse itself runs in.
+	AdmissionExemptNamespaces []string `yaml:"admission-exempt-namespaces" help:"namespaces whose objects are admitted unjudged"`
+	// Where custom resources keep Pod templates, Pod specs, containers or images, for
+	// resources that the webhook does not know: KIND.GROUP=PATH each, with [*] for
+	// each item of a list and * for each value of an object, for example
+	// Fleet.example.com=spec.groups[*].template.
+	AdmissionTemplates []string `yaml:"admission-templates" help:"where custom resources keep Pod templates: KIND.GROUP=PATH"`
 	// Addresses (CIDR) in private ranges that the server may contact when an
 	// image reference, a redirect or a feed names them.
 	AllowPrivate []string `yaml:"allow-private" help:"private address ranges that image references may lead to, for example 10.1.0.0/16"`
@@ -262,6 +278,7 @@ func Default() Config {
 	return Config{
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny", AdmissionRecord: 7 * day,
+		AdmissionMutate: "pods", AdmissionMaxStale: day, AdmissionExemptNamespaces: []string{"kube-system"},
 		FeedInterval: 6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,

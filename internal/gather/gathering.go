@@ -243,6 +243,8 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, tog
 		config, err := src.Configs.Config(ctx, ref)
 		s.facts.Config = config
 		return err
+	case gatehouse.NeedDigest:
+		return nil // the reference has been resolved
 	}
 	if n.Kind == gatehouse.NeedPlatforms {
 		return s.platforms(ctx, src)

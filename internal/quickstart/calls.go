@@ -104,8 +104,40 @@ func (s *story) wait(ctx context.Context, what string, ok func() (bool, error)) 
 	}
 }
 
-// review sends a Pod through the webhook, as the API server of a cluster would.
+// review sends a Pod through both webhooks, as the API server of a cluster would:
+// the first writes the digest beside the tag, the second decides.
 func (s *story) review(ctx context.Context, name, img string) (allowed bool, message string, err error) {
+	first, err := s.ask(ctx, "/mutate", name, img)
+	if err != nil {
+		return false, "", err
+	}
+	var steps []struct {
+		Op, Path string
+		Value    any
+	}
+	if len(first.Patch) > 0 {
+		if err := json.Unmarshal(first.Patch, &steps); err != nil {
+			return false, "", fmt.Errorf("the webhook's patch: %w", err)
+		}
+	}
+	for _, step := range steps {
+		if image, ok := step.Value.(string); ok && step.Op == "replace" && step.Path == "/spec/containers/0/image" {
+			img = image
+		}
+	}
+	second, err := s.ask(ctx, "/validate", name, img)
+	return second.Allowed, second.Status.Message, err
+}
+
+// answer is the response of a webhook.
+type answer struct {
+	UID     string
+	Allowed bool
+	Patch   []byte // JSON Patch
+	Status  struct{ Message string }
+}
+
+func (s *story) ask(ctx context.Context, path, name, img string) (answer, error) {
 	type object = map[string]any
 	pod := object{
 		"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": name, "namespace": "shop"},
@@ -121,21 +153,15 @@ func (s *story) review(ctx context.Context, name, img string) (allowed bool, mes
 		},
 	})
 	if err != nil {
-		return false, "", err
+		return answer{}, err
 	}
-	answer, code, err := s.send(ctx, http.MethodPost, s.webhook+"/validate", body)
+	reply, code, err := s.send(ctx, http.MethodPost, s.webhook+path, body)
 	if err != nil {
-		return false, "", err
+		return answer{}, err
 	}
-	var review struct {
-		Response struct {
-			UID     string
-			Allowed bool
-			Status  struct{ Message string }
-		}
+	var review struct{ Response answer }
+	if err := json.Unmarshal(reply, &review); err != nil || code != http.StatusOK || review.Response.UID != "quickstart-"+name {
+		return answer{}, fmt.Errorf("the webhook answered %d: %.500s", code, reply)
 	}
-	if err := json.Unmarshal(answer, &review); err != nil || code != http.StatusOK || review.Response.UID != "quickstart-"+name {
-		return false, "", fmt.Errorf("the webhook answered %d: %.500s", code, answer)
-	}
-	return review.Response.Allowed, review.Response.Status.Message, nil
+	return review.Response, nil
 }

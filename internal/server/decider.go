@@ -18,6 +18,7 @@ type decider struct {
 	db       *db.DB
 	policies *policies
 	facts    *facts
+	cluster  cluster
 	reviews  *reviews
 	// glass answers denials that a token overrides; nil: none does.
 	glass   func(context.Context, gatehouse.Request, gatehouse.Decision) gatehouse.Decision
@@ -47,14 +48,18 @@ const (
 	keepEvery = 200 * time.Millisecond
 )
 
-func newDecider(d *db.DB, p *policies, f *facts, r *reviews, log *slog.Logger, m *metrics) *decider {
-	return &decider{db: d, policies: p, facts: f, reviews: r, log: log, metrics: m, used: map[gatehouse.Digest]bool{}, wake: make(chan struct{}, 1)}
+func newDecider(d *db.DB, p *policies, f *facts, c cluster, r *reviews, log *slog.Logger, m *metrics) *decider {
+	return &decider{
+		db: d, policies: p, facts: f, cluster: c, reviews: r, log: log, metrics: m,
+		used: map[gatehouse.Digest]bool{}, wake: make(chan struct{}, 1),
+	}
 }
 
 // Decide implements admit.Decider. A set that cannot be read is an incomplete
 // one, and denies.
 func (d *decider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
 	start := time.Now()
+	req.Templates = d.cluster.templates[req.Kind.Kind+"."+req.Kind.Group]
 	out, known := d.judge(ctx, req)
 	if d.glass != nil {
 		out = d.glass(ctx, known, out)
@@ -124,13 +129,35 @@ func weightOf(tree []gatehouse.Step) int {
 // judge decides without keeping the decision, and returns the request with the facts
 // that it was decided by.
 func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse.Decision, known gatehouse.Request) {
+	if d.cluster.exempts(req) {
+		req.Images = decide.PolicySet{}.Images(req)
+		return decide.Decide(ctx, letThrough("admission-exempt-namespaces", decide.CodeNamespaceExempt, "namespace "+req.Namespace+" is exempt"), req), req
+	}
 	set, err := d.policies.Set(ctx)
 	if err != nil {
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
 		set = decide.PolicySet{}
 	}
+	if isPolicy(req) {
+		return d.judgePolicy(ctx, set, req), req
+	}
 	known = gather.Facts(ctx, set, req, d.facts.sources())
 	return d.judgeFacts(ctx, set, known), known
+}
+
+// judgePolicy decides whether a policy may be put into the cluster: it has to load
+// beside the others. Where there is none yet, or one that cannot be read, the others
+// have no say: nobody could ever begin, or repair it.
+func (d *decider) judgePolicy(ctx context.Context, set decide.PolicySet, req gatehouse.Request) gatehouse.Decision {
+	if !set.Complete || len(set.Policies) == 0 {
+		set = letThrough("policies", decide.CodePassed, "the object is a policy")
+	}
+	req.Images = set.Images(req)
+	out := decide.Decide(ctx, set, req)
+	if more := d.policies.objections(ctx, req); len(more) > 0 {
+		return decide.WithReasons(out, more...)
+	}
+	return out
 }
 
 // judgeFacts decides about gathered facts, and puts the causes of what failed

@@ -213,7 +213,11 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	}
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport()), Credentials: s.logins})
 	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
-	s.decider = newDecider(s.db, s.policies, s.facts, &reviews{db: s.db, age: s.cfg.AdmissionRecord, log: s.log}, s.log, s.metrics)
+	fromSettings, err := clusterOf(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.decider = newDecider(s.db, s.policies, s.facts, fromSettings, &reviews{db: s.db, age: s.cfg.AdmissionRecord, log: s.log}, s.log, s.metrics)
 	s.glass = &glass{Server: s}
 	s.decider.glass = s.glass.override
 	s.gate = &pullGate{db: s.db, policies: s.policies, facts: s.facts, decider: s.decider, access: s.access}
@@ -380,7 +384,7 @@ func protocolFirst(reg, mux http.Handler) http.Handler {
 
 func (s *Server) webhookHandler() http.Handler {
 	mux := http.NewServeMux()
-	admit.New(s.decider, nil).Register(mux)
+	admit.New(admit.Options{Decider: s.decider, Pinner: s.decider}).Register(mux)
 	s.probesOn(mux)
 	return s.observe("admission", mux)
 }

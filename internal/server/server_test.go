@@ -146,28 +146,63 @@ func (r *running) must(method, path, body string) string {
 	return answer
 }
 
-// review asks the webhook about a Pod of one image.
-func (r *running) review(image string) (allowed bool, message string) {
+// reviewed is the response of a webhook.
+type reviewed struct {
+	UID      string
+	Allowed  bool
+	Patch    []byte
+	Warnings []string
+	Status   struct{ Message string }
+}
+
+// ask sends a review of a Pod of one image to a webhook.
+func (r *running) ask(path, image string) reviewed {
 	r.t.Helper()
-	body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u1","operation":"CREATE","name":"p","namespace":"default",
+	return r.askAbout(path, fmt.Sprintf(`"uid":"u1","operation":"CREATE","name":"p","namespace":"default",
 		"kind":{"group":"","version":"v1","kind":"Pod"},"resource":{"group":"","version":"v1","resource":"pods"},
-		"object":{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":%q}]}}}}`, image)
-	res, err := r.https.Post(r.webhook+"/validate", "application/json", strings.NewReader(body))
+		"object":{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":%q}]}}`, image))
+}
+
+func (r *running) askAbout(path, request string) reviewed {
+	r.t.Helper()
+	res, err := r.https.Post(r.webhook+path, "application/json",
+		strings.NewReader(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{`+request+`}}`))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	var review struct {
-		Response struct {
-			UID     string
-			Allowed bool
-			Status  struct{ Message string }
+	var review struct{ Response reviewed }
+	if err := json.NewDecoder(res.Body).Decode(&review); err != nil || review.Response.UID != "u1" {
+		r.t.Fatalf("%d %v: %+v", res.StatusCode, err, review)
+	}
+	return review.Response
+}
+
+// pin is what the mutating webhook writes for an image.
+func (r *running) pin(image string) string {
+	r.t.Helper()
+	var steps []struct {
+		Op, Path string
+		Value    any
+	}
+	if patch := r.ask("/mutate", image).Patch; len(patch) > 0 {
+		if err := json.Unmarshal(patch, &steps); err != nil {
+			r.t.Fatal(err)
 		}
 	}
-	if err := json.NewDecoder(res.Body).Decode(&review); err != nil || review.Response.UID != "u1" {
-		r.t.Fatalf("%v: %+v", err, review)
+	for _, s := range steps {
+		if s.Op == "replace" && s.Path == "/spec/containers/0/image" {
+			image, _ = s.Value.(string)
+		}
 	}
-	return review.Response.Allowed, review.Response.Status.Message
+	return image
+}
+
+// review asks both webhooks about a Pod of one image, as an API server does.
+func (r *running) review(image string) (allowed bool, message string) {
+	r.t.Helper()
+	a := r.ask("/validate", r.pin(image))
+	return a.Allowed, a.Status.Message
 }
 
 // push pushes an image with one random layer under a tag and returns its digest.

@@ -119,7 +119,7 @@ func TestTraces(t *testing.T) {
 	}
 	res.Body.Close()
 	r.eventually("the line that names the trace", func() bool { return strings.Contains(logged.String(), `"trace":"`+traceID+`"`) })
-	r.review(strings.TrimPrefix(foreign.URL, "http://") + "/a:1")
+	r.ask("/validate", strings.TrimPrefix(foreign.URL, "http://")+"/a:1")
 	if got := <-asked; !strings.HasPrefix(got, "00-") {
 		t.Errorf("the other registry got the trace %q", got)
 	}

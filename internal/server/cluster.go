@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/admit"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
+)
+
+// cluster is what the settings say of requests of a cluster.
+type cluster struct {
+	mutate    string              // pods, all, off
+	exempt    []string            // namespaces
+	templates map[string][]string // paths by KIND.GROUP
+}
+
+// clusterOf reads the settings. Errors: CodeInvalid.
+func clusterOf(cfg config.Config) (cluster, error) {
+	c := cluster{mutate: cfg.AdmissionMutate, exempt: cfg.AdmissionExemptNamespaces, templates: map[string][]string{}}
+	for _, entry := range cfg.AdmissionTemplates {
+		kind, path, ok := strings.Cut(entry, "=")
+		name, group, qualified := strings.Cut(kind, ".")
+		if !ok || !qualified || name == "" || group == "" {
+			return c, gatehouse.Errorf(gatehouse.CodeInvalid, "admission-templates: %q is not KIND.GROUP=PATH", entry).
+				WithHint("for example Fleet.example.com=spec.groups[*].template")
+		}
+		if _, err := workload.ParsePath(path); err != nil {
+			return c, gatehouse.Errorf(gatehouse.CodeInvalid, "admission-templates: %w", err).WithHint("%s", gatehouse.HintOf(err))
+		}
+		c.templates[kind] = append(c.templates[kind], path)
+	}
+	return c, nil
+}
+
+// exempts reports whether a request is about an object of a namespace that is not
+// judged. A pull has no object.
+func (c cluster) exempts(req gatehouse.Request) bool {
+	return len(req.Object) > 0 && req.Namespace != "" && slices.Contains(c.exempt, req.Namespace)
+}
+
+// letThrough is the set of one policy that judges nothing, and says why.
+func letThrough(name, code, message string) decide.PolicySet {
+	return decide.PolicySet{Complete: true, NoMatch: gatehouse.Allow, Policies: []decide.Policy{unjudging{name, code, message}}}
+}
+
+type unjudging struct{ name, code, message string }
+
+// Name implements decide.Policy.
+func (p unjudging) Name() string { return p.name }
+
+// Needs implements decide.Policy.
+func (unjudging) Needs(gatehouse.Request) []gatehouse.Need { return nil }
+
+// Judge implements decide.Policy.
+func (p unjudging) Judge(context.Context, gatehouse.Request) decide.Judgement {
+	return decide.Judgement{Outcome: decide.Passed, Reasons: []gatehouse.Reason{{Verdict: gatehouse.Allow, Code: p.code, Message: p.message}}}
+}
+
+// Pin implements admit.Pinner: the tags that policies judge by digest, with the
+// digest that they have now. What cannot be resolved is not among them.
+func (d *decider) Pin(ctx context.Context, req gatehouse.Request) ([]admit.Pin, error) {
+	pod := req.Kind.Kind == "Pod" && req.Kind.Group == ""
+	if d.cluster.mutate == "off" || d.cluster.mutate != "all" && !pod || d.cluster.exempts(req) {
+		return nil, nil
+	}
+	req.Templates = d.cluster.templates[req.Kind.Kind+"."+req.Kind.Group]
+	set, err := d.policies.Set(ctx)
+	if err != nil {
+		d.log.ErrorContext(ctx, "read policies failed", "error", err)
+		return nil, err
+	}
+	if !set.Complete {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the policy set is not complete")
+	}
+	req.Images = set.Images(req)
+	list := set.Pins(req)
+	if len(list) == 0 {
+		return nil, nil
+	}
+	known := gather.Facts(ctx, pinning{set, list}, req, d.facts.sources())
+	var pins []admit.Pin
+	for _, i := range list {
+		f := known.Images[i]
+		for _, err := range f.Failed {
+			if err != nil && err.Code == gatehouse.CodeInternal {
+				d.log.ErrorContext(ctx, "resolve failed", "image", f.Written, "error", err)
+			}
+		}
+		if f.Image.Digest != "" && len(f.Failed) == 0 {
+			pins = append(pins, admit.Pin{Field: f.Field, Written: f.Written, Image: pinned(f.Written, f.Image)})
+		}
+	}
+	return pins, nil
+}
+
+// pinned is a reference as it was written, with the tag that was meant and the
+// digest.
+func pinned(written string, ref gatehouse.Ref) string {
+	if !strings.HasSuffix(written, ":"+ref.Tag) {
+		written += ":" + ref.Tag
+	}
+	return written + "@" + string(ref.Digest)
+}
+
+// pinning asks for the digests of some images.
+type pinning struct {
+	decide.PolicySet
+	images []int
+}
+
+// Needs implements gather.Policies.
+func (p pinning) Needs(gatehouse.Request) []gatehouse.Need {
+	var needs []gatehouse.Need
+	for _, i := range p.images {
+		needs = append(needs, gatehouse.Need{Name: "pin", Image: i, Kind: gatehouse.NeedDigest})
+	}
+	return needs
+}
+
+// Refused implements gather.Policies: whether the object would be refused whatever
+// its tags resolve to, so that nothing is asked about it. A rule that wants digests
+// must not count what is about to be written as missing.
+func (p pinning) Refused(ctx context.Context, req gatehouse.Request) bool {
+	obj, err := workload.Decode(req.Object)
+	if err != nil {
+		return true
+	}
+	images := map[string]string{}
+	for _, i := range p.images {
+		ref := req.Images[i].Image
+		ref.Digest = gatehouse.DigestOf(nil)
+		images[req.Images[i].Field] = pinned(req.Images[i].Written, ref)
+	}
+	req.Object, err = json.Marshal(workload.SetImages(obj, images))
+	if err != nil {
+		return true
+	}
+	req.Images = p.Images(req)
+	return p.PolicySet.Refused(ctx, req)
+}
+
+// policyGroups are the API groups of policies.
+var policyGroups = []string{"policy.sigstore.dev", "gatehouse.dev", "templates.gatekeeper.sh", "constraints.gatekeeper.sh"}
+
+// clusterPath names a policy of the cluster among the files of a set.
+func clusterPath(kind, name string) string { return "cluster/" + kind + "/" + name }
+
+// isPolicy reports whether a request puts a policy into the cluster.
+func isPolicy(req gatehouse.Request) bool {
+	return slices.Contains(policyGroups, req.Kind.Group) && req.SubResource == "" && (req.Operation == "CREATE" || req.Operation == "UPDATE")
+}
+
+// objections are why a policy that is put into the cluster would not load beside the
+// others.
+func (p *policies) objections(ctx context.Context, req gatehouse.Request) []gatehouse.Reason {
+	deny := func(message, hint string) gatehouse.Reason {
+		return gatehouse.Reason{Verdict: gatehouse.Deny, Code: decide.CodePolicyInvalid, Message: message, Hint: hint}
+	}
+	name, source, err := policyDocument(req.Object)
+	if err != nil {
+		return []gatehouse.Reason{deny(err.Error(), gatehouse.HintOf(err))}
+	}
+	var docs []db.Policy
+	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
+		docs, err = tx.Policies(ctx)
+		return err
+	})
+	if err != nil {
+		return []gatehouse.Reason{deny("the policies that are in force cannot be read", "try again")}
+	}
+	path := clusterPath(req.Kind.Kind, name)
+	_, problems := p.load(p.with(docs, path, source))
+	decide.SortProblems(problems)
+	var out []gatehouse.Reason
+	for _, problem := range problems {
+		if problem.Path != path || len(out) >= problemsMax {
+			continue
+		}
+		r := deny(problem.Message, problem.Hint)
+		if problem.Field != "" {
+			r.Message = problem.Field + ": " + problem.Message
+		}
+		if len(decide.Errors([]decide.Problem{problem})) == 0 {
+			r.Verdict = gatehouse.Warn
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// policyDocument is the document that a person would have written for an object of
+// the cluster: without what the cluster adds.
+func policyDocument(object []byte) (name string, source []byte, err error) {
+	obj, err := workload.Decode(object)
+	if err != nil {
+		return "", nil, err
+	}
+	meta, ok := obj["metadata"].(map[string]any)
+	if !ok {
+		return "", nil, errors.New("the object has no metadata")
+	}
+	kept := map[string]any{}
+	for _, key := range []string{"name", "namespace", "labels", "annotations"} {
+		if v, ok := meta[key]; ok {
+			kept[key] = v
+		}
+	}
+	name, _ = meta["name"].(string)
+	delete(obj, "status")
+	obj["metadata"] = kept
+	source, err = json.Marshal(obj)
+	if err != nil {
+		return "", nil, fmt.Errorf("couldn't encode the object: %w", err)
+	}
+	return name, source, nil
+}
