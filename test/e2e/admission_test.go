@@ -43,6 +43,8 @@ func TestClusterAdmitsWhatCosignSigned(t *testing.T) {
 
 	k.Namespace(t, "shop", nil)
 	k.AddWebhook(t, e2e.Webhook{Name: "gatehouse", URL: g.AdmissionURL + "/validate", CA: g.AdmissionCA})
+	k.AddWebhook(t, e2e.Webhook{Name: "gatehouse", URL: g.AdmissionURL + "/mutate", CA: g.AdmissionCA, Mutating: true})
+	waitPinned(t, k, g.Host+"/shop/bundle:v1")
 	denied := k.WaitDenied(t, "shop", e2e.Pod("first", g.Host+"/shop/unsigned:v1"))
 	for _, want := range []string{"signed-by-us", "/shop/unsigned"} {
 		if !strings.Contains(denied.Message, want) {

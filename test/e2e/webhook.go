@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -10,18 +11,20 @@ import (
 // the API server learns of it through a watch.
 const webhookWait = 30 * time.Second
 
-// Webhook is a validating webhook for Pods.
+// Webhook is a webhook for Pods.
 type Webhook struct {
 	Name          string // of the configuration, "gatehouse"
 	URL           string // https://127.0.0.1:PORT/validate
+	Mutating      bool
+	Workloads     bool   // also what makes Pods
 	CA            []byte // PEM
 	FailurePolicy string // empty = Fail
 	// Skip are namespaces that the webhook does not see.
 	Skip []string
 }
 
-// AddWebhook creates a ValidatingWebhookConfiguration. It is not in force yet
-// when AddWebhook returns: see WaitDenied.
+// AddWebhook creates a ValidatingWebhookConfiguration, or a mutating one. It is not in
+// force yet when AddWebhook returns: see WaitDenied.
 func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 	t.Helper()
 	policy := w.FailurePolicy
@@ -35,24 +38,33 @@ func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 		"sideEffects":             "None",
 		"failurePolicy":           policy,
 		"timeoutSeconds":          10,
-		"rules": []any{map[string]any{
-			"apiGroups": []string{""}, "apiVersions": []string{"v1"},
-			"operations": []string{"CREATE", "UPDATE"},
-			"resources":  []string{"pods", "pods/ephemeralcontainers"},
-		}},
+		"rules":                   []any{rule("", "pods", "pods/ephemeralcontainers")},
+	}
+	if w.Workloads {
+		hook["rules"] = append(hook["rules"].([]any), rule("apps", "deployments", "statefulsets", "daemonsets", "replicasets"), rule("batch", "jobs", "cronjobs"))
+	}
+	kind := "ValidatingWebhookConfiguration"
+	if w.Mutating {
+		kind, hook["reinvocationPolicy"] = "MutatingWebhookConfiguration", "IfNeeded"
 	}
 	if len(w.Skip) > 0 {
 		hook["namespaceSelector"] = map[string]any{"matchExpressions": []any{map[string]any{
 			"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": w.Skip,
 		}}}
 	}
-	k.Must(t, http.MethodPost, "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", map[string]any{
-		"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+	k.Must(t, http.MethodPost, "/apis/admissionregistration.k8s.io/v1/"+strings.ToLower(kind)+"s", map[string]any{
+		"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
 		"metadata": map[string]any{"name": w.Name}, "webhooks": []any{hook},
 	})
 }
 
-// RemoveWebhook deletes what AddWebhook created.
+func rule(group string, resources ...string) map[string]any {
+	return map[string]any{
+		"apiGroups": []string{group}, "apiVersions": []string{"v1"}, "operations": []string{"CREATE", "UPDATE"}, "resources": resources,
+	}
+}
+
+// RemoveWebhook deletes a validating webhook that AddWebhook created.
 func (k *Kube) RemoveWebhook(t testing.TB, name string) {
 	t.Helper()
 	k.Must(t, http.MethodDelete, "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/"+name, nil)
