@@ -83,6 +83,8 @@ type Sources struct {
 	Bills    Bills
 	// Platforms answers what is asked of an index as a whole.
 	Platforms Platforms
+	// Memory remembers what the sources said. Nil: each request asks anew.
+	Memory *Memory
 	// Own reports whether a registry (host[:port]) is this server's. Nil: none is.
 	Own func(registry string) bool
 	// Parallel bounds the questions that are asked at once; 0 = parallelDefault.

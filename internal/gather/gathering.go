@@ -162,6 +162,11 @@ func (s *subject) ask(ctx context.Context, src Sources) {
 			}
 		}
 	}()
+	if src.Memory != nil {
+		memory := &remembering{memory: src.Memory, src: src, foreign: s.foreign}
+		src = memory.around()
+		defer func() { s.facts.AsOf = memory.asOf }()
+	}
 	if s.facts.Image.Digest == "" {
 		if src.Resolver == nil {
 			s.failAll(gatehouse.Errorf(gatehouse.CodeUnavailable, "nothing can resolve %s to a digest here", s.ref).
@@ -313,7 +318,7 @@ func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 		images[i].Config = s.facts.Config
 		images[i].Platforms = s.facts.Platforms
 		images[i].Added = s.facts.Added
-		images[i].Failed = s.failed
+		images[i].Failed, images[i].AsOf = s.failed, s.facts.AsOf
 		if s.scan == nil {
 			continue
 		}

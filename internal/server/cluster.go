@@ -74,10 +74,9 @@ func (d *decider) Pin(ctx context.Context, req gatehouse.Request) ([]admit.Pin, 
 		return nil, nil
 	}
 	req.Templates = d.cluster.templates[req.Kind.Kind+"."+req.Kind.Group]
-	set, err := d.policies.Set(ctx)
+	set, _, err := d.policies.latest(ctx)
 	if err != nil {
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
-		return nil, err
 	}
 	if !set.Complete {
 		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the policy set is not complete")
@@ -87,7 +86,7 @@ func (d *decider) Pin(ctx context.Context, req gatehouse.Request) ([]admit.Pin, 
 	if len(list) == 0 {
 		return nil, nil
 	}
-	known := gather.Facts(ctx, pinning{set, list}, req, d.facts.sources())
+	known := gather.Facts(ctx, pinning{set, list}, req, d.facts.live())
 	var pins []admit.Pin
 	for _, i := range list {
 		f := known.Images[i]

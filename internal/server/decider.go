@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -133,16 +134,22 @@ func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse
 		req.Images = decide.PolicySet{}.Images(req)
 		return decide.Decide(ctx, letThrough("admission-exempt-namespaces", decide.CodeNamespaceExempt, "namespace "+req.Namespace+" is exempt"), req), req
 	}
-	set, err := d.policies.Set(ctx)
+	set, asOf, err := d.policies.latest(ctx)
 	if err != nil {
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
-		set = decide.PolicySet{}
 	}
 	if isPolicy(req) {
 		return d.judgePolicy(ctx, set, req), req
 	}
-	known = gather.Facts(ctx, set, req, d.facts.sources())
-	return d.judgeFacts(ctx, set, known), known
+	known = gather.Facts(ctx, set, req, d.facts.live())
+	out := d.judgeFacts(ctx, set, known)
+	if !asOf.IsZero() {
+		out = decide.WithReasons(out, gatehouse.Reason{
+			Verdict: gatehouse.Warn, Code: decide.CodeStaleFacts,
+			Message: fmt.Sprintf("the database does not answer: judged by the policies of %s ago", d.policies.now().Sub(asOf).Round(time.Second)),
+		})
+	}
+	return out, known
 }
 
 // judgePolicy decides whether a policy may be put into the cluster: it has to load

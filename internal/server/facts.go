@@ -31,6 +31,7 @@ type facts struct {
 	hosts      hosts           // set once, before anything is served
 	verifier   verify.Verifier // remembers results of cryptography, never of policies
 	exceptions *exceptions
+	memory     *gather.Memory // for requests of clusters; nil: none
 
 	mu    sync.Mutex
 	scans map[scanKey]gather.Scan
@@ -79,6 +80,14 @@ func (f *facts) mayAsk(registry string) error {
 
 func (f *facts) sources() gather.Sources {
 	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Own: f.isOwn}
+}
+
+// live are the sources for requests of a cluster, which come in crowds and have to be
+// answered while a registry is away.
+func (f *facts) live() gather.Sources {
+	src := f.sources()
+	src.Memory = f.memory
+	return src
 }
 
 // Resolve implements gather.Resolver.

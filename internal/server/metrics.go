@@ -38,6 +38,7 @@ type metrics struct {
 	decisions *prometheus.CounterVec
 	deciding  prometheus.Histogram
 
+	answers    *prometheus.CounterVec
 	breakGlass *prometheus.CounterVec
 	refused    *prometheus.CounterVec
 	traces     prometheus.Counter
@@ -87,6 +88,7 @@ func newMetrics(version string) *metrics {
 	m.jobs = histogram("job_duration_seconds", "Time of attempts at jobs.", jobBuckets, "kind", "result")
 	m.decisions = counter("decisions_total", "Admission decisions.", "verdict")
 	m.deciding = histogram("decision_duration_seconds", "Time from a review to its decision.", requestBuckets).WithLabelValues().(prometheus.Histogram)
+	m.answers = counter("admission_answers_total", "Questions about images that reviews asked, by where the answer came from.", "from")
 	m.breakGlass = counter("admission_break_glass_total", "Break-glass tokens made, reviews that they let through, and reviews that they did not.", "result")
 	for _, result := range []string{"created", "used", "refused"} {
 		m.breakGlass.WithLabelValues(result)

@@ -39,6 +39,33 @@ type policies struct {
 	turn atomic.Int64
 	// outside answers what policies refer to.
 	outside *outside.Kept
+	// seen is when the database last told which set is in force, Unix nanoseconds.
+	seen     atomic.Int64
+	maxStale time.Duration // how long a set counts that cannot be asked about
+	now      func() time.Time
+}
+
+// policiesBudget is how long a review waits for the database to say which policies
+// are in force.
+const policiesBudget = 2 * time.Second
+
+// latest is Set for a review: while the database does not answer, the set stands that
+// was in force, until it is maxStale old. asOf is zero for the set of now. With an
+// error and no such set it is the zero set, which denies.
+func (p *policies) latest(ctx context.Context) (set decide.PolicySet, asOf time.Time, err error) {
+	short, cancel := context.WithTimeout(ctx, policiesBudget)
+	defer cancel()
+	set, err = p.Set(short)
+	if err == nil {
+		p.seen.Store(p.now().UnixNano())
+		return set, time.Time{}, nil
+	}
+	seen := time.Unix(0, p.seen.Load())
+	c := p.current.Load()
+	if age := p.now().Sub(seen); c == nil || c.own != p.own.Load() || age > p.maxStale || age < 0 {
+		return decide.PolicySet{}, time.Time{}, err
+	}
+	return c.set, seen, err
 }
 
 type compiled struct {
@@ -126,7 +153,7 @@ func (p *policies) check() error {
 }
 
 func openPolicies(ctx context.Context, d *db.DB, cfg config.Config, refers *outside.Kept, log *slog.Logger) (*policies, error) {
-	p := &policies{db: d, outside: refers, log: log}
+	p := &policies{db: d, outside: refers, log: log, now: time.Now}
 	switch cfg.NoMatch {
 	case "allow":
 		p.noMatch = gatehouse.Allow

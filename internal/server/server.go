@@ -29,6 +29,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
+	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
 	"github.com/gatehouse-dev/gatehouse/internal/index/licence"
 	"github.com/gatehouse-dev/gatehouse/internal/job"
@@ -213,6 +214,11 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	}
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport()), Credentials: s.logins})
 	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
+	s.facts.memory = gather.NewMemory(gather.MemoryOptions{
+		MaxStale: s.cfg.AdmissionMaxStale, Now: s.now,
+		Count: func(from string) { s.metrics.answers.WithLabelValues(from).Inc() },
+	})
+	s.policies.maxStale, s.policies.now = s.cfg.AdmissionMaxStale, s.now
 	fromSettings, err := clusterOf(s.cfg)
 	if err != nil {
 		return err

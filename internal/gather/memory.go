@@ -1,0 +1,313 @@
+package gather
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// MemoryOptions say how long what was found out counts. Zero fields have the
+// defaults that are named.
+type MemoryOptions struct {
+	// Fresh is how long another registry's answer about a digest is taken for what it
+	// would say now; 1 minute. Our own is asked each time.
+	Fresh time.Duration
+	// Negative is as Fresh for "nothing is attached", and how long a repository that
+	// did not answer is not asked again; 10 seconds.
+	Negative time.Duration
+	// MaxStale is how old an answer may be that stands in for one that cannot be had
+	// now. 0: none does.
+	MaxStale time.Duration
+	// Budget is how long one question to another registry is waited for, 2 seconds. It
+	// goes on behind, for whoever asks next.
+	Budget time.Duration
+	// Bytes bounds what is remembered, about; 32 MiB.
+	Bytes int
+	// Now is the clock; nil is the machine's.
+	Now func() time.Time
+	// Count is told where each answer came from: "asked", "remembered", "stale", or
+	// "none".
+	Count func(from string)
+}
+
+const (
+	freshDefault    = time.Minute
+	negativeDefault = 10 * time.Second
+	budgetDefault   = 2 * time.Second
+	bytesDefault    = 32 << 20
+	// ownBudget is how long our own rows are waited for. It ends before timeoutDefault,
+	// so that there is time for what is remembered.
+	ownBudget = 4 * time.Second
+	// ownPause is how long our own rows are not asked again after they failed.
+	ownPause = time.Second
+	// flightTime bounds a question that nobody may be waiting for any more.
+	flightTime = 15 * time.Second
+	// flightsMax bounds the questions that are asked at once, perRegistryMax those to
+	// one other registry; more of these wait for each other.
+	flightsMax     = 1024
+	perRegistryMax = 16
+	// awayMax bounds the repositories that are known not to answer.
+	awayMax = 10_000
+	// shareMax is the part of Bytes that one answer may take.
+	shareMax = 16
+)
+
+// Memory remembers what sources have said about digests, so that many requests about
+// one image ask once, and decisions go on while a registry does not answer. What it
+// gives out that is not of now is marked by its age. It never remembers what a tag
+// names, and nothing that a policy made of an answer. Safe for concurrent use.
+type Memory struct {
+	o MemoryOptions
+
+	mu      sync.Mutex
+	known   map[question]*list.Element // of answer
+	order   *list.List                 // newest use first
+	bytes   int
+	flights map[question]*flight
+	away    map[string]absence // by repository
+	slots   map[string]*slots  // by registry
+}
+
+// question names what is asked, by a sha256 over all that the answer depends on.
+type question [sha256.Size]byte
+
+type answer struct {
+	question question
+	at       time.Time
+	value    any
+	negative bool
+	weight   int
+}
+
+// absence is a repository that did not answer.
+type absence struct {
+	until time.Time
+	err   error
+}
+
+// slots are taken while a registry is asked.
+type slots struct {
+	free  chan struct{}
+	users int
+}
+
+// NewMemory makes a Memory.
+func NewMemory(o MemoryOptions) *Memory {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	set(&o.Fresh, freshDefault)
+	set(&o.Negative, negativeDefault)
+	set(&o.Budget, budgetDefault)
+	if o.Bytes <= 0 {
+		o.Bytes = bytesDefault
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Count == nil {
+		o.Count = func(string) {}
+	}
+	return &Memory{
+		o: o, known: map[question]*list.Element{}, order: list.New(), flights: map[question]*flight{},
+		away: map[string]absence{}, slots: map[string]*slots{},
+	}
+}
+
+// Known tells how many answers are remembered, and about how many bytes they take.
+func (m *Memory) Known() (answers, bytes int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.known), m.bytes
+}
+
+// asked is one question with all that tells how it may be answered.
+type asked[T any] struct {
+	what    string // "verify", "resolve"
+	ref     gatehouse.Ref
+	need    *gatehouse.Need // that the answer depends on; nil: none
+	foreign bool
+	// about a digest: the answer may be remembered. always: it never changes.
+	digest, always bool
+	ask            func(context.Context) (T, error)
+	weigh          func(T) int
+	nothing        func(T) bool // nil: every answer is something
+}
+
+func (a asked[T]) place() string { return a.ref.Name() }
+
+// key covers everything that the answer depends on.
+func (a asked[T]) key() question {
+	parts := struct {
+		What, Ref string
+		Kind      gatehouse.NeedKind
+		Predicate string
+		Through   gatehouse.Digest
+		Authority gatehouse.Authority
+	}{What: a.what, Ref: a.ref.String()}
+	if a.digest {
+		parts.Ref = a.ref.Name() + "@" + string(a.ref.Digest)
+	}
+	if a.need != nil {
+		parts.Kind, parts.Predicate, parts.Through, parts.Authority = a.need.Kind, a.need.Predicate, a.need.Through, a.need.Authority
+	}
+	b, err := json.Marshal(parts)
+	if err != nil {
+		panic(err) // texts, numbers and lists of them
+	}
+	return sha256.Sum256(b)
+}
+
+// remember answers a question: from memory while that is fresh, else by asking, and
+// where that fails for the time being from memory again. asOf is when the answer was
+// found out, where that is not now.
+func remember[T any](ctx context.Context, m *Memory, a asked[T]) (out T, asOf time.Time, err error) {
+	key := a.key()
+	if a.foreign && a.digest {
+		if v, ok := fresh[T](m, key, a.always); ok {
+			m.o.Count("remembered")
+			return v, time.Time{}, nil
+		}
+	}
+	err = m.isAway(a.place())
+	if err == nil {
+		out, err = fly(ctx, m, key, a)
+	}
+	if err == nil {
+		m.o.Count("asked")
+		return out, time.Time{}, nil
+	}
+	if passing(err) && a.digest {
+		if v, at, ok := stale[T](m, key); ok {
+			m.o.Count("stale")
+			return v, at, nil
+		}
+	}
+	m.o.Count("none")
+	return out, time.Time{}, err
+}
+
+// passing reports whether an error says nothing about the image: another moment it
+// may be otherwise. What denies, or says that there is none, is an answer.
+func passing(err error) bool {
+	var e *gatehouse.Error
+	if !errors.As(err, &e) {
+		return true // of the database, or a time that is over
+	}
+	switch e.Code {
+	case gatehouse.CodeUnavailable, gatehouse.CodeTooMany:
+		return true
+	}
+	return false
+}
+
+func fresh[T any](m *Memory, key question, always bool) (out T, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.known[key]
+	if e == nil {
+		return out, false
+	}
+	a := e.Value.(*answer)
+	age, limit := m.o.Now().Sub(a.at), m.o.Fresh
+	if a.negative {
+		limit = m.o.Negative
+	}
+	if !always && (age >= limit || age < 0) {
+		return out, false
+	}
+	m.order.MoveToFront(e)
+	out, ok = a.value.(T)
+	return out, ok
+}
+
+// stale is an answer of before. That nothing was attached then is none: it is better
+// to say that the registry does not answer.
+func stale[T any](m *Memory, key question) (out T, at time.Time, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.known[key]
+	if e == nil {
+		return out, at, false
+	}
+	a := e.Value.(*answer)
+	if age := m.o.Now().Sub(a.at); a.negative || age > m.o.MaxStale || age < 0 {
+		return out, at, false
+	}
+	m.order.MoveToFront(e)
+	out, ok = a.value.(T)
+	return out, a.at, ok
+}
+
+func (m *Memory) isAway(place string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.away[place]
+	if !ok {
+		return nil
+	}
+	if m.o.Now().After(a.until) {
+		delete(m.away, place)
+		return nil
+	}
+	return a.err
+}
+
+// keep notes what came of a question.
+func keep[T any](m *Memory, key question, a asked[T], v T, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case err == nil:
+		delete(m.away, a.place())
+		if a.digest {
+			m.put(&answer{question: key, at: m.o.Now(), value: v, negative: a.nothing != nil && a.nothing(v), weight: a.weigh(v) + answerWeight})
+		}
+	case passing(err):
+		if len(m.away) >= awayMax {
+			clear(m.away)
+		}
+		pause := m.o.Negative
+		if !a.foreign {
+			pause = ownPause
+		}
+		m.away[a.place()] = absence{m.o.Now().Add(pause), err}
+	default: // an answer: what was known before is no longer so
+		if e := m.known[key]; e != nil {
+			m.drop(e)
+		}
+	}
+}
+
+// answerWeight is what an answer takes besides its value.
+const answerWeight = 300
+
+// put is called with mu held.
+func (m *Memory) put(a *answer) {
+	if e := m.known[a.question]; e != nil {
+		m.drop(e)
+	}
+	if a.weight > m.o.Bytes/shareMax {
+		return
+	}
+	m.known[a.question] = m.order.PushFront(a)
+	m.bytes += a.weight
+	for m.bytes > m.o.Bytes {
+		m.drop(m.order.Back())
+	}
+}
+
+// drop is called with mu held.
+func (m *Memory) drop(e *list.Element) {
+	a := m.order.Remove(e).(*answer)
+	delete(m.known, a.question)
+	m.bytes -= a.weight
+}
