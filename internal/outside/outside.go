@@ -134,7 +134,8 @@ func (r Reader) Repository(t cip.TUF) ([]byte, error) {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 2*fetchTimeMax)
 	defer stop()
-	return client.Target(ctx, t.Target)
+	target, _, err := client.Target(ctx, t.Target)
+	return target, err
 }
 
 func sumOf(b []byte) string {

@@ -72,17 +72,17 @@ func TestBreakGlass(t *testing.T) {
 	a := "x.example/a@" + digestA
 	tok := r.token(map[string]any{})
 	for name, deny := range map[string]answer{
-		"no token":          r.ask("ann", "shop", carrying("u", "", a)),
-		"a made-up token":   r.ask("ann", "shop", carrying("u", "gbg_AAAAAAAAAAAAAAAAAAAAAAAAAA", a)),
-		"its number":        r.ask("ann", "shop", carrying("u", fmt.Sprint(tok.ID), a)),
-		"another user":      r.ask("eve", "shop", carrying("u", tok.Token, a)),
-		"nobody":            r.ask("", "shop", carrying("u", tok.Token, a)),
-		"another namespace": r.ask("ann", "prod", carrying("u", tok.Token, a)),
-		"another image":     r.ask("ann", "shop", carrying("u", tok.Token, "x.example/b@"+digestB)),
-		"one more image":    r.ask("ann", "shop", carrying("u", tok.Token, a, "x.example/b@"+digestB)),
-		"a tag":             r.ask("ann", "shop", carrying("u", tok.Token, "x.example/a:1")),
-		"too many tokens":   r.ask("ann", "shop", carrying("u", tok.Token+" 1 2 3 4 5 6 7 8 9 10", a)),
-		"an unread object":  r.ask("ann", "shop", strings.Replace(carrying("u", tok.Token, a), `"spec":{`, `"spec":{"initContainers":7,`, 1)),
+		"no token":          r.askAs("ann", "shop", carrying("u", "", a)),
+		"a made-up token":   r.askAs("ann", "shop", carrying("u", "gbg_AAAAAAAAAAAAAAAAAAAAAAAAAA", a)),
+		"its number":        r.askAs("ann", "shop", carrying("u", fmt.Sprint(tok.ID), a)),
+		"another user":      r.askAs("eve", "shop", carrying("u", tok.Token, a)),
+		"nobody":            r.askAs("", "shop", carrying("u", tok.Token, a)),
+		"another namespace": r.askAs("ann", "prod", carrying("u", tok.Token, a)),
+		"another image":     r.askAs("ann", "shop", carrying("u", tok.Token, "x.example/b@"+digestB)),
+		"one more image":    r.askAs("ann", "shop", carrying("u", tok.Token, a, "x.example/b@"+digestB)),
+		"a tag":             r.askAs("ann", "shop", carrying("u", tok.Token, "x.example/a:1")),
+		"too many tokens":   r.askAs("ann", "shop", carrying("u", tok.Token+" 1 2 3 4 5 6 7 8 9 10", a)),
+		"an unread object":  r.askAs("ann", "shop", strings.Replace(carrying("u", tok.Token, a), `"spec":{`, `"spec":{"initContainers":7,`, 1)),
 	} {
 		if deny.Allowed || name != "no token" && !strings.Contains(deny.Status.Message, "break-glass") {
 			t.Errorf("%s: allowed %v, %s", name, deny.Allowed, deny.Status.Message)
@@ -91,7 +91,7 @@ func TestBreakGlass(t *testing.T) {
 	if list := r.tokens(); len(list) != 1 || list[0].State != "open" || list[0].Token != "" {
 		t.Errorf("before: %+v", list)
 	}
-	good := r.ask("ann", "shop", carrying("u1", tok.Token, a))
+	good := r.askAs("ann", "shop", carrying("u1", tok.Token, a))
 	if !good.Allowed || !strings.Contains(strings.Join(good.Warnings, "\n"), "the shop is down") || !strings.Contains(strings.Join(good.Warnings, "\n"), "static-fail") {
 		t.Fatalf("%+v", good)
 	}
@@ -102,10 +102,10 @@ func TestBreakGlass(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.must("GET", "/api/v1/decisions/"+good.Notes["decision"], "")), &d); err != nil || d.Verdict != gatehouse.Warn {
 		t.Errorf("the decision: %v %+v", err, d)
 	}
-	if again := r.ask("ann", "shop", carrying("u2", tok.Token, a)); again.Allowed || !strings.Contains(again.Status.Message, "has been used") {
+	if again := r.askAs("ann", "shop", carrying("u2", tok.Token, a)); again.Allowed || !strings.Contains(again.Status.Message, "has been used") {
 		t.Errorf("used twice: %+v", again)
 	}
-	if same := r.ask("ann", "shop", carrying("u1", tok.Token, a)); !same.Allowed {
+	if same := r.askAs("ann", "shop", carrying("u1", tok.Token, a)); !same.Allowed {
 		t.Errorf("another look at the same object: %+v", same)
 	}
 	if metrics := r.must("GET", "/metrics", ""); !strings.Contains(metrics, `gatehouse_admission_break_glass_total{result="used"} 2`) || !strings.Contains(metrics, `result="created"} 1`) {
@@ -118,26 +118,26 @@ func TestBreakGlass(t *testing.T) {
 func TestBreakGlassScope(t *testing.T) {
 	r := closed(t)
 	a, b := r.token(map[string]any{}), r.token(map[string]any{"image": "x.example/b@" + digestB})
-	if both := r.ask("ann", "shop", carrying("u", b.Token+"\n "+a.Token, "x.example/a@"+digestA, "x.example/b@"+digestB)); !both.Allowed {
+	if both := r.askAs("ann", "shop", carrying("u", b.Token+"\n "+a.Token, "x.example/a@"+digestA, "x.example/b@"+digestB)); !both.Allowed {
 		t.Errorf("two tokens: %+v", both)
 	}
 	r.must("PUT", "/api/v1/policies/names.rego", "package names\ndeny contains msg if {\n\tinput.review.object.metadata.name == \"p\"\n\tmsg := \"p is no name\"\n}\n")
 	narrow, wide := r.token(map[string]any{}), r.token(map[string]any{"everything": true})
-	if no := r.ask("ann", "shop", carrying("u", narrow.Token, "x.example/a@"+digestA)); no.Allowed || !strings.Contains(no.Status.Message, "--everything") {
+	if no := r.askAs("ann", "shop", carrying("u", narrow.Token, "x.example/a@"+digestA)); no.Allowed || !strings.Contains(no.Status.Message, "--everything") {
 		t.Errorf("a policy about the object: %+v", no)
 	}
-	if yes := r.ask("ann", "shop", carrying("u", wide.Token, "x.example/a@"+digestA)); !yes.Allowed || !strings.Contains(strings.Join(yes.Warnings, "\n"), "p is no name") {
+	if yes := r.askAs("ann", "shop", carrying("u", wide.Token, "x.example/a@"+digestA)); !yes.Allowed || !strings.Contains(strings.Join(yes.Warnings, "\n"), "p is no name") {
 		t.Errorf("everything: %+v", yes)
 	}
 	r.must("DELETE", fmt.Sprintf("/api/v1/break-glass/%d", narrow.ID), "")
 	r.must("DELETE", "/api/v1/policies/names.rego", "")
-	if gone := r.ask("ann", "shop", carrying("u", narrow.Token, "x.example/a@"+digestA)); gone.Allowed || !strings.Contains(gone.Status.Message, "was revoked") {
+	if gone := r.askAs("ann", "shop", carrying("u", narrow.Token, "x.example/a@"+digestA)); gone.Allowed || !strings.Contains(gone.Status.Message, "was revoked") {
 		t.Errorf("revoked: %+v", gone)
 	}
 	// Where no policy could say yes, tokens for all images do.
 	r.must("DELETE", "/api/v1/policies/closed.yaml", "")
 	last := r.token(map[string]any{})
-	if yes := r.ask("ann", "shop", carrying("u", last.Token, "x.example/a@"+digestA)); !yes.Allowed {
+	if yes := r.askAs("ann", "shop", carrying("u", last.Token, "x.example/a@"+digestA)); !yes.Allowed {
 		t.Errorf("without policies: %+v", yes)
 	}
 }
@@ -150,7 +150,7 @@ func TestBreakGlassOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 12 {
 		all.Go(func() {
-			if r.ask("ann", "shop", carrying(fmt.Sprint("u", i), tok.Token, "x.example/a@"+digestA)).Allowed {
+			if r.askAs("ann", "shop", carrying(fmt.Sprint("u", i), tok.Token, "x.example/a@"+digestA)).Allowed {
 				allowed.Add(1)
 			}
 		})
@@ -169,15 +169,15 @@ func TestBreakGlassAsksTheCluster(t *testing.T) {
 	server.ConnectGlass(r.Server, cluster)
 	tok := r.token(map[string]any{})
 	pod := carrying("u", tok.Token, "x.example/a@"+digestA)
-	if no := r.ask("ann", "shop", pod); no.Allowed || !strings.Contains(no.Status.Message, "ann may not break the glass in namespace shop") {
+	if no := r.askAs("ann", "shop", pod); no.Allowed || !strings.Contains(no.Status.Message, "ann may not break the glass in namespace shop") {
 		t.Errorf("not allowed there: %+v", no)
 	}
 	cluster.set("ann shop", errors.New("the cluster is away, secretly"))
-	if no := r.ask("ann", "shop", pod); no.Allowed || strings.Contains(no.Status.Message, "secretly") {
+	if no := r.askAs("ann", "shop", pod); no.Allowed || strings.Contains(no.Status.Message, "secretly") {
 		t.Errorf("it does not answer: %+v", no)
 	}
 	cluster.set("ann shop", nil)
-	if yes := r.ask("ann", "shop", pod); !yes.Allowed {
+	if yes := r.askAs("ann", "shop", pod); !yes.Allowed {
 		t.Errorf("allowed there: %+v", yes)
 	}
 	for name, try := range map[string]struct {

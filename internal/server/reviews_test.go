@@ -19,8 +19,8 @@ type answer struct {
 	Notes    map[string]string `json:"auditAnnotations"`
 }
 
-// ask is a review of an object, by user in namespace.
-func (r *running) ask(user, namespace, object string) (a answer) {
+// askAs is a review of an object, by user in namespace.
+func (r *running) askAs(user, namespace, object string) (a answer) {
 	r.t.Helper()
 	var meta struct {
 		Kind     string
@@ -90,13 +90,13 @@ func TestSimulate(t *testing.T) {
 	r := start(t, t.TempDir(), nil)
 	r.must("PUT", "/api/v1/policies/open.yaml", passes("shop", "good.example/**", "pass")+"---\n"+passes("tools", "tools.example/**", "pass"))
 	for i := range 5 {
-		if !r.ask("system:serviceaccount:kube-system:replicaset-controller", "shop", replica(i, "good.example/web:1")).Allowed {
+		if !r.askAs("system:serviceaccount:kube-system:replicaset-controller", "shop", replica(i, "good.example/web:1")).Allowed {
 			t.Fatal("not allowed")
 		}
 	}
-	r.ask("ann", "shop", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"tool"},"spec":{"containers":[{"image":"tools.example/t:1"}]}}`)
-	denied := r.ask("ann", "shop", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"evil"},"spec":{"containers":[{"image":"evil.example/t:1"}]}}`)
-	r.ask("ann", "shop", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"data":{"password":"c2VjcmV0"}}`)
+	r.askAs("ann", "shop", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"tool"},"spec":{"containers":[{"image":"tools.example/t:1"}]}}`)
+	denied := r.askAs("ann", "shop", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"evil"},"spec":{"containers":[{"image":"evil.example/t:1"}]}}`)
+	r.askAs("ann", "shop", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"data":{"password":"c2VjcmV0"}}`)
 	var out simulated
 	r.eventually("reviews to be written", func() bool {
 		out = r.simulate(document(passes("shop", "good.example/**", "fail")))
@@ -137,7 +137,7 @@ func TestSimulate(t *testing.T) {
 func TestReviewsAreNotKept(t *testing.T) {
 	r := start(t, t.TempDir(), func(c *config.Config) { c.AdmissionRecord = 0 })
 	r.must("PUT", "/api/v1/policies/open.yaml", passes("shop", "good.example/**", "pass"))
-	id := r.ask("ann", "shop", replica(1, "good.example/web:1")).Notes["decision"]
+	id := r.askAs("ann", "shop", replica(1, "good.example/web:1")).Notes["decision"]
 	r.must("GET", "/api/v1/decisions/"+id, "")
 	if err := r.stop(); err != nil { // what waits is written
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestDecisionShowsItsTree(t *testing.T) {
 	dir := t.TempDir()
 	r := start(t, dir, nil)
 	r.must("PUT", "/api/v1/policies/closed.yaml", passes("closed", "**", "fail"))
-	id := r.ask("ann", "shop", replica(1, "good.example/web:1")).Notes["decision"]
+	id := r.askAs("ann", "shop", replica(1, "good.example/web:1")).Notes["decision"]
 	read := func() (d gatehouse.Decision) {
 		if err := json.Unmarshal([]byte(r.must("GET", "/api/v1/decisions/"+id, "")), &d); err != nil {
 			t.Fatal(err)

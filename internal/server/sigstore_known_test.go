@@ -29,7 +29,7 @@ func TestLogOfKnownSigners(t *testing.T) {
 	issuer := oidctest.New(t, false)
 	listed, stranger, certified := ephemeral(t), ephemeral(t), ephemeral(t)
 	path := filepath.Join(t.TempDir(), "cosign.pub")
-	if err := os.WriteFile(path, []byte(publicKey(t, listed)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(publicKeyOf(t, listed)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
@@ -89,7 +89,7 @@ func ephemeral(t *testing.T) *sign.EphemeralKeypair {
 	return key
 }
 
-func publicKey(t *testing.T, key *sign.EphemeralKeypair) string {
+func publicKeyOf(t *testing.T, key *sign.EphemeralKeypair) string {
 	t.Helper()
 	text, err := key.GetPublicKeyPem()
 	if err != nil {
@@ -110,7 +110,7 @@ func logRequest(t *testing.T, key *sign.EphemeralKeypair, certificate []byte, me
 	if certificate != nil {
 		verifier["x509Certificate"] = object{"rawBytes": certificate}
 	} else {
-		block, _ := pem.Decode([]byte(publicKey(t, key)))
+		block, _ := pem.Decode([]byte(publicKeyOf(t, key)))
 		verifier["publicKey"] = object{"rawBytes": block.Bytes}
 	}
 	body, err := json.Marshal(object{"hashedRekordRequestV002": object{"digest": digest, "signature": object{"content": sig, "verifier": verifier}}})
@@ -123,7 +123,7 @@ func logRequest(t *testing.T, key *sign.EphemeralKeypair, certificate []byte, me
 // foreign is a certificate of somebody else who bears the authority's name.
 func foreign(t *testing.T, key *sign.EphemeralKeypair) []byte {
 	t.Helper()
-	block, _ := pem.Decode([]byte(publicKey(t, key)))
+	block, _ := pem.Decode([]byte(publicKeyOf(t, key)))
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
