@@ -97,9 +97,6 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 		fields[f.Field] = fields[f.Field] || !asks(p, f)
 	}
 	denied := map[string]bool{}
-	if isImage {
-		v.pinned(req, needs, bad, denied)
-	}
 	for _, r := range j.Reasons {
 		if r.Field != "" && fields[r.Field] {
 			continue
@@ -108,6 +105,9 @@ func (v *verdictOf) judge(ctx context.Context, p Policy, names Names, req gateho
 			denied[r.Field] = true
 		}
 		v.say(r)
+	}
+	if isImage {
+		v.pinned(req, needs, bad, denied)
 	}
 	v.total(req, j, bad, denied)
 }

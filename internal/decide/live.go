@@ -22,7 +22,8 @@ func (v *verdictOf) pinned(req gatehouse.Request, needs []gatehouse.Need, bad ma
 	}
 	for _, i := range v.picks {
 		f := req.Images[i]
-		if bad[i] || f.TagFixed || hasDigest(f.Written) || !slices.ContainsFunc(needs, func(n gatehouse.Need) bool { return n.Image == i }) {
+		missing := bad[i] || f.Image.Digest == "" && denied[f.Field]
+		if missing || f.TagFixed || hasDigest(f.Written) || !slices.ContainsFunc(needs, func(n gatehouse.Need) bool { return n.Image == i }) {
 			continue
 		}
 		r := gatehouse.Reason{

@@ -125,7 +125,7 @@ func (b *treeOf) need(n gatehouse.Need, name string) {
 		b.fill(&step, n)
 	}
 	switch n.Kind {
-	case gatehouse.NeedFindings, gatehouse.NeedConfig, gatehouse.NeedNothing:
+	case gatehouse.NeedFindings, gatehouse.NeedConfig, gatehouse.NeedPlatforms, gatehouse.NeedDigest, gatehouse.NeedNothing:
 		b.steps = append(b.steps, step)
 		return
 	}
@@ -159,6 +159,12 @@ func (b *treeOf) fill(step *gatehouse.Step, n gatehouse.Need) {
 		return
 	case gatehouse.NeedConfig:
 		step.Message = fmt.Sprintf("the configuration has %d bytes", len(b.facts.Config))
+		return
+	case gatehouse.NeedPlatforms:
+		step.Message = fmt.Sprintf("%d configurations, one for each platform", len(b.facts.Platforms))
+		return
+	case gatehouse.NeedDigest:
+		step.Digest = b.facts.Image.Digest
 		return
 	}
 	step.Result = gatehouse.StepFailed
