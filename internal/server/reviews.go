@@ -31,6 +31,8 @@ type reviews struct {
 	age time.Duration // 0: nothing is kept
 	log *slog.Logger
 
+	flushing sync.Mutex // one at a time: whoever has flushed finds everything
+
 	mu      sync.Mutex
 	waiting []reviewed // guarded by mu
 	bytes   int        // of them; guarded by mu
@@ -46,16 +48,17 @@ type reviewed struct {
 
 // reviewDoc is a review as it is kept.
 type reviewDoc struct {
-	Kind      gatehouse.ObjectKind `json:"kind"`
-	Operation string               `json:"operation"`
-	Name      string               `json:"name,omitempty"`
-	Namespace string               `json:"namespace,omitempty"`
-	User      gatehouse.User       `json:"user"`
-	Object    map[string]any       `json:"object,omitempty"`
-	OldObject map[string]any       `json:"oldObject,omitempty"`
+	// Request has everything but the objects, the facts, and what is different each
+	// time.
+	Request   gatehouse.Request `json:"request"`
+	Object    map[string]any    `json:"object,omitempty"`
+	OldObject map[string]any    `json:"oldObject,omitempty"`
 	// Digests is what the references meant, as they were written.
 	Digests map[string]gatehouse.Digest `json:"digests,omitempty"`
 }
+
+// reviewRestMax bounds what a review has beside its objects, in bytes.
+const reviewRestMax = 256 << 10
 
 // add takes a review that was decided. It never waits.
 func (r *reviews) add(req gatehouse.Request, d gatehouse.Decision) {
@@ -76,6 +79,8 @@ func (r *reviews) add(req gatehouse.Request, d gatehouse.Decision) {
 // flush writes what waits. What cannot be written is lost: it is a sample of what
 // happens, not a record of it.
 func (r *reviews) flush(ctx context.Context) {
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
 	r.mu.Lock()
 	batch, dropped := r.waiting, r.dropped
 	r.waiting, r.bytes, r.dropped = nil, 0, 0
@@ -91,7 +96,7 @@ func (r *reviews) flush(ctx context.Context) {
 	for _, one := range batch {
 		doc, digest, err := docOfReview(one)
 		if err != nil {
-			continue // no JSON: no policy has judged it either
+			continue // no JSON, which no policy has judged either, or too much
 		}
 		row := rows[digest]
 		if row == nil {
@@ -135,7 +140,9 @@ func (r *reviews) prune(ctx context.Context, now time.Time) error {
 // tell it by.
 func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err error) {
 	req := one.req
-	doc = reviewDoc{Kind: req.Kind, Operation: req.Operation, Name: req.Name, Namespace: req.Namespace, User: req.User}
+	doc.Request = req
+	doc.Request.UID, doc.Request.Images, doc.Request.Object, doc.Request.OldObject = "", nil, nil, nil
+	doc.Request.Now, doc.Request.FeedAt = time.Time{}, time.Time{}
 	if doc.Object, err = objectOf(req.Object); err != nil {
 		return doc, "", err
 	}
@@ -151,12 +158,15 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 		}
 	}
 	told := doc
-	told.User.UID = ""
+	told.Request.User.UID = ""
 	var generated bool
 	told.Object, generated = general(doc.Object)
 	told.OldObject, _ = general(doc.OldObject)
 	if generated {
-		told.Name = ""
+		told.Request.Name = ""
+	}
+	if rest, err := json.Marshal(told.Request); err != nil || len(rest) > reviewRestMax {
+		return doc, "", gatehouse.Errorf(gatehouse.CodeTooLarge, "the review has more than %d bytes beside its objects", reviewRestMax)
 	}
 	b, err := json.Marshal(struct {
 		reviewDoc
@@ -278,9 +288,8 @@ func generalSpec(spec map[string]any, generated bool) map[string]any {
 
 // request is the review again, at another time.
 func (doc reviewDoc) request(now time.Time) (req gatehouse.Request, err error) {
-	req = gatehouse.Request{
-		UID: "simulated", Kind: doc.Kind, Operation: doc.Operation, Name: doc.Name, Namespace: doc.Namespace, User: doc.User, Now: now,
-	}
+	req = doc.Request
+	req.UID, req.Now = "simulated", now
 	if doc.Object != nil {
 		if req.Object, err = json.Marshal(doc.Object); err != nil {
 			return req, err

@@ -80,6 +80,7 @@ func (p policyAPI) Simulate(ctx context.Context, in api.Simulation) (any, error)
 	if err != nil {
 		return nil, err
 	}
+	p.decider.reviews.flush(ctx)
 	run := &simulationRun{policyAPI: p, now: now, then: then, facts: remembering(p.decider.facts.sources())}
 	run.out = simulation{Since: in.Since, Changes: []simulated{}, Warnings: warnings}
 	if err := run.all(ctx); err != nil {
@@ -206,7 +207,7 @@ func (s *simulationRun) one(ctx context.Context, r db.Review) error {
 	}
 	if len(s.out.Changes) < 10*simulatedShown { // they are sorted and cut later
 		s.out.Changes = append(s.out.Changes, simulated{
-			Kind: doc.Kind.Kind, Namespace: doc.Namespace, Name: doc.Name, User: doc.User.Name, Images: imagesOf(s.then, req),
+			Kind: doc.Request.Kind.Kind, Namespace: doc.Request.Namespace, Name: doc.Request.Name, User: doc.Request.User.Name, Images: imagesOf(s.then, req),
 			Times: r.Times, Last: r.Last, Decision: r.Decision, Recorded: r.Verdict, Now: now.Verdict, Then: then.Verdict,
 			Reasons: onlyIn(then.Reasons, now.Reasons),
 		})
