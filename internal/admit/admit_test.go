@@ -225,10 +225,34 @@ func FuzzReview(f *testing.F) {
 		default:
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
+		again := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))
+		again.Header.Set("Content-Type", "application/json")
+		m := httptest.NewRecorder()
+		pinsFirst.Mutate(m, again)
+		checkMutation(t, w.Code, m)
 		if answer.Response != nil && answer.Response.Allowed && bytes.Contains(body, []byte("evil.example")) && !bytes.Contains(body, []byte("\\")) {
 			checkNoEvil(t, body)
 		}
 	})
+}
+
+// pinsFirst writes a digest into the first container, whatever the object is.
+var pinsFirst = admit.New(admit.Options{Pinner: pinnerFunc(func(context.Context, gatehouse.Request) ([]admit.Pin, error) {
+	return []admit.Pin{{Field: "spec.containers[0].image", Written: "a", Image: "a@sha256:0"}}, nil
+})})
+
+// checkMutation: the mutating webhook takes what the validating one takes, and answers
+// with a patch or none.
+func checkMutation(t *testing.T, code int, w *httptest.ResponseRecorder) {
+	var answer struct{ Response *mutation }
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != code || code == http.StatusOK && answer.Response == nil {
+		t.Fatalf("%d, the other answered %d: %s", w.Code, code, w.Body)
+	}
+	if r := answer.Response; r != nil && (len(r.Patch) > 0) != (r.PatchType == "JSONPatch") {
+		t.Fatalf("%+v", r)
+	} else if r != nil && len(r.Patch) > 0 && !json.Valid(r.Patch) {
+		t.Fatalf("the patch %s", r.Patch)
+	}
 }
 
 // checkNoEvil looks at a review that was admitted with other eyes: no

@@ -49,11 +49,12 @@ func take[T any](ctx context.Context, m *Memory, key question, a asked[T]) (f *f
 		// The question is everybody's: it does not end with the request that sent it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTime)
 		defer cancel()
+		sent := m.o.Now()
 		v, err := send(ctx, m, a)
 		if err != nil && ctx.Err() != nil {
 			err = timedOut(ctx, a.ref)
 		}
-		keep(m, key, a, v, err)
+		keep(m, key, a, sent, v, err)
 		m.mu.Lock()
 		delete(m.flights, key)
 		m.mu.Unlock()

@@ -54,6 +54,12 @@ type Scan struct {
 	Overlays []string
 }
 
+// Versions names the state of all that is attached to an image of our own registry, by
+// a text that changes with it; it is empty where that cannot be told.
+type Versions interface {
+	Version(ctx context.Context, ref gatehouse.Ref) (string, error)
+}
+
 // Bills finds what is wrong with the packages that an SBOM of an image names. ref
 // has its digest; document is verified. An SBOM that cannot be read, or judged
 // only in part, is no error: AddedFindings says what of it could not be judged.
@@ -83,6 +89,8 @@ type Sources struct {
 	Bills    Bills
 	// Platforms answers what is asked of an index as a whole.
 	Platforms Platforms
+	// Versions spares Memory questions about our own images. Nil: each is asked.
+	Versions Versions
 	// Memory remembers what the sources said. Nil: each request asks anew.
 	Memory *Memory
 	// Own reports whether a registry (host[:port]) is this server's. Nil: none is.

@@ -16,7 +16,8 @@ import (
 // defaults that are named.
 type MemoryOptions struct {
 	// Fresh is how long another registry's answer about a digest is taken for what it
-	// would say now; 1 minute. Our own is asked each time.
+	// would say now; 1 minute. Our own is asked each time, or counts so long where it
+	// says that nothing has changed (Versions).
 	Fresh time.Duration
 	// Negative is as Fresh for "nothing is attached", and how long a repository that
 	// did not answer is not asked again; 10 seconds.
@@ -82,6 +83,7 @@ type answer struct {
 	at       time.Time
 	value    any
 	negative bool
+	version  string // of what it follows from; "": not known
 	weight   int
 }
 
@@ -140,6 +142,9 @@ type asked[T any] struct {
 	ask            func(context.Context) (T, error)
 	weigh          func(T) int
 	nothing        func(T) bool // nil: every answer is something
+	// state tells the version of what the answer follows from. Nil: nothing does.
+	state   func(context.Context) (string, error)
+	version string // what state has told, before ask
 }
 
 func (a asked[T]) place() string { return a.ref.Name() }
@@ -177,7 +182,13 @@ func remember[T any](ctx context.Context, m *Memory, a asked[T]) (out T, asOf ti
 			return v, time.Time{}, nil
 		}
 	}
-	err = m.isAway(a.place())
+	if err = m.isAway(a.place()); err == nil && a.state != nil {
+		a.version, err = m.versionOf(ctx, a.state)
+		if v, ok := unchanged[T](m, key, a.version); ok {
+			m.o.Count("remembered")
+			return v, time.Time{}, nil
+		}
+	}
 	if err == nil {
 		out, err = fly(ctx, m, key, a)
 	}
@@ -195,6 +206,36 @@ func remember[T any](ctx context.Context, m *Memory, a asked[T]) (out T, asOf ti
 	return out, time.Time{}, err
 }
 
+// versionOf asks what an answer follows from. An answer that says no is none here:
+// the question itself will hear it.
+func (m *Memory) versionOf(ctx context.Context, state func(context.Context) (string, error)) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, ownBudget)
+	defer cancel()
+	version, err := state(ctx)
+	if err != nil && passing(err) {
+		return "", err
+	}
+	return version, nil
+}
+
+// unchanged is an answer that follows from what is still so. It counts for Fresh:
+// signatures also end with time.
+func unchanged[T any](m *Memory, key question, version string) (out T, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.known[key]
+	if e == nil || version == "" {
+		return out, false
+	}
+	a := e.Value.(*answer)
+	if age := m.o.Now().Sub(a.at); a.version != version || age >= m.o.Fresh || age < 0 {
+		return out, false
+	}
+	m.order.MoveToFront(e)
+	out, ok = a.value.(T)
+	return out, ok
+}
+
 // passing reports whether an error says nothing about the image: another moment it
 // may be otherwise. What denies, or says that there is none, is an answer.
 func passing(err error) bool {
@@ -202,11 +243,10 @@ func passing(err error) bool {
 	if !errors.As(err, &e) {
 		return true // of the database, or a time that is over
 	}
-	switch e.Code {
-	case gatehouse.CodeUnavailable, gatehouse.CodeTooMany:
+	if e == nil { // an error that a source has made of nothing
 		return true
 	}
-	return false
+	return e.Code == gatehouse.CodeUnavailable || e.Code == gatehouse.CodeTooMany || e.Code == gatehouse.CodeInternal
 }
 
 func fresh[T any](m *Memory, key question, always bool) (out T, ok bool) {
@@ -261,15 +301,15 @@ func (m *Memory) isAway(place string) error {
 	return a.err
 }
 
-// keep notes what came of a question.
-func keep[T any](m *Memory, key question, a asked[T], v T, err error) {
+// keep notes what came of a question that was sent at a time.
+func keep[T any](m *Memory, key question, a asked[T], sent time.Time, v T, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case err == nil:
 		delete(m.away, a.place())
 		if a.digest {
-			m.put(&answer{question: key, at: m.o.Now(), value: v, negative: a.nothing != nil && a.nothing(v), weight: a.weigh(v) + answerWeight})
+			m.put(&answer{question: key, at: sent, value: v, negative: a.nothing != nil && a.nothing(v), version: a.version, weight: a.weigh(v) + answerWeight})
 		}
 	case passing(err):
 		if len(m.away) >= awayMax {

@@ -172,6 +172,50 @@ func TestFreshness(t *testing.T) {
 	})
 }
 
+// version is that of what is attached, as a test says.
+type version struct {
+	text string
+	err  error
+}
+
+func (v *version) Version(context.Context, gatehouse.Ref) (string, error) { return v.text, v.err }
+
+// TestUnchangedIsNotVerifiedAgain: our own registry tells when something was attached
+// or went, which counts at once.
+func TestUnchangedIsNotVerifiedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, v := newShop(t, gather.MemoryOptions{MaxStale: time.Hour}), &version{text: "1"}
+		s.src.Versions = v
+		signed := false
+		s.verify = func(context.Context, gatehouse.Ref) (bool, error) { return signed, nil }
+		image := byDigest("own.example/a")
+		step := func(v gatehouse.Verdict, says string, asked int) {
+			t.Helper()
+			s.want(t, image, v, says)
+			if n := s.times("own.example/a"); n != asked {
+				t.Errorf("asked %d times, want %d", n, asked)
+			}
+		}
+		step(gatehouse.Deny, "signature-missing", 1)
+		step(gatehouse.Deny, "signature-missing", 1)
+		signed, v.text = true, "2"
+		step(gatehouse.Allow, "", 2)
+		step(gatehouse.Allow, "", 2)
+		signed, v.text = false, "3"
+		step(gatehouse.Deny, "signature-missing", 3)
+		signed, v.text = true, "4"
+		step(gatehouse.Allow, "", 4)
+		time.Sleep(time.Minute)
+		step(gatehouse.Allow, "", 5) // signatures end with time, too
+		v.text = ""
+		step(gatehouse.Allow, "", 6)
+		v.err = errors.New("the database is gone")
+		step(gatehouse.Warn, "stale-facts", 6)
+		v.err = gatehouse.Errorf(gatehouse.CodeNotFound, "no such image")
+		step(gatehouse.Allow, "", 7) // the question itself tells what is there
+	})
+}
+
 // TestStaleStandsIn: what was known goes on to count while the registry, or our own
 // database, does not answer, with a warning and up to an age; a tag does not.
 func TestStaleStandsIn(t *testing.T) {

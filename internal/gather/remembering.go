@@ -57,8 +57,12 @@ type verified struct {
 
 // Verify implements Verifier.
 func (r *remembering) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
+	var state func(context.Context) (string, error)
+	if !r.foreign && r.src.Versions != nil && need.Through == "" && len(need.Authority.Sources) == 0 { // elsewhere nobody tells of changes
+		state = func(ctx context.Context) (string, error) { return r.src.Versions.Version(ctx, ref) }
+	}
 	v, asOf, err := remember(ctx, r.memory, asked[verified]{
-		what: "verify", ref: ref, need: &need, foreign: r.foreign, digest: true,
+		what: "verify", ref: ref, need: &need, foreign: r.foreign, digest: true, state: state,
 		ask: func(ctx context.Context) (verified, error) {
 			evidence, rejected, err := r.src.Verifier.Verify(ctx, ref, need)
 			return verified{evidence, rejected}, err

@@ -86,8 +86,20 @@ func (f *facts) sources() gather.Sources {
 // answered while a registry is away.
 func (f *facts) live() gather.Sources {
 	src := f.sources()
-	src.Memory = f.memory
+	src.Memory, src.Versions = f.memory, f
 	return src
+}
+
+// Version implements gather.Versions.
+func (f *facts) Version(ctx context.Context, ref gatehouse.Ref) (version string, err error) {
+	err = f.db.Get(ctx, func(tx *db.Tx) error {
+		if _, err := tx.ManifestAt(ctx, ref.Repo, ref.Digest); err != nil {
+			return err
+		}
+		version, err = tx.AttachedVersion(ctx, ref.Repo, ref.Digest)
+		return err
+	})
+	return version, err
 }
 
 // Resolve implements gather.Resolver.

@@ -35,6 +35,7 @@ func figures() []figure {
 		{"start", measureStart},
 		{"verify", measureVerify},
 		{"decide", measureDecide},
+		{"admission", measureAdmission},
 		{"manifest", measureManifest},
 		{"blob", measureBlob},
 		{"blob-memory", measureBlobMemory},
