@@ -142,7 +142,10 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	req := one.req
 	doc.Request = req
 	doc.Request.UID, doc.Request.Images, doc.Request.Object, doc.Request.OldObject = "", nil, nil, nil
-	doc.Request.Now, doc.Request.FeedAt = time.Time{}, time.Time{}
+	doc.Request.Now, doc.Request.FeedAt, doc.Request.Inventory = time.Time{}, time.Time{}, nil
+	if doc.Request.Review, err = restOfReview(req.Review, "object", "oldObject", "uid"); err != nil {
+		return doc, "", err
+	}
 	if doc.Object, err = objectOf(req.Object); err != nil {
 		return doc, "", err
 	}
@@ -162,8 +165,13 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	var generated bool
 	told.Object, generated = general(doc.Object)
 	told.OldObject, _ = general(doc.OldObject)
+	same := []string{"userInfo"} // which told.Request.User has
 	if generated {
 		told.Request.Name = ""
+		same = append(same, "name")
+	}
+	if told.Request.Review, err = restOfReview(doc.Request.Review, same...); err != nil {
+		return doc, "", err
 	}
 	if rest, err := json.Marshal(told.Request); err != nil || len(rest) > reviewRestMax {
 		return doc, "", gatehouse.Errorf(gatehouse.CodeTooLarge, "the review has more than %d bytes beside its objects", reviewRestMax)
@@ -173,6 +181,22 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 		Verdict gatehouse.Verdict `json:"verdict"`
 	}{told, one.verdict})
 	return doc, gatehouse.DigestOf(b), err
+}
+
+// restOfReview is the request of an AdmissionReview without some of its fields: the
+// objects are kept beside it, without what nobody needs of them.
+func restOfReview(review []byte, without ...string) ([]byte, error) {
+	if len(review) == 0 {
+		return nil, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(review, &fields); err != nil {
+		return nil, err
+	}
+	for _, name := range without {
+		delete(fields, name)
+	}
+	return json.Marshal(fields)
 }
 
 // objectOf reads an object without what only says who wrote it when.

@@ -46,9 +46,7 @@ func Parse(doc *manifest.Document, outside Outside) (*Policy, []decide.Problem) 
 	if len(decide.Wrong(p.problems)) > 0 {
 		return nil, p.problems
 	}
-	for _, waits := range decide.Errors(p.problems) {
-		policy.waits = append(policy.waits, waits)
-	}
+	policy.waits = append(policy.waits, decide.Errors(p.problems)...)
 	return policy, p.problems
 }
 
