@@ -25,6 +25,8 @@ type Need struct {
 	// Authority says whose word counts, for signatures and attestations.
 	Authority Authority
 	Predicate string // predicate type URI, for attestations
+	// Namespace is that of what is judged; empty: it has none.
+	Namespace string
 	// Through is an index that lists the image and that the image was reached
 	// by. Signatures of it and attestations about it cover all that it lists and
 	// count for the image; VEX documents and SBOMs do not.
@@ -71,6 +73,9 @@ type SignatureSource struct {
 	Registry  string
 	Repo      Repo
 	TagPrefix string // of the tag scheme: PREFIXsha256-….sig
+	// Secrets are Secrets of the namespace of what is judged, with the logins for the
+	// registry.
+	Secrets []string
 }
 
 // Keyless says whose certificates count: one of Identities, issued by a

@@ -60,24 +60,33 @@ func respond(uid string, d gatehouse.Decision) *reviewResponse {
 	return r
 }
 
-// line says which policy, which image, why, and what would help.
+// line says which policy, which image, why, and what would help; what it has in common
+// with policy-controller's words, in its order.
 func line(r gatehouse.Reason, hint bool) string {
 	var b strings.Builder
-	if r.Policy != "" {
-		fmt.Fprintf(&b, "policy %s: ", r.Policy)
+	switch {
+	case r.Policy != "" && r.Image != "" && r.Field != "":
+		fmt.Fprintf(&b, "failed policy: %s: %s: image %s: ", r.Policy, r.Field, r.Image)
+	case r.Image != "" && r.Field != "":
+		// The message goes first: "no matching policies: spec.containers[0].image".
+		fmt.Fprintf(&b, "%s: %s: image %s [%s]", r.Message, r.Field, r.Image, r.Code)
+		return printable(b.String() + hinted(r, hint))
+	case r.Policy != "":
+		fmt.Fprintf(&b, "failed policy: %s: ", r.Policy)
 	}
-	if r.Image != "" {
-		fmt.Fprintf(&b, "image %s", r.Image)
-		if r.Field != "" {
-			fmt.Fprintf(&b, " (%s)", r.Field)
-		}
-		b.WriteString(": ")
+	if r.Image != "" && r.Field == "" {
+		fmt.Fprintf(&b, "image %s: ", r.Image)
 	}
 	fmt.Fprintf(&b, "%s [%s]", r.Message, r.Code)
-	if hint && r.Hint != "" {
-		b.WriteString("; hint: " + r.Hint)
+	return printable(b.String() + hinted(r, hint))
+}
+
+// hinted is the hint of a reason, behind it.
+func hinted(r gatehouse.Reason, hint bool) string {
+	if !hint || r.Hint == "" {
+		return ""
 	}
-	return printable(b.String())
+	return "; hint: " + r.Hint
 }
 
 // printable keeps control characters of foreign text off terminals and out of

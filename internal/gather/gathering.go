@@ -37,6 +37,7 @@ func newGathering(needs []gatehouse.Need, req gatehouse.Request, src Sources) *g
 		if n.Image < 0 || n.Image >= len(req.Images) || req.Images[n.Image].Image.Repo == "" {
 			continue
 		}
+		n.Namespace = req.Namespace
 		ref := req.Images[n.Image].Image
 		key := ref.String()
 		s := g.subjects[key]
@@ -248,11 +249,10 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, tog
 		config, err := src.Configs.Config(ctx, ref)
 		s.facts.Config = config
 		return err
+	case gatehouse.NeedPlatforms:
+		return s.platforms(ctx, src)
 	case gatehouse.NeedDigest:
 		return nil // the reference has been resolved
-	}
-	if n.Kind == gatehouse.NeedPlatforms {
-		return s.platforms(ctx, src)
 	}
 	return gatehouse.Errorf(gatehouse.CodeInternal, "need %s is of no kind", n.Name)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -157,12 +158,16 @@ func (a asked[T]) key() question {
 		Predicate string
 		Through   gatehouse.Digest
 		Authority gatehouse.Authority
+		Namespace string // whose logins are used
 	}{What: a.what, Ref: a.ref.String()}
 	if a.digest {
 		parts.Ref = a.ref.Name() + "@" + string(a.ref.Digest)
 	}
 	if a.need != nil {
 		parts.Kind, parts.Predicate, parts.Through, parts.Authority = a.need.Kind, a.need.Predicate, a.need.Through, a.need.Authority
+	}
+	if a.need != nil && slices.ContainsFunc(a.need.Authority.Sources, func(s gatehouse.SignatureSource) bool { return len(s.Secrets) > 0 }) {
+		parts.Namespace = a.need.Namespace
 	}
 	b, err := json.Marshal(parts)
 	if err != nil {

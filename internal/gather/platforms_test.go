@@ -96,3 +96,25 @@ func TestReadPlatforms(t *testing.T) {
 		})
 	}
 }
+
+func FuzzReadPlatforms(f *testing.F) {
+	f.Add([]byte(`{"config":{"digest":"sha256:00"}}`), []byte(`{"os":"linux","architecture":"amd64"}`))
+	f.Add([]byte(`{"manifests":[{"digest":"self"},{"digest":"self"}]}`), []byte(`{}`))
+	f.Fuzz(func(t *testing.T, manifest, config []byte) {
+		configs, err := gather.ReadPlatforms(t.Context(), loop{manifest, config}, gatehouse.Ref{Registry: "r.example", Repo: "a", Digest: gatehouse.DigestOf(manifest)})
+		if (err != nil) != (configs == nil) || len(configs) > 100 {
+			t.Errorf("%d configurations, %v", len(configs), err)
+		}
+	})
+}
+
+// loop is a registry in which every manifest and every configuration is the same.
+type loop struct{ manifest, config []byte }
+
+func (l loop) Manifest(context.Context, gatehouse.Repo, gatehouse.Digest) (*gatehouse.Manifest, error) {
+	return &gatehouse.Manifest{Body: l.manifest}, nil
+}
+
+func (l loop) OpenBlob(context.Context, gatehouse.Repo, gatehouse.Digest) (*gatehouse.Blob, error) {
+	return &gatehouse.Blob{Body: drawer{bytes.NewReader(l.config)}}, nil
+}

@@ -31,6 +31,9 @@ func (r *remembering) around() Sources {
 	if out.Configs != nil {
 		out.Configs = r
 	}
+	if out.Platforms != nil {
+		out.Platforms = r
+	}
 	return out
 }
 
@@ -107,4 +110,21 @@ func (r *remembering) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, er
 	})
 	r.note(asOf)
 	return b, err
+}
+
+// Platforms implements Platforms. All of them are named by the digest.
+func (r *remembering) Platforms(ctx context.Context, ref gatehouse.Ref) (map[string][]byte, error) {
+	configs, asOf, err := remember(ctx, r.memory, asked[map[string][]byte]{
+		what: "platforms", ref: ref, foreign: r.foreign, digest: true, always: true,
+		ask: func(ctx context.Context) (map[string][]byte, error) { return r.src.Platforms.Platforms(ctx, ref) },
+		weigh: func(configs map[string][]byte) int {
+			n := 0
+			for platform, b := range configs {
+				n += len(platform) + len(b)
+			}
+			return n
+		},
+	})
+	r.note(asOf)
+	return configs, err
 }

@@ -18,21 +18,19 @@ import (
 const (
 	keyLife        = 10 * time.Hour // a key in a key service may be rotated
 	repositoryLife = time.Hour      // a trusted root may change
-	// repositoryMax is how long a trusted root counts that could not be asked for
-	// again: whoever keeps its repository from answering must not keep what it
-	// revokes alive for ever.
-	repositoryMax = 7 * 24 * time.Hour
-	againAfter    = Period // what failed is not asked for again before
-	entriesMax    = 1_000
+	againAfter     = Period         // what failed is not asked for again before
+	entriesMax     = 1_000
 )
 
 // Period is how often Refresh should be called.
 const Period = 10 * time.Second
 
-// Cluster reads objects of the cluster that Gatehouse runs in.
+// Cluster reads objects of the cluster that Gatehouse runs in. It answers from what it
+// knows, at once. Errors: CodeNotFound, CodeDenied where it may not.
 type Cluster interface {
 	// Namespace is Gatehouse's own.
 	Namespace() string
+	// Secret is of any namespace: those with logins lie beside what is judged.
 	Secret(namespace, name string) (map[string][]byte, error)
 	ConfigMap(namespace, name string) (map[string]string, error)
 }
@@ -41,7 +39,9 @@ type Cluster interface {
 type Source interface {
 	Key(uri string) (string, error)
 	Remote(url, sum string) ([]byte, error)
-	Repository(t cip.TUF) ([]byte, error)
+	// Vouched returns a trusted root, and until when its repository vouches for it:
+	// whoever keeps that from answering must not keep what it revoked alive for ever.
+	Vouched(t cip.TUF) ([]byte, time.Time, error)
 }
 
 // Kept answers from what was read before, also before a restart, and asks again in
@@ -53,10 +53,14 @@ type Kept struct {
 	log    *slog.Logger
 
 	turn    atomic.Int64
+	asks    atomic.Int64 // questions so far
 	cluster atomic.Pointer[Cluster]
 	mu      sync.Mutex
 	entries map[string]*entry
 }
+
+// ask reads something, and tells until when it counts; zero: for ever.
+type ask func() ([]byte, time.Time, error)
 
 // entry is one thing that a policy refers to.
 type entry struct {
@@ -64,9 +68,10 @@ type entry struct {
 	kind     string
 	name     string
 	life     time.Duration // 0: it cannot change
-	max      time.Duration // how old it may be; 0: however old
-	ask      func() ([]byte, error)
+	ask      ask
+	asked    atomic.Int64 // the last question
 	data     []byte
+	until    time.Time // data counts no longer; zero: however old it is
 	at       time.Time // when data was read; zero: never
 	tried    time.Time
 	err      error // of the last try
@@ -97,25 +102,38 @@ func (k *Kept) SetCluster(c Cluster) {
 	k.Changed()
 }
 
+// PullSecret returns a Secret with logins of a namespace. CodeUnavailable: there is no
+// cluster.
+func (k *Kept) PullSecret(namespace, name string) (map[string][]byte, error) {
+	c := k.cluster.Load()
+	if c == nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "there is no cluster to read Secret %s from", clip(name))
+	}
+	return (*c).Secret(namespace, name)
+}
+
 // Outside returns what policies can refer to now.
 func (k *Kept) Outside() cip.Outside {
 	o := cip.Outside{Key: k.key, Remote: k.remote, Repository: k.repository}
 	if c := k.cluster.Load(); c != nil {
-		o.Secret, o.ConfigMap, o.Namespace = (*c).Secret, (*c).ConfigMap, (*c).Namespace()
+		o.Secret, o.ConfigMap, o.Namespace, o.PullSecrets = (*c).Secret, (*c).ConfigMap, (*c).Namespace(), true
 	}
 	return o
 }
 
 func (k *Kept) key(uri string) (string, error) {
-	b, err := k.get("key", uri, keyLife, 0, func() ([]byte, error) {
+	b, err := k.get("key", uri, keyLife, func() ([]byte, time.Time, error) {
 		text, err := k.source.Key(uri)
-		return []byte(text), err
+		return []byte(text), time.Time{}, err
 	})
 	return string(b), err
 }
 
 func (k *Kept) remote(url, sum string) ([]byte, error) {
-	b, err := k.get("remote", url+" "+sum, 0, 0, func() ([]byte, error) { return k.source.Remote(url, sum) })
+	b, err := k.get("remote", url+" "+sum, 0, func() ([]byte, time.Time, error) {
+		b, err := k.source.Remote(url, sum)
+		return b, time.Time{}, err
+	})
 	if err == nil && sumOf(b) != sum { // the copy on disk is not ours alone to write
 		return nil, gatehouse.Errorf(gatehouse.CodeInternal, "the copy of %s that was kept is damaged", clip(url))
 	}
@@ -124,15 +142,16 @@ func (k *Kept) remote(url, sum string) ([]byte, error) {
 
 func (k *Kept) repository(t cip.TUF) ([]byte, error) {
 	if len(t.Archive) > 0 { // nothing to wait for, and it ends by its own metadata
-		return k.source.Repository(t)
+		b, _, err := k.source.Vouched(t)
+		return b, err
 	}
 	name := t.Mirror + " " + t.Targets + " " + t.Target + " " + sumOf(t.Root)
-	return k.get("repository", name, repositoryLife, repositoryMax, func() ([]byte, error) { return k.source.Repository(t) })
+	return k.get("repository", name, repositoryLife, func() ([]byte, time.Time, error) { return k.source.Vouched(t) })
 }
 
 // get returns what is known, however old it may be, and asks only where nothing is.
-func (k *Kept) get(kind, name string, life, max time.Duration, ask func() ([]byte, error)) ([]byte, error) {
-	e, err := k.entry(kind, name, life, max, ask)
+func (k *Kept) get(kind, name string, life time.Duration, ask ask) ([]byte, error) {
+	e, err := k.entry(kind, name, life, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -177,20 +196,22 @@ func (k *Kept) Failing() bool {
 }
 
 func (k *Kept) usable(e *entry) bool {
-	return !e.at.IsZero() && (e.max == 0 || k.now().Sub(e.at) < e.max)
+	return !e.at.IsZero() && (e.until.IsZero() || k.now().Before(e.until))
 }
 
-func (k *Kept) entry(kind, name string, life, max time.Duration, ask func() ([]byte, error)) (*entry, error) {
+func (k *Kept) entry(kind, name string, life time.Duration, ask ask) (*entry, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	id := kind + " " + name
 	if e := k.entries[id]; e != nil {
+		e.asked.Store(k.asks.Add(1))
 		return e, nil
 	}
 	if len(k.entries) >= entriesMax {
-		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "policies refer to more than %d things", entriesMax).WithHint("restart the server to forget those of policies that are gone")
+		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "policies refer to more than %d things", entriesMax).WithHint("delete policies that are not needed")
 	}
-	e := &entry{kind: kind, name: name, life: life, max: max, ask: ask}
+	e := &entry{kind: kind, name: name, life: life, ask: ask}
+	e.asked.Store(k.asks.Add(1))
 	k.entries[id] = e
 	return e, nil
 }
@@ -199,14 +220,30 @@ func (k *Kept) entry(kind, name string, life, max time.Duration, ask func() ([]b
 // before.
 func (k *Kept) try(e *entry) bool {
 	e.tried = k.now()
-	data, err := e.ask()
+	data, until, err := e.ask()
 	if e.err = err; err != nil {
 		return false
 	}
 	changed := e.at.IsZero() || string(e.data) != string(data)
-	e.data, e.at = data, e.tried
+	e.data, e.at, e.until = data, e.tried, until
 	k.save(e)
 	return changed
+}
+
+// Mark is a moment for [Kept.Keep].
+func (k *Kept) Mark() int64 { return k.asks.Load() }
+
+// Keep forgets what nobody has asked for since that moment. Whoever has just read all
+// policies that are in force calls it, so that what others referred to, and what was
+// refused, is not asked for for ever.
+func (k *Kept) Keep(mark int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, e := range k.entries {
+		if e.asked.Load() <= mark {
+			delete(k.entries, id)
+		}
+	}
 }
 
 // Refresh asks once for everything that is due.
@@ -249,7 +286,7 @@ func (k *Kept) refresh(e *entry) {
 // copied is an entry on disk.
 type copied struct {
 	Kind, Name string
-	At         time.Time
+	At, Until  time.Time
 	Data       []byte
 }
 
@@ -262,7 +299,7 @@ func (k *Kept) save(e *entry) {
 	if k.dir == "" {
 		return
 	}
-	b, err := json.Marshal(copied{e.kind, e.name, e.at, e.data})
+	b, err := json.Marshal(copied{e.kind, e.name, e.at, e.until, e.data})
 	if err == nil {
 		err = os.MkdirAll(k.dir, 0o700)
 	}
@@ -291,5 +328,5 @@ func (k *Kept) restore(e *entry) {
 	if e.kind == "remote" && !strings.HasSuffix(e.name, " "+sumOf(c.Data)) {
 		return
 	}
-	e.data, e.at = c.Data, c.At
+	e.data, e.at, e.until = c.Data, c.At, c.Until
 }

@@ -16,15 +16,19 @@ import (
 type source struct {
 	text  string
 	err   error
+	until time.Time
 	asked int
 }
 
 func (s *source) answer() (string, error)               { s.asked++; return s.text, s.err }
 func (s *source) Key(string) (string, error)            { return s.answer() }
 func (s *source) Remote(string, string) ([]byte, error) { t, err := s.answer(); return []byte(t), err }
-func (s *source) Repository(cip.TUF) ([]byte, error)    { t, err := s.answer(); return []byte(t), err }
-func (s *source) fails()                                { s.text, s.err = "", gatehouse.Errorf(gatehouse.CodeUnavailable, "away") }
-func (s *source) says(text string)                      { s.text, s.err = text, nil }
+func (s *source) Vouched(cip.TUF) ([]byte, time.Time, error) {
+	t, err := s.answer()
+	return []byte(t), s.until, err
+}
+func (s *source) fails()           { s.text, s.err = "", gatehouse.Errorf(gatehouse.CodeUnavailable, "away") }
+func (s *source) says(text string) { s.text, s.err = text, nil }
 
 // keeping is a Kept with a clock of the test's own.
 type keeping struct {
@@ -65,10 +69,11 @@ func (k *keeping) turned(before int64, want bool) {
 }
 
 // TestKeptGoesOn: what was read counts while its source is away, also after a
-// restart, and for a week at most.
+// restart, as long as its repository vouched for it.
 func TestKeptGoesOn(t *testing.T) {
 	k := newKeeping(t)
 	k.says("one")
+	k.until = k.now.Add(7 * 24 * time.Hour)
 	k.root("one")
 	k.root("one")
 	if k.asked != 1 {
@@ -91,6 +96,7 @@ func TestKeptGoesOn(t *testing.T) {
 		t.Error("nothing is said to be failing")
 	}
 	k.says("two")
+	k.until = k.now.Add(24 * time.Hour)
 	k.wait(time.Minute)
 	k.root("two")
 	k.turned(before, true)
@@ -133,6 +139,29 @@ func TestKeptFailsFast(t *testing.T) {
 	k.wait(time.Second)
 	k.turned(before, true)
 	k.root("one")
+}
+
+// TestKeptForgets: what the policies in force do not refer to any more is not asked
+// for again.
+func TestKeptForgets(t *testing.T) {
+	k := newKeeping(t)
+	k.fails()
+	k.root("")
+	mark := k.Mark()
+	k.says("x")
+	if text, err := k.Outside().Key("test://key"); text != "x" || err != nil {
+		t.Fatal(text, err)
+	}
+	k.Keep(mark)
+	asked := k.asked
+	k.wait(time.Hour)
+	if k.asked != asked || k.Failing() {
+		t.Errorf("asked %d times more, failing: %t", k.asked-asked, k.Failing())
+	}
+	k.wait(10 * time.Hour)
+	if k.asked != asked+1 {
+		t.Errorf("asked %d times more", k.asked-asked)
+	}
 }
 
 // TestRemoteIsKept: a document is fetched once, and a copy that somebody changed is

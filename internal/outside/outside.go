@@ -118,24 +118,29 @@ func unreachable(err error) error {
 // Repository returns the trusted root of a TUF repository. Errors: those of
 // [tuf.Client.Target]; CodeInvalid for an archive that is none, CodeTooLarge.
 func (r Reader) Repository(t cip.TUF) ([]byte, error) {
+	b, _, err := r.Vouched(t)
+	return b, err
+}
+
+// Vouched is Repository, with the time until which the repository vouches for it.
+func (r Reader) Vouched(t cip.TUF) ([]byte, time.Time, error) {
 	client := tuf.Client{Mirror: t.Mirror, Root: t.Root, Transport: r.Transport, Targets: t.Targets}
 	switch {
 	case len(t.Archive) > 0:
 		files, err := unpack(bytes.NewReader(t.Archive))
 		if err != nil {
-			return nil, err
+			return nil, time.Time{}, err
 		}
 		client.Mirror, client.Transport = "https://archive.invalid", files
 	case r.Transport == nil:
-		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "nothing is fetched here")
+		return nil, time.Time{}, gatehouse.Errorf(gatehouse.CodeUnavailable, "nothing is fetched here")
 	case r.Dir != "":
 		// Of one mirror and one root: who names another root begins anew.
 		client.Dir = filepath.Join(r.Dir, "tuf-"+sumOf([]byte(t.Mirror + "\x00" + string(t.Root)))[:32])
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 2*fetchTimeMax)
 	defer stop()
-	target, _, err := client.Target(ctx, t.Target)
-	return target, err
+	return client.Target(ctx, t.Target)
 }
 
 func sumOf(b []byte) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 )
@@ -178,21 +179,13 @@ func (p *policies) objections(ctx context.Context, req gatehouse.Request) []gate
 		return []gatehouse.Reason{deny("the policies that are in force cannot be read", "try again")}
 	}
 	path := clusterPath(req.Kind.Kind, name)
-	_, problems := p.load(p.with(docs, path, source))
-	decide.SortProblems(problems)
+	refusal, warnings := load.Refusal(p.loader().Check(path, source, p.with(docs, path, nil)))
 	var out []gatehouse.Reason
-	for _, problem := range problems {
-		if problem.Path != path || len(out) >= problemsMax {
-			continue
-		}
-		r := deny(problem.Message, problem.Hint)
-		if problem.Field != "" {
-			r.Message = problem.Field + ": " + problem.Message
-		}
-		if len(decide.Errors([]decide.Problem{problem})) == 0 {
-			r.Verdict = gatehouse.Warn
-		}
-		out = append(out, r)
+	if refusal != "" {
+		out = append(out, deny(refusal, "gatehouse policy lint says the same of a file, and gatehouse policy fix repairs what can be repaired"))
+	}
+	for _, w := range warnings[:min(len(warnings), problemsMax)] {
+		out = append(out, gatehouse.Reason{Verdict: gatehouse.Warn, Code: decide.CodePolicyInvalid, Message: w})
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/api"
+	"github.com/gatehouse-dev/gatehouse/internal/outside"
 )
 
 // NewAt is New with a clock.
@@ -49,6 +50,14 @@ var KindOfSealer = kindOfSealer
 
 // TrustOwn says what the server's own Sigstore is trusted by.
 func (s *Server) TrustOwn(root []byte) { s.policies.trust(root) }
+
+// SetCluster makes objects of a cluster readable for policies.
+func (s *Server) SetCluster(c outside.Cluster) { s.policies.outside.SetCluster(c) }
+
+// DecideFor decides as the webhook does.
+func (s *Server) DecideFor(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
+	return s.decider.Decide(ctx, req)
+}
 
 // PoliciesComplete reports whether the policies in force are whole.
 func (s *Server) PoliciesComplete(ctx context.Context) (bool, error) {

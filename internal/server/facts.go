@@ -39,6 +39,8 @@ type facts struct {
 	bills map[billKey]gatehouse.AddedFindings
 
 	licences map[licenceKey][]gatehouse.Finding
+
+	logins pullLogins
 }
 
 // What verification asks of our own registry beyond [verify.Source].
@@ -145,7 +147,23 @@ func (f *facts) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Ne
 	if err := f.mayAsk(ref.Registry); err != nil {
 		return nil, nil, err
 	}
-	return f.verifier.Image(ctx, f.source(ref), ref, need)
+	verifier, src := f.verifier, f.source(ref)
+	if secrets := secretsOf(need.Authority); len(secrets) > 0 {
+		client, err := f.logins.client(need.Namespace, secrets)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !f.isOwn(ref.Registry) {
+			src = client.Registry(ref.Registry)
+		}
+		verifier.Sources = func(registry string) (verify.Source, error) {
+			if f.isOwn(registry) {
+				return f.content, nil
+			}
+			return client.Registry(registry), f.mayAsk(registry)
+		}
+	}
+	return verifier.Image(ctx, src, ref, need)
 }
 
 // Config implements gather.Configs.

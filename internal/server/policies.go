@@ -127,11 +127,15 @@ func (p *policies) trust(root []byte) {
 
 // load reads files with all that policies may refer to here.
 func (p *policies) load(files []load.File) (decide.PolicySet, []decide.Problem) {
+	return p.loader().Load(files, p.noMatch)
+}
+
+func (p *policies) loader() load.Loader {
 	l := load.Loader{Outside: p.outside.Outside()}
 	if own := p.own.Load(); own != nil {
 		l.Outside.Trust = *own
 	}
-	return l.Load(files, p.noMatch)
+	return l
 }
 
 // check refuses files of the configuration that do not load. It is asked at start,
@@ -208,12 +212,13 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 	if err != nil {
 		return decide.PolicySet{}, 0, err
 	}
-	own, turn := p.own.Load(), p.outside.Turn()
+	own, turn, mark := p.own.Load(), p.outside.Turn(), p.outside.Mark()
 	// No policies at all are a whole set, which denies everything.
 	set = decide.PolicySet{Complete: true, NoMatch: p.noMatch}
 	if files := p.with(docs, "", nil); len(files) > 0 {
 		set, _ = p.load(files) // a problem makes it not Complete, and it denies
 	}
+	p.outside.Keep(mark)
 	p.current.Store(&compiled{version, own, turn, set}) // if one has changed meanwhile, the next one compiles again
 	return set, version, nil
 }

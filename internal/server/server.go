@@ -214,6 +214,8 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 	}
 	foreign := fetch.New(fetch.Options{Transport: s.trace.transport(s.egress.Transport()), Credentials: s.logins})
 	s.facts = newFacts(s.db, s.content, s.advisories, s.pipeline, foreign, s.cfg.AllowRegistries)
+	s.facts.logins.secret, s.facts.logins.own = s.policies.outside.PullSecret, s.logins
+	s.facts.logins.transport = s.trace.transport(s.egress.Transport())
 	s.facts.memory = gather.NewMemory(gather.MemoryOptions{
 		MaxStale: s.cfg.AdmissionMaxStale, Now: s.now,
 		Count: func(from string) { s.metrics.answers.WithLabelValues(from).Inc() },

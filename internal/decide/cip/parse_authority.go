@@ -85,10 +85,13 @@ func (p *parser) sources(at string, a authority, out *authorityRule) {
 				p.missing(fmt.Sprintf("%s.signaturePullSecrets[%d]", src, j), "name")
 			}
 		}
-		if len(s.SignaturePullSecrets) > 0 {
+		if len(s.SignaturePullSecrets) > 0 && !p.outside.PullSecrets {
 			p.problem(src+".signaturePullSecrets", "Secrets cannot be read here, so the registry would refuse what the policy asks for", "log in to the registry instead: docs/operations.md says how")
 		}
 		place := gatehouse.SignatureSource{TagPrefix: s.TagPrefix}
+		for _, secret := range s.SignaturePullSecrets {
+			place.Secrets = append(place.Secrets, secret.Name)
+		}
 		if s.TagPrefix != "" && !gatehouse.ValidTag(s.TagPrefix) {
 			p.invalid(src+".tagPrefix", s.TagPrefix, "it is no tag", "a tag begins with a letter, a digit or _, and goes on with those, . and -")
 		}

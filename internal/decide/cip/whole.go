@@ -82,7 +82,7 @@ func statementOf(e gatehouse.Evidence) foundStatement {
 }
 
 // configNeed is the name of the need for the configurations of an image.
-func (p *Policy) configNeed() string { return p.name + "/spec.policy.fetchConfigFile" }
+func (p *Policy) configNeed() string { return decide.NeedName(p.name, "", "fetchConfigFile") }
 
 // judgeWhole asks spec.policy about what the authorities have found. What they do
 // not know, since something did not answer, is no ground to pass an image on: a

@@ -6,90 +6,31 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/rule"
 )
 
-// Judged reports whether objects of this group and kind are policies, or what
-// policies name, so that Check judges them before they are stored.
-func Judged(group, kind string) bool {
-	switch kind {
-	case cip.Kind, cip.KindTrustRoot:
-		return group == cip.Group
-	case rule.Kind:
-		return group == strings.SplitN(rule.Version, "/", 2)[0]
+// Check judges one document (JSON or YAML) as it is created, beside the files that
+// there are; a file of the same path is the one that it replaces. Those of its problems
+// that are [decide.Wrong] are its own: it must not be created. What it refers to may
+// still come, which is no reason to refuse it.
+func (o Loader) Check(path string, document []byte, beside []File) []decide.Problem {
+	docs, problems := manifest.Split(path, document)
+	if len(problems) > 0 {
+		return problems
 	}
-	return false
-}
-
-// Check is [Loader.Check] for a document that refers to nothing.
-func Check(document []byte) []decide.Problem { return Loader{}.Check(document, nil) }
-
-// Check judges one document (JSON or YAML) of a kind of policy as it is created,
-// beside those that there are, whose TrustRoots, Secrets and ConfigMaps it may name.
-// Those of its problems that are [decide.Wrong] are its own: it must not be created.
-// What it refers to may still come, so that is no reason to refuse it.
-func (o Loader) Check(document []byte, beside []File) []decide.Problem {
-	l := loader{names: map[string]string{}}
-	docs, problems := manifest.Split("", document)
-	if len(problems) > 0 || len(docs) != 1 {
-		return append(problems, decide.Problem{Message: fmt.Sprintf("%d documents were given, one is judged", len(docs))})
+	if len(docs) != 1 {
+		return []decide.Problem{{Path: path, Message: fmt.Sprintf("%d documents were given, one is judged", len(docs))}}
 	}
-	l.outside = o.Outside
-	l.outside.Roots = map[string][]byte{}
-	own := docs[0]
-	if problem := own.Parse(); problem != nil {
-		return []decide.Problem{*problem}
-	}
-	l.around(beside, own.Field("kind"), own.Field("metadata", "name"))
-	roots := maps.Clone(o.Outside.Roots)
-	if roots == nil {
-		roots = map[string][]byte{}
-	}
-	l.outside = l.refer(o.Outside)
-	l.outside.Roots = roots
-	for i := range l.rootDocs {
-		l.root(&l.rootDocs[i])
-	}
-	// What is wrong with the others has been told where they came from.
-	l.problems, l.policyDocs, l.rootDocs = nil, nil, nil
-	l.document(&own)
-	for i := range l.rootDocs {
-		l.root(&l.rootDocs[i])
-	}
-	for i := range l.policyDocs {
-		l.policy(&l.policyDocs[i])
-	}
-	decide.SortProblems(l.problems)
-	return l.problems
-}
-
-// around reads of the files what a document may name: all but the object that it
-// replaces.
-func (l *loader) around(files []File, kind, name string) {
-	for _, f := range files {
-		if strings.HasSuffix(f.Path, ".rego") {
-			continue
-		}
-		docs, _ := manifest.Split(f.Path, f.Data)
-		for i := range docs {
-			doc := &docs[i]
-			if doc.Parse() != nil || doc.Field("kind") == kind && doc.Field("metadata", "name") == name {
-				continue
-			}
-			switch doc.Field("kind") {
-			case cip.KindTrustRoot, kindSecret, kindConfigMap:
-				l.document(doc)
-			}
-		}
-	}
+	files := slices.DeleteFunc(slices.Clone(beside), func(f File) bool { return f.Path == path })
+	_, problems = o.Load(append(files, File{Path: path, Data: document}), gatehouse.Deny)
+	return slices.DeleteFunc(problems, func(p decide.Problem) bool { return p.Path != path })
 }
 
 // Limits of one answer.
 const (
-	refusalMax = 4_000 // bytes
+	refusalMax = 1_900 // bytes: a reason has no more
 	warningMax = 250   // bytes of one warning: clients cut them off
 )
 

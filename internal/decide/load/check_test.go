@@ -41,7 +41,7 @@ func TestCheck(t *testing.T) {
 			},
 			Key: func(string) (string, error) { return "", gatehouse.Errorf(gatehouse.CodeDenied, "not asked") },
 		}}
-		refusal, warnings := load.Refusal(o.Check(own, beside))
+		refusal, warnings := load.Refusal(o.Check("cluster/own", own, beside))
 		if refusal == "" {
 			refusal = "stored"
 		}
@@ -54,17 +54,8 @@ func TestCheck(t *testing.T) {
 
 func TestCheckOfNothing(t *testing.T) {
 	for _, document := range []string{"", "x", "[]", "{}", "a: b\n---\na: b", `{"kind":"Pod","apiVersion":"v1"}`, strings.Repeat("#", 2<<20)} {
-		if refusal, _ := load.Refusal(load.Check([]byte(document))); refusal == "" {
+		if refusal, _ := load.Refusal(load.Loader{}.Check("own", []byte(document), nil)); refusal == "" {
 			t.Errorf("%.30q is stored", document)
-		}
-	}
-	for kind, want := range map[string]bool{
-		"policy.sigstore.dev/ClusterImagePolicy": true, "policy.sigstore.dev/TrustRoot": true, "gatehouse.dev/ImageRule": true,
-		"config.openshift.io/ClusterImagePolicy": false, "/Pod": false, "gatehouse.dev/TrustRoot": false,
-	} {
-		group, k, _ := strings.Cut(kind, "/")
-		if load.Judged(group, k) != want {
-			t.Errorf("%s: %t", kind, !want)
 		}
 	}
 }
