@@ -99,7 +99,7 @@ func wrap(line string, width int) []string {
 }
 
 var (
-	policyName = regexp.MustCompile(`^policy ([^ ]+): `)
+	policyName = regexp.MustCompile(`^failed policy: ([^ ]+): `)
 	reasonCode = regexp.MustCompile(` \[([a-z-]+)\](?:; hint: |$)`)
 )
 
