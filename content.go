@@ -85,6 +85,15 @@ type ContentRemover interface {
 	DeleteBlob(ctx context.Context, actor Actor, repo Repo, digest Digest) error
 }
 
+// Attached is what hangs on a manifest, at one moment.
+type Attached struct {
+	Tags      map[string]*Manifest // by name, whole; a tag that is not there is missing
+	Past      map[string][]Digest  // what tags pointed to
+	Referrers []Descriptor         // the first of them, oldest first, without annotations
+	// Bodies has those of referrers that are small. Who uses one checks its digest.
+	Bodies map[Digest][]byte
+}
+
 // Blob is one open blob.
 type Blob struct {
 	Descriptor

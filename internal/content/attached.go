@@ -29,6 +29,28 @@ func (c *Content) TagHistory(ctx context.Context, repo gatehouse.Repo, tag strin
 	return out, err
 }
 
+// Attached tells at once, in one query and without storage, what ManifestByTag tells of
+// tags and index, TagHistory of tags and Referrers of subject, the first n. Where one of
+// the manifests is damaged, there is no answer: whoever asks for each learns which.
+func (c *Content) Attached(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest, index string, tags []string, n int) (out *gatehouse.Attached, err error) {
+	if _, err := gatehouse.ParseDigest(string(subject)); err != nil {
+		return nil, err
+	}
+	err = c.db.Get(ctx, func(tx *db.Tx) (err error) {
+		out, err = tx.Attached(ctx, repo, subject, index, tags, tagHistoryMax, n)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range out.Tags {
+		if !m.Digest.Matches(m.Body) {
+			return nil, errDamaged("the stored bytes of manifest %s have been damaged", m.Digest)
+		}
+	}
+	return out, nil
+}
+
 // ValidSignatures lists the manifests attached to subject in which a valid signature
 // or attestation was found when they arrived, of whoever policies then named: 200 at
 // most, and some may have gone since. None is no error.

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"slices"
@@ -34,16 +35,105 @@ func signatureTags(d gatehouse.Digest) []string {
 // deletion of the tag, which withdraws what it held.
 const since = `h.id > COALESCE((SELECT MAX(d.id) FROM tag_history d WHERE d.repo_id = h.repo_id AND d.name = h.name AND d.new_digest IS NULL), 0)`
 
+// pastOfTag are the manifests m that a tag of repository $1 pointed at, by lines h of
+// its history; signedManifest is 1 where a valid signature was found in m, otherwise 0.
+var (
+	pastOfTag = `FROM repository r JOIN tag_history h ON h.repo_id = r.id
+		JOIN manifest m ON m.repo_id = r.id AND m.digest = h.new_digest
+		WHERE r.path = $1 AND ` + since
+	signedManifest = `(SELECT COALESCE(MAX(1), 0) FROM signature s WHERE s.repo_id = r.id AND s.artifact = m.digest AND s.status = ` + strconv.Itoa(int(SignatureValid)) + `)`
+)
+
 // TagManifests lists the manifests that are still there of those that a tag
 // pointed at since it was last deleted, at most n: first those in which a valid
 // signature was found, so that nobody moves the tag until they are out of reach,
 // each newest first. The one that it points at now is among them.
 func (t *Tx) TagManifests(ctx context.Context, repo gatehouse.Repo, name string, n int) ([]gatehouse.Digest, error) {
-	return t.digests(ctx, `SELECT m.digest FROM repository r JOIN tag_history h ON h.repo_id = r.id
-		JOIN manifest m ON m.repo_id = r.id AND m.digest = h.new_digest
-		WHERE r.path = $1 AND h.name = $2 AND `+since+` GROUP BY r.id, m.digest
-		ORDER BY (SELECT COUNT(*) FROM signature s WHERE s.repo_id = r.id AND s.artifact = m.digest AND s.status = $4) > 0 DESC, MAX(h.id) DESC LIMIT $3`,
-		string(repo), name, n, int(SignatureValid))
+	return t.digests(ctx, `SELECT m.digest `+pastOfTag+` AND h.name = $2 GROUP BY r.id, m.digest
+		ORDER BY `+signedManifest+` DESC, MAX(h.id) DESC LIMIT $3`, string(repo), name, n)
+}
+
+// attachedBodyMax bounds the manifests that a list of what is attached brings whole,
+// in bytes: a page of a thousand of them is 8 MiB.
+const attachedBodyMax = 8 << 10
+
+// Kinds of lines of [Tx.Attached].
+const (
+	lineTag = iota
+	linePast
+	lineReferrer
+)
+
+// Attached tells in one query, and so of one moment, what [Tx.ManifestByTag] tells of
+// tags and index, [Tx.TagManifests] of tags (past at most of each) and [Tx.Referrers]
+// of subject (n at most). An index of "" is none.
+func (t *Tx) Attached(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest, index string, tags []string, past, n int) (*gatehouse.Attached, error) {
+	args := []any{string(repo), dbDigest(subject), dbDigest(""), "", n, subject.FallbackTag(), attachedBodyMax, past, index}
+	for _, tag := range tags {
+		args = append(args, tag)
+	}
+	rows, err := t.tx.QueryContext(ctx, attachedQuery(len(tags)), args...)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	defer rows.Close()
+	out := &gatehouse.Attached{Tags: map[string]*gatehouse.Manifest{}, Past: map[string][]gatehouse.Digest{}, Bodies: map[gatehouse.Digest][]byte{}}
+	var before, referrers []attachedLine
+	for rows.Next() {
+		var l attachedLine
+		m := gatehouse.Manifest{Repo: repo}
+		if err := rows.Scan(&l.kind, &l.tag, &l.signed, &l.seq, (*dbDigest)(&m.Digest), &m.MediaType, &m.ArtifactType, &m.Size, &m.Body); err != nil {
+			return nil, unavailable(err)
+		}
+		l.Descriptor = m.Descriptor
+		switch l.kind {
+		case lineTag:
+			out.Tags[l.tag] = &m
+		case linePast:
+			before = append(before, l)
+		case lineReferrer:
+			referrers = append(referrers, l)
+			if m.Body != nil {
+				out.Bodies[m.Digest] = m.Body
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, unavailable(err)
+	}
+	slices.SortFunc(before, func(a, b attachedLine) int { return cmp.Or(cmp.Compare(b.signed, a.signed), cmp.Compare(b.seq, a.seq)) })
+	for _, l := range before {
+		out.Past[l.tag] = append(out.Past[l.tag], l.Digest)
+	}
+	slices.SortFunc(referrers, func(a, b attachedLine) int { return cmp.Compare(a.seq, b.seq) })
+	for _, l := range referrers {
+		out.Referrers = append(out.Referrers, l.Descriptor)
+	}
+	return out, nil
+}
+
+// attachedLine is a line of [attachedQuery]: they come in no order.
+type attachedLine struct {
+	gatehouse.Descriptor
+	kind, signed int
+	tag          string
+	seq          int64
+}
+
+// attachedQuery finds the manifests under the tags $9 and those after it, the past of
+// those after it, and the referrers: [referrersQuery] has $1 to $6.
+func attachedQuery(tags int) string {
+	q := `SELECT ` + strconv.Itoa(lineTag) + `, t.name, 0, m.id, m.digest, m.media_type, m.artifact_type, m.size, m.body
+		FROM repository r JOIN tag t ON t.repo_id = r.id JOIN manifest m ON m.id = t.manifest_id
+		WHERE r.path = $1 AND t.name IN (` + placeholdersFrom(9, tags+1) + `)`
+	for i := range tags {
+		q += ` UNION ALL SELECT ` + strconv.Itoa(linePast) + `, page.name, page.signed, page.seq, page.digest, '', '', 0, NULL
+			FROM (SELECT h.name, m.digest, MAX(h.id) AS seq, ` + signedManifest + ` AS signed
+				` + pastOfTag + ` AND h.name = $` + strconv.Itoa(10+i) + ` GROUP BY r.id, h.name, m.digest
+				ORDER BY signed DESC, seq DESC LIMIT $8) page`
+	}
+	return q + ` UNION ALL SELECT ` + strconv.Itoa(lineReferrer) + `, '', 0, b.id, b.digest, b.media_type, b.artifact_type, b.size, CASE WHEN b.size <= $7 THEN b.body END
+		FROM (` + referrersQuery + `) page JOIN manifest b ON b.id = page.seq`
 }
 
 // attachedBefore fills in what manifests without a tag were attached to by tags of

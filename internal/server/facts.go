@@ -47,6 +47,7 @@ type facts struct {
 var (
 	_ verify.TagHistory      = (*content.Content)(nil)
 	_ verify.ValidSignatures = (*content.Content)(nil)
+	_ verify.Attached        = (*content.Content)(nil)
 )
 
 // checkedMax bounds the remembered results of cryptography, 600 bytes each, and

@@ -59,7 +59,7 @@ func BenchmarkLocalStore(b *testing.B) {
 }
 
 // pushSigned pushes an image and a bundle that refers to it.
-func pushSigned(b *testing.B, c *content.Content, repo gatehouse.Repo, bundle func(image gatehouse.Digest) []byte) gatehouse.Ref {
+func pushSigned(b testing.TB, c *content.Content, repo gatehouse.Repo, bundle func(image gatehouse.Digest) []byte) gatehouse.Ref {
 	b.Helper()
 	store := sign.InContent(c, gatehouse.System("test"))
 	put := func(tag, doc string) gatehouse.Digest {

@@ -13,6 +13,7 @@ import (
 	sgbundle "github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/tlog"
 	sgverify "github.com/sigstore/sigstore-go/pkg/verify"
+	"golang.org/x/mod/semver"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -41,6 +42,15 @@ var _ sgverify.SignedEntity = (*entity)(nil)
 func (e *entity) VerificationContent() (sgverify.VerificationContent, error) { return e.content, nil }
 func (e *entity) SignatureContent() (sgverify.SignatureContent, error)       { return e.signature, nil }
 func (e *entity) TlogEntries() ([]*tlog.Entry, error)                        { return e.entries, nil }
+
+// HasInclusionPromise and HasInclusionProof are the bundle's, whose entries are here.
+func (e *entity) HasInclusionPromise() bool {
+	return slices.ContainsFunc(e.entries, (*tlog.Entry).HasInclusionPromise)
+}
+
+func (e *entity) HasInclusionProof() bool {
+	return slices.ContainsFunc(e.entries, (*tlog.Entry).HasInclusionProof)
+}
 
 // leaf is the certificate that it is signed with; nil for a plain key.
 func (e *entity) leaf() *x509.Certificate { return e.content.Certificate() }
@@ -71,12 +81,18 @@ func newEntity(pb *protobundle.Bundle) (*entity, error) {
 		// to find the way.
 		options = append(options, sgbundle.AllowCertificateChain())
 	}
+	// Without its entries: the library would parse them once more.
+	var entries []*protorekor.TransparencyLogEntry
+	if m := pb.GetVerificationMaterial(); m != nil {
+		entries, m.TlogEntries = m.TlogEntries, nil
+		defer func() { m.TlogEntries = entries }()
+	}
 	b, err := sgbundle.NewBundle(pb, options...)
 	if err != nil {
 		return nil, err
 	}
 	e := &entity{Bundle: b, older: older}
-	if e.entries, err = b.TlogEntries(); err != nil {
+	if err := e.readEntries(entries); err != nil {
 		return nil, err
 	}
 	if e.signature, err = b.SignatureContent(); err != nil {
@@ -88,6 +104,32 @@ func newEntity(pb *protobundle.Bundle) (*entity, error) {
 	}
 	e.content, err = chainContent(chain)
 	return e, err
+}
+
+// readEntries parses log entries, and asks of them what the library asks: that with
+// one a log has promised, in version 0.1, or proven to hold it, in all later ones.
+func (e *entity) readEntries(list []*protorekor.TransparencyLogEntry) error {
+	for _, t := range list {
+		entry, err := tlog.ParseTransparencyLogEntry(t)
+		if err != nil {
+			return sgbundle.ErrValidationError(err)
+		}
+		e.entries = append(e.entries, entry)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	version, err := e.Version()
+	if err != nil {
+		return err
+	}
+	switch old := semver.Compare(version, "v0.1") == 0; {
+	case old && !e.HasInclusionPromise():
+		return errors.New("inclusion promises missing in bundle (required for bundle v0.1)")
+	case !old && !e.HasInclusionProof():
+		return errors.New("inclusion proof missing in bundle (required for bundle v0.2)")
+	}
+	return nil
 }
 
 // parseBundle never panics, whatever the bytes are.

@@ -84,9 +84,9 @@ func (l *listing) add(m *listed) bool {
 // write, registries in what they list, and a repository may hold all of them.
 // Manifests that came whole are not fetched again. Those that held before come
 // first; the bound is on the others.
-func (r *run) candidates(ctx context.Context, p place) (known, others []*listed) {
+func (r *run) candidates(ctx context.Context, at place) (known, others []*listed) {
 	l := &listing{seen: map[gatehouse.Digest]bool{r.image.Digest: true}}
-	tag := p.prefix + r.image.Digest.Algorithm() + "-" + r.image.Digest.Hex()
+	tag := at.prefix + r.image.Digest.Algorithm() + "-" + r.image.Digest.Hex()
 	var tags []string
 	if r.need.Kind == gatehouse.NeedSignature {
 		tags = append(tags, tag+".sig")
@@ -94,6 +94,7 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 	if r.need.Kind != gatehouse.NeedSignature || r.need.Authority.AnyAttestation {
 		tags = append(tags, tag+".att")
 	}
+	p, bodies := r.attached(ctx, at, strings.TrimPrefix(tag, at.prefix), tags)
 	var past []*listed // last: whoever moves a tag often pushes nothing else out
 	for _, tag := range tags {
 		was := r.byTag(ctx, p, tag, l)
@@ -108,7 +109,12 @@ func (r *run) candidates(ctx context.Context, p place) (known, others []*listed)
 	for _, m := range past {
 		l.add(m)
 	}
-	stored := r.stored(ctx, p, len(l.all))
+	for _, m := range l.all {
+		if body := bodies[m.Digest]; m.Body == nil && body != nil && m.Digest.Matches(body) {
+			m.Body = body
+		}
+	}
+	stored := r.stored(ctx, at, len(l.all))
 	for _, d := range stored {
 		if l.full && !l.seen[d] {
 			l.seen[d] = true

@@ -118,6 +118,13 @@ type ValidSignatures interface {
 	ValidSignatures(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest) ([]gatehouse.Digest, error)
 }
 
+// Attached is a [Source] that tells of one moment and at once what hangs on a
+// manifest: what it would tell one by one under index ("" is none) and tags, of the
+// past of tags, and as the first n referrers. Where it cannot, it is asked one by one.
+type Attached interface {
+	Attached(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest, index string, tags []string, n int) (*gatehouse.Attached, error)
+}
+
 // Image finds the evidence for one need about image, whose Digest is set. It
 // looks at everything and returns everything that holds, in the order found.
 //

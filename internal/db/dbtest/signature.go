@@ -11,6 +11,7 @@ import (
 
 var signatureTests = []test{
 	{"what a tag of signatures pointed at", tagManifests},
+	{"what hangs on a manifest, asked at once and one by one", attachedAtOnce},
 	{"signatures are replaced whole, and only what is new is told", signatures},
 	{"signatures go with what is signed and with what carries them", signaturesGo},
 	{"what changed since it was checked is not saved", signaturesOvertaken},
@@ -53,6 +54,77 @@ func tagManifests(s *suite) {
 		}
 		return err
 	})
+}
+
+func attachedAtOnce(s *suite) {
+	image := s.manifest("a", db.NewManifest{})
+	index := strings.Replace(string(image.Digest), ":", "-", 1)
+	tags := []string{index + ".sig", index + ".att"}
+	push := func(name string, to gatehouse.Digest) db.TagTarget {
+		return s.manifest("a", db.NewManifest{Manifest: gatehouse.Manifest{Body: []byte(name), Subject: to,
+			Descriptor: gatehouse.Descriptor{MediaType: "m/" + name[:1], ArtifactType: "a/" + name[:1]}}})
+	}
+	move := func(to db.TagTarget, tag string) {
+		s.write(func(tx *db.Tx) error { _, err := tx.MoveTag(s.Context(), actor, to, tag, time.Hour); return err })
+	}
+	same := func(repo gatehouse.Repo, subject gatehouse.Digest, index string, tags []string, past, n int) *gatehouse.Attached {
+		s.Helper()
+		var got *gatehouse.Attached
+		s.read(func(tx *db.Tx) (err error) {
+			got, err = tx.Attached(s.Context(), repo, subject, index, tags, past, n)
+			s.must(err)
+			for _, tag := range append([]string{index}, tags...) {
+				m, err := tx.ManifestByTag(s.Context(), repo, tag)
+				if now := got.Tags[tag]; (err == nil) != (now != nil) || err == nil && (now.Digest != m.Digest || now.MediaType != m.MediaType ||
+					now.ArtifactType != m.ArtifactType || now.Size != m.Size || string(now.Body) != string(m.Body)) {
+					s.Errorf("under tag %s: %+v, one by one %+v, %v", tag, now, m, err)
+				}
+			}
+			for _, tag := range tags {
+				was, err := tx.TagManifests(s.Context(), repo, tag, past)
+				s.must(err)
+				want(s, "the past of "+tag, was, got.Past[tag])
+			}
+			list, err := tx.Referrers(s.Context(), repo, subject, "", "", n)
+			s.must(err)
+			for i := range list {
+				list[i].Annotations = nil
+			}
+			want(s, "referrers", list, got.Referrers)
+			for _, d := range list {
+				m, err := tx.Manifest(s.Context(), repo, d.Digest)
+				s.must(err)
+				if body, ok := got.Bodies[d.Digest]; ok != (d.Size <= 8<<10) || ok && string(body) != string(m.Body) {
+					s.Errorf("the body of %s: %d bytes, %v", d.Digest, len(body), ok)
+				}
+			}
+			return nil
+		})
+		return got
+	}
+	same("none", image.Digest, index, tags, 10, 10)
+	same("a", image.Digest, "", nil, 10, 10)
+	var all []db.TagTarget
+	for i := range 6 {
+		to := push(fmt.Sprint(i), "")
+		all = append(all, to)
+		move(to, tags[i%2])
+	}
+	move(all[0], tags[0]) // back
+	push("r1", image.Digest)
+	push("r2"+strings.Repeat("x", 8<<10), image.Digest)
+	push("r3", image.Digest)
+	move(s.manifest("a", db.NewManifest{Manifest: gatehouse.Manifest{Body: []byte("index")}, Children: []int64{all[3].ManifestID}}), index)
+	move(image, "v1")
+	s.save(image, s.bump(image), db.Signature{Artifact: all[2].Digest, Signer: "x", Status: db.SignatureValid},
+		db.Signature{Artifact: all[4].Digest, Status: db.SignatureUntrusted})
+	if got := same("a", image.Digest, index, tags, 10, 10); len(got.Tags) != 3 || len(got.Past[tags[0]]) != 3 || got.Past[tags[0]][0] != all[2].Digest || len(got.Referrers) != 4 || len(got.Bodies) != 3 {
+		s.Errorf("%+v", got)
+	}
+	same("a", image.Digest, "", tags[:1], 2, 3)
+	same("a", all[0].Digest, "v1", tags[1:], 1, 1)
+	s.write(func(tx *db.Tx) error { return tx.DeleteTag(s.Context(), actor, "a", tags[0], time.Hour) })
+	same("a", image.Digest, index, tags, 10, 10)
 }
 
 // bump notes that something was attached, and returns the version that it has then.
