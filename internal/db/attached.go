@@ -68,9 +68,12 @@ const (
 // tags and index, [Tx.TagManifests] of tags (past at most of each) and [Tx.Referrers]
 // of subject (n at most). An index of "" is none.
 func (t *Tx) Attached(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest, index string, tags []string, past, n int) (*gatehouse.Attached, error) {
-	args := []any{string(repo), dbDigest(subject), dbDigest(""), "", n, subject.FallbackTag(), attachedBodyMax, past, index}
+	args := []any{string(repo), dbDigest(subject), dbDigest(""), "", n, subject.FallbackTag(), attachedBodyMax, index}
 	for _, tag := range tags {
 		args = append(args, tag)
+	}
+	if len(tags) > 0 {
+		args = append(args, past)
 	}
 	rows, err := t.tx.QueryContext(ctx, attachedQuery(len(tags)), args...)
 	if err != nil {
@@ -120,17 +123,18 @@ type attachedLine struct {
 	seq          int64
 }
 
-// attachedQuery finds the manifests under the tags $9 and those after it, the past of
-// those after it, and the referrers: [referrersQuery] has $1 to $6.
+// attachedQuery finds the manifests under the tags $8 and those after it, the past of
+// those after it, for each as many as the last says, and the referrers: [referrersQuery]
+// has $1 to $6.
 func attachedQuery(tags int) string {
 	q := `SELECT ` + strconv.Itoa(lineTag) + `, t.name, 0, m.id, m.digest, m.media_type, m.artifact_type, m.size, m.body
 		FROM repository r JOIN tag t ON t.repo_id = r.id JOIN manifest m ON m.id = t.manifest_id
-		WHERE r.path = $1 AND t.name IN (` + placeholdersFrom(9, tags+1) + `)`
+		WHERE r.path = $1 AND t.name IN (` + placeholdersFrom(8, tags+1) + `)`
 	for i := range tags {
 		q += ` UNION ALL SELECT ` + strconv.Itoa(linePast) + `, page.name, page.signed, page.seq, page.digest, '', '', 0, NULL
 			FROM (SELECT h.name, m.digest, MAX(h.id) AS seq, ` + signedManifest + ` AS signed
-				` + pastOfTag + ` AND h.name = $` + strconv.Itoa(10+i) + ` GROUP BY r.id, h.name, m.digest
-				ORDER BY signed DESC, seq DESC LIMIT $8) page`
+				` + pastOfTag + ` AND h.name = $` + strconv.Itoa(9+i) + ` GROUP BY r.id, h.name, m.digest
+				ORDER BY signed DESC, seq DESC LIMIT $` + strconv.Itoa(9+tags) + `) page`
 	}
 	return q + ` UNION ALL SELECT ` + strconv.Itoa(lineReferrer) + `, '', 0, b.id, b.digest, b.media_type, b.artifact_type, b.size, CASE WHEN b.size <= $7 THEN b.body END
 		FROM (` + referrersQuery + `) page JOIN manifest b ON b.id = page.seq`
