@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +59,7 @@ line PASS or FAIL for each case. Exits 0 if all pass, 1 if not.`,
 				return gatehouse.Errorf(gatehouse.CodeInvalid, "suites name their policies and objects themselves").
 					WithHint("give manifests with -f and policies with --policy, or suites alone")
 			case len(args) > 0:
-				return a.policySuites(cmd.Context(), args)
+				return a.policySuites(cmd.Context(), o, args)
 			case len(o.policies) == 0 || len(o.files) == 0:
 				missing := "--policy"
 				if len(o.policies) > 0 {
@@ -76,7 +77,7 @@ line PASS or FAIL for each case. Exits 0 if all pass, 1 if not.`,
 	f.StringArrayVar(&o.inventory, "inventory", nil, "manifest of what else the cluster holds, for policies that look it up (repeatable)")
 	f.StringVar(&o.server, "server", "", "match by the advisories of this server (URL)")
 	f.StringVar(&o.db, "db", "", "advisory file (default: the one that gatehouse db update writes)")
-	f.StringVar(&o.format, "format", "text", "text or json")
+	f.StringVar(&o.format, "format", "text", "text, json, junit or sarif")
 	f.StringVar(&o.noMatch, "no-match", "deny", "what happens to an image that no policy matches: deny, warn or allow")
 	f.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of objects that name none")
 	f.StringVarP(&o.output, "output", "o", "", "write the result to this file")
@@ -98,9 +99,16 @@ type policyResult struct {
 	object    policyObject
 }
 
+func (o policyTestOptions) checkFormat() error {
+	if !slices.Contains(policyFormats, o.format) {
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "format %q is unknown", o.format).WithHint("use text, json, junit or sarif")
+	}
+	return nil
+}
+
 func (a *app) policyTest(ctx context.Context, o policyTestOptions) error {
-	if o.format != "text" && o.format != "json" {
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "format %q is unknown", o.format).WithHint("use text or json")
+	if err := o.checkFormat(); err != nil {
+		return err
 	}
 	var noMatch gatehouse.Verdict
 	if err := noMatch.UnmarshalJSON(fmt.Appendf(nil, "%q", o.noMatch)); err != nil {
@@ -199,19 +207,26 @@ func policyAnswer(set decide.PolicySet, results []policyResult) error {
 	return nil
 }
 
+// policyOutput opens where the result goes.
+func (a *app) policyOutput(o policyTestOptions) (w io.Writer, done func(error) error, err error) {
+	if o.output == "" {
+		return a.stdout, func(err error) error { return err }, nil
+	}
+	f, err := os.Create(o.output)
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, func(err error) error { return errors.Join(err, f.Close()) }, nil
+}
+
 func (a *app) printResults(o policyTestOptions, results []policyResult) (err error) {
-	w := a.stdout
-	if o.output != "" {
-		f, err := os.Create(o.output)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		w = f
+	w, done, err := a.policyOutput(o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = done(err) }()
+	if o.format == "junit" || o.format == "sarif" {
+		return writeTrials(w, o.format, trialsOf(results))
 	}
 	counts := map[gatehouse.Verdict]int{}
 	for i, r := range results {
