@@ -412,3 +412,35 @@ func FuzzObjects(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkDecide judges one Pod by fifty constraints, of which each second matches.
+func BenchmarkDecide(b *testing.B) {
+	for name, code := range map[string]string{
+		"rego": "    rego: |\n      package any\n      violation[{\"msg\": msg}] {\n        c := input.review.object.spec.containers[_]\n        not startswith(c.image, input.parameters.prefix)\n        msg := c.image\n      }\n",
+		"cel":  "    code:\n    - engine: K8sNativeValidation\n      source:\n        validations: [{expression: \"variables.anyObject.spec.containers.all(c, c.image.startsWith(variables.params.prefix))\"}]\n",
+	} {
+		b.Run(name, func(b *testing.B) {
+			l := constraint.NewLibrary(constraint.PointWebhook)
+			if bad := decide.Errors(l.Add(document(b, template(code)))); len(bad) > 0 {
+				b.Fatal(bad)
+			}
+			set := decide.PolicySet{Complete: true}
+			for i := range 50 {
+				kind := []string{"Pod", "Service"}[i%2]
+				p, problems := l.Constraint(document(b, fmt.Sprintf("apiVersion: constraints.gatekeeper.sh/v1beta1\nkind: Any\nmetadata: {name: c%d}\nspec: {match: {kinds: [{apiGroups: [\"\"], kinds: [%s]}]}, parameters: {prefix: registry.example/}}\n", i, kind)))
+				if p == nil {
+					b.Fatal(problems)
+				}
+				set.Policies = append(set.Policies, p)
+			}
+			req := request(b, `{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: b, labels: {app: web}}, spec: {containers: [{name: a, image: "registry.example/a:1", env: [{name: x, value: y}]}, {name: b, image: "registry.example/b:1", resources: {limits: {memory: 1Gi}}}]}}`)
+			req.Images = set.Images(req)
+			b.ReportAllocs()
+			for b.Loop() {
+				if d := decide.Decide(b.Context(), set, req); d.Verdict != gatehouse.Allow {
+					b.Fatal(d.Reasons)
+				}
+			}
+		})
+	}
+}
