@@ -444,3 +444,27 @@ func BenchmarkDecide(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkInventory looks one object up among ten thousand.
+func BenchmarkInventory(b *testing.B) {
+	p := policy(b, "    rego: |\n      package any\n      violation[{\"msg\": \"x\"}] {\n        other := data.inventory.namespace[input.review.namespace][\"v1\"].ConfigMap[input.review.name]\n        other.data.key == \"never\"\n      }\n", `{}`)
+	kind := gatehouse.ObjectKind{Version: "v1", Kind: "ConfigMap"}
+	inv := &gatehouse.ClusterInventory{Kinds: []gatehouse.ObjectKind{kind}}
+	for i := range 10_000 {
+		inv.Objects = append(inv.Objects, &gatehouse.ClusterObject{
+			Kind: kind, Namespace: fmt.Sprintf("n%d", i%100), Name: fmt.Sprintf("c%d", i),
+			Object: fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c%d","labels":{"a":"b"}},"data":{"key":"value","other":"%d"}}`, i, i),
+		})
+	}
+	req := request(b, `{apiVersion: v1, kind: ConfigMap, metadata: {name: c0, namespace: n0}}`)
+	req.Inventory = inv
+	if _, err := p.Violations(b.Context(), req); err != nil { // it is converted once
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := p.Violations(b.Context(), req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
