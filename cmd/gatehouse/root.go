@@ -76,6 +76,7 @@ Start with: gatehouse quickstart`,
 			a.treeCmd(), a.copyCmd(), a.attachCmd(), a.downloadCmd(), a.triangulateCmd(), a.initializeCmd(), a.sigstoreCmd(),
 		}},
 		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd(), a.exceptionCmd(), a.breakGlassCmd(), a.promoteCmd()}},
+		{"On nodes:", []*cobra.Command{a.imageVerifierCmd(), a.credentialProviderCmd()}},
 		{"Look after what is stored:", []*cobra.Command{a.projectCmd(), a.tagCmd(), a.gcCmd(), a.fsckCmd()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})

@@ -92,6 +92,10 @@ type Config struct {
 	AdmissionTLSCert string `yaml:"admission-tls-cert" help:"certificate of --admission-listen, a PEM file; empty: the server makes its own"`
 	// Key of admission-tls-cert. Both or none; read again when they change.
 	AdmissionTLSKey string `yaml:"admission-tls-key" help:"its key, a PEM file"`
+	// Images (sha256:…) that other doors than the webhooks let through unasked, beside
+	// the sandbox of Pods (pause 3.9, 3.10, 3.10.1), whose digests are known: Gatehouse's
+	// own image belongs here where a node or an ImagePolicyWebhook asks it.
+	AdmissionAlwaysDigests []string `yaml:"admission-always-digests" help:"images (sha256:…) that /image-review and /external-data let through unasked"`
 	// How long reviews are kept, so that gatehouse policy simulate can judge them again
 	// by other policies: objects as the API server sends them, without status, and no
 	// Secrets. 0 keeps none.

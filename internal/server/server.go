@@ -67,6 +67,7 @@ type Server struct {
 	decider    *decider
 	gate       *pullGate
 	glass      *glass
+	always     admit.Always // what doors let through unasked
 	egress     *egress.Egress
 	feeds      *feeds
 	adapter    *adapterScans // nil: off
@@ -226,6 +227,9 @@ func (s *Server) openTrust(ctx context.Context, getenv func(string) string) (err
 		return err
 	}
 	s.decider = newDecider(s.db, s.policies, s.facts, fromSettings, &reviews{db: s.db, age: s.cfg.AdmissionRecord, log: s.log}, s.log, s.metrics)
+	if s.always, err = alwaysOf(s.cfg); err != nil {
+		return err
+	}
 	s.glass = &glass{Server: s}
 	s.decider.glass = s.glass.override
 	s.gate = &pullGate{db: s.db, policies: s.policies, facts: s.facts, decider: s.decider, access: s.access}
@@ -393,6 +397,7 @@ func protocolFirst(reg, mux http.Handler) http.Handler {
 func (s *Server) webhookHandler() http.Handler {
 	mux := http.NewServeMux()
 	admit.New(admit.Options{Decider: s.decider, Pinner: s.decider}).Register(mux)
+	admit.NewDoors(admit.DoorOptions{Decider: imageDecider{s.decider}, Always: s.always}).Register(mux)
 	s.probesOn(mux)
 	return s.observe("admission", mux)
 }

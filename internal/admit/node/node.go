@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -37,14 +38,14 @@ type Asker struct {
 // Review answers whether images may run in a namespace ("": not known). It always
 // answers: where the server does not, that is a no.
 func (a *Asker) Review(ctx context.Context, review admit.ImageReview) admit.ImageReviewStatus {
-	done, _, err := a.Always.Unasked(review)
+	done, left, err := a.Always.Unasked(review)
 	if err != nil {
 		return deny(err)
 	}
 	if done != nil {
 		return *done
 	}
-	status, err := a.ask(ctx, review)
+	status, err := a.ask(ctx, admit.NewImageReview(review.Spec.Namespace, left...))
 	if err != nil {
 		return deny(err)
 	}
@@ -70,7 +71,6 @@ func (a *Asker) ask(ctx context.Context, review admit.ImageReview) (status admit
 	timeout = min(timeout, timeoutMax)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	review.Status = nil
 	body, err := json.Marshal(review)
 	if err != nil {
 		return status, err
@@ -104,13 +104,35 @@ func (a *Asker) ask(ctx context.Context, review admit.ImageReview) (status admit
 
 // Relay answers the ImagePolicyWebhook of an API server on the same machine: what is
 // on the list by itself, the rest with the server's word.
-type Relay struct{ *Asker }
+type Relay struct {
+	// Asker makes what asks the server. It is called again while it fails: a machine
+	// that starts may have this before it has the files that it needs. What it returns
+	// beside an error lets through what its list names.
+	Asker func() (*Asker, error)
+
+	mu  sync.Mutex
+	ask *Asker // made without an error; guarded by mu
+}
+
+// asker returns what asks, and why that is not all of it.
+func (r *Relay) asker() (*Asker, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ask != nil {
+		return r.ask, nil
+	}
+	ask, err := r.Asker()
+	if err == nil {
+		r.ask = ask
+	}
+	return ask, err
+}
 
 // relayBodyMax bounds a question, in bytes.
 const relayBodyMax = 4 << 20
 
 // ServeHTTP implements http.Handler, at whatever path.
-func (r Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, relayBodyMax))
 	var review admit.ImageReview
 	if err == nil {
@@ -120,7 +142,11 @@ func (r Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		status = deny(gatehouse.Errorf(gatehouse.CodeInvalid, "the body is not an ImageReview"))
 	} else {
-		status = r.Review(req.Context(), review)
+		ask, broken := r.asker()
+		status = ask.Review(req.Context(), review)
+		if !status.Allowed && broken != nil {
+			status = deny(broken)
+		}
 	}
 	b, err := json.Marshal(admit.Answered(status))
 	if err != nil {
