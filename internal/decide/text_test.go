@@ -72,7 +72,7 @@ type document struct {
 	Body     json.RawMessage
 }
 
-func readCase(t *testing.T, ar *txtar.Archive) textCase {
+func readCase(t testing.TB, ar *txtar.Archive) textCase {
 	t.Helper()
 	var c textCase
 	header := map[string]string{"operation": "CREATE", "noMatch": "deny"}
@@ -214,7 +214,7 @@ func (c textCase) decide(t *testing.T) string {
 	return b.String()
 }
 
-func toJSON(t *testing.T, data []byte) []byte {
+func toJSON(t testing.TB, data []byte) []byte {
 	t.Helper()
 	b, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
