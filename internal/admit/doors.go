@@ -91,7 +91,7 @@ func imagesRequest(uid, namespace string, now time.Time, images []string) gateho
 
 // decide never hangs and never panics, whatever the Decider does, as that of Handler.
 func (d *Doors) decide(ctx context.Context, req gatehouse.Request, size int64) gatehouse.Decision {
-	h := Handler{decider: d.Decider, room: d.room}
+	h := Handler{Options: Options{Decider: d.Decider}, room: d.room}
 	return h.decide(ctx, req, size)
 }
 

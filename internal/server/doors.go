@@ -18,14 +18,16 @@ type imageDecider struct{ *decider }
 // Decide implements admit.Decider.
 func (d imageDecider) Decide(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
 	start := time.Now()
-	set, err := d.policies.Set(ctx)
+	set, asOf, err := d.policies.latest(ctx)
 	if err != nil {
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
-		set = decide.PolicySet{}
 	}
 	set = imagePolicies(set)
-	known := gather.Facts(ctx, set, req, d.facts.sources())
+	known := gather.Facts(ctx, set, req, d.facts.live())
 	out := d.judgeFacts(ctx, set, known)
+	if !asOf.IsZero() {
+		out = decide.WithReasons(out, gatehouse.Reason{Verdict: gatehouse.Warn, Code: decide.CodeStaleFacts, Message: "the database does not answer: judged by the policies that were known last"})
+	}
 	d.metrics.decisions.WithLabelValues(out.Verdict.String()).Inc()
 	d.metrics.deciding.Observe(time.Since(start).Seconds())
 	d.keepDecision(ctx, out, d.own(known))

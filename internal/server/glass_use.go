@@ -47,7 +47,7 @@ func (g *glass) override(ctx context.Context, req gatehouse.Request, d gatehouse
 		return g.refused(ctx, req, d, err)
 	}
 	for _, b := range used {
-		g.log.WarnContext(ctx, "break-glass use", "token", b.ID, "namespace", b.Namespace, "digest", b.Digest, "requester", b.Requester, "decision", d.ID, "reason", b.Reason, "dryRun", dryRun(req))
+		g.log.WarnContext(ctx, "break-glass use", "token", b.ID, "namespace", b.Namespace, "digest", b.Digest, "requester", b.Requester, "decision", d.ID, "reason", b.Reason, "dryRun", req.DryRun)
 	}
 	g.metrics.breakGlass.WithLabelValues("used").Inc()
 	return overridden(d, used)
@@ -163,7 +163,7 @@ func (g *glass) use(ctx context.Context, req gatehouse.Request, d gatehouse.Deci
 	}
 	// Statements are signed before the transaction that uses the tokens up: signing
 	// may need one of its own.
-	if err := g.db.Read(ctx, read); err != nil || dryRun(req) {
+	if err := g.db.Read(ctx, read); err != nil || req.DryRun {
 		return chosen, err
 	}
 	signed := map[int64]sign.Attachment{}
@@ -275,6 +275,3 @@ func useOf(b db.BreakGlass, req gatehouse.Request, d gatehouse.Decision, uid str
 		ExpiresAt: b.ExpiresAt.Truncate(time.Second), Token: b.ID, Decision: d.ID, Object: strings.TrimSpace(req.Kind.Kind + " " + req.Name + " " + uid),
 	}
 }
-
-// dryRun reports whether nothing will come of a review.
-func dryRun(gatehouse.Request) bool { return false }

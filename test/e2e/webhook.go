@@ -35,7 +35,7 @@ func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 		"name":                    w.Name + ".e2e.gatehouse.dev",
 		"clientConfig":            map[string]any{"url": w.URL, "caBundle": w.CA}, // []byte is base64 in JSON
 		"admissionReviewVersions": []string{"v1"},
-		"sideEffects":             "None",
+		"sideEffects":             "NoneOnDryRun",
 		"failurePolicy":           policy,
 		"timeoutSeconds":          10,
 		"rules":                   []any{rule("", "pods", "pods/ephemeralcontainers")},
