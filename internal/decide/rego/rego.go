@@ -22,7 +22,6 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
-	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
 )
 
 // Limits of one evaluation.
@@ -62,13 +61,14 @@ func (p *Policy) Needs(gatehouse.Request) []gatehouse.Need { return nil }
 func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgement {
 	ctx, cancel := context.WithTimeout(ctx, evalTimeMax)
 	defer cancel()
-	inputs, err := inputsOf(req)
-	if err != nil {
-		return p.broken(err)
+	// All modules of a set see the same: it is built once.
+	in := decide.Once(ctx, inputsKey{}, func() inputs { return inputsOf(req) })
+	if in.err != nil {
+		return p.broken(in.err)
 	}
 	j := decide.Judgement{Outcome: decide.Passed}
 	seen := map[string]bool{}
-	for _, in := range inputs {
+	for _, in := range in.all {
 		for _, e := range p.entries {
 			messages, err := e.eval(ctx, in, req.Now)
 			if err != nil {
@@ -112,67 +112,6 @@ func (p *Policy) broken(err error) decide.Judgement {
 	return decide.Judgement{Outcome: decide.Failed, Reasons: []gatehouse.Reason{{
 		Code: decide.CodeRuleError, Message: message, Hint: "repair the rule in " + p.path,
 	}}}
-}
-
-// inputsOf builds the documents that rules see: the object as it is, and the
-// Pods that it would create unless it is one.
-func inputsOf(req gatehouse.Request) ([]ast.Value, error) {
-	var object, old any
-	var pods []workload.Pod
-	if len(req.Object) > 0 {
-		obj, err := workload.Decode(req.Object)
-		if err != nil {
-			return nil, err
-		}
-		object = obj
-		if pods, err = workload.Pods(obj, req.Templates...); err != nil {
-			return nil, err
-		}
-	}
-	if len(req.OldObject) > 0 {
-		obj, err := workload.Decode(req.OldObject)
-		if err != nil {
-			return nil, err
-		}
-		old = obj
-	}
-	first, err := input(req, req.Kind, object, old)
-	if err != nil {
-		return nil, err
-	}
-	all := []ast.Value{first}
-	for _, pod := range pods {
-		if pod.Field == "" {
-			continue // the object itself
-		}
-		in, err := input(req, gatehouse.ObjectKind{Version: "v1", Kind: "Pod"}, pod.Object, nil)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, in)
-	}
-	return all, nil
-}
-
-func input(req gatehouse.Request, kind gatehouse.ObjectKind, object, old any) (ast.Value, error) {
-	if obj, ok := object.(map[string]any); ok && kind.Kind == "" {
-		kind = workload.Kind(obj)
-	}
-	groups := make([]any, len(req.User.Groups))
-	for i, g := range req.User.Groups {
-		groups[i] = g
-	}
-	review := map[string]any{
-		"uid":       req.UID,
-		"kind":      map[string]any{"group": kind.Group, "version": kind.Version, "kind": kind.Kind},
-		"operation": req.Operation,
-		"name":      req.Name,
-		"namespace": req.Namespace,
-		"userInfo":  map[string]any{"username": req.User.Name, "uid": req.User.UID, "groups": groups},
-		"object":    object,
-		"oldObject": old,
-	}
-	return ast.InterfaceToValue(map[string]any{"review": review, "request": review, "object": object})
 }
 
 func (e entry) eval(ctx context.Context, in ast.Value, now time.Time) ([]string, error) {

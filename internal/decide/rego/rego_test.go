@@ -62,13 +62,36 @@ func TestInput(t *testing.T) {
 		"review.operation": `"CREATE"`, "review.name": `"web"`, "review.namespace": `"shop"`,
 		"review.userInfo.username": `"jane"`, "review.userInfo.groups[0]": `"devs"`,
 		"review.object.kind": `"Pod"`, "request.object.metadata.name": `"web"`, "object.spec.containers[0].image": `"evil.example/a:1"`,
-		"review.oldObject": "null", "request.uid": `"u"`,
+		"review.oldObject": "null", "request.uid": `"u"`, "review.dryRun": "false", "review.subResource": `""`, "review.requestKind.kind": `"Pod"`,
+		"review.resource.version": `"v1"`, "request.options": "null",
 	}
 	for path, want := range fields {
 		p := load(t, fmt.Sprintf("package a\ndeny contains \"yes\" if input.%s == %s\n", path, want))
 		if j := p.Judge(context.Background(), request(pod)); j.Outcome != decide.Failed {
 			t.Errorf("input.%s is not %s", path, want)
 		}
+	}
+}
+
+// TestReview: rules see what the API server wrote of the request, and of objects what
+// the request holds.
+func TestReview(t *testing.T) {
+	req := request(pod)
+	req.Review = []byte(`{"uid":"r","dryRun":true,"subResource":"ephemeralcontainers","resource":{"group":"","version":"v1","resource":"pods"},"requestKind":null,
+		"userInfo":{"username":"jane","extra":{"scope":["a"]}},"object":{"spec":{"containers":[{"image":"other"}]}},"oldObject":{"a":1},"secret":"x"}`)
+	for path, want := range map[string]string{
+		"review.uid": `"r"`, "review.dryRun": "true", "review.subResource": `"ephemeralcontainers"`, "request.resource.resource": `"pods"`,
+		"review.requestKind.kind": `"Pod"`, "review.userInfo.extra.scope[0]": `"a"`, "review.object.spec.containers[0].image": `"evil.example/a:1"`,
+		"review.oldObject": "null", "review.kind.kind": `"Pod"`, "review.name": `"web"`,
+	} {
+		p := load(t, fmt.Sprintf("package a\ndeny contains \"yes\" if input.%s == %s\n", path, want))
+		if j := p.Judge(context.Background(), req); j.Outcome != decide.Failed {
+			t.Errorf("input.%s is not %s", path, want)
+		}
+	}
+	req.Review = []byte(`{"uid":`)
+	if j := load(t, "package a\ndeny contains \"x\" if false\n").Judge(context.Background(), req); j.Outcome != decide.Failed {
+		t.Errorf("a request that is not JSON: %+v", j)
 	}
 }
 
