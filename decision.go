@@ -152,11 +152,22 @@ type ImageFacts struct {
 	// Platforms are the configurations by OS/ARCHITECTURE[/VARIANT] of every image
 	// that the reference stands for: one, or all that an index lists.
 	Platforms map[string][]byte
+	// Builds are what it is built of: one image, or each that an index lists.
+	Builds []ImageBuild
 	// Added is what signed SBOMs name beside our own index, one per document.
 	Added []AddedFindings
 	// Failed says which needs could not be answered, by Need.Name. A policy
 	// whose need failed denies.
 	Failed map[string]*Error
+}
+
+// ImageBuild is what one image is built of.
+type ImageBuild struct {
+	Digest Digest
+	Layers []Digest // diffIDs as they were computed, lowest first
+	// Bases are the names, HOST/REPOSITORY@DIGEST, of stored images whose layers are the
+	// lowest of these, or all of them.
+	Bases []string
 }
 
 // What is known of vulnerabilities beside advisories.

@@ -15,6 +15,7 @@ const (
 	NeedSBOM                        // packages that a signed SBOM of it names, with their findings
 	NeedPlatforms                   // the image configurations of all that an index lists, by platform
 	NeedDigest                      // the digest alone
+	NeedBuilds                      // its layers, and which images they are those of
 )
 
 // Need is one fact that a policy must have of one image before it can judge.
@@ -27,6 +28,8 @@ type Need struct {
 	Predicate string // predicate type URI, for attestations
 	// Namespace is that of what is judged; empty: it has none.
 	Namespace string
+	// Wait: an image that is being scanned is waited for, as far as there is time.
+	Wait bool
 	// Through is an index that lists the image and that the image was reached
 	// by. Signatures of it and attestations about it cover all that it lists and
 	// count for the image; VEX documents and SBOMs do not.

@@ -198,7 +198,10 @@ type Finding struct {
 	Description    string    `json:"description"`
 	References     []string  `json:"references"`
 	Published      time.Time `json:"published,omitzero"`
-	FirstSeen      time.Time `json:"firstSeen,omitzero"` // on this package version, by this server
+	FirstSeen      time.Time `json:"firstSeen,omitzero"` // of this image, by this server
+	// KnownSince is when this server first knew it of this version of the package, in
+	// whatever image: building an image again does not change it. Zero: not known.
+	KnownSince time.Time `json:"knownSince,omitzero"`
 	// EPSS and KEV are applied on reading: a new score matches nothing again.
 	EPSS *EPSS `json:"epss,omitempty"`
 	KEV  *KEV  `json:"kev,omitempty"`

@@ -94,6 +94,32 @@ func Chain(diffIDs []gatehouse.Digest) []gatehouse.Digest {
 	return out
 }
 
+// Beneath lists where the images lie whose layers are the lowest of those with these
+// diffIDs, or all of them, in the order of repositories. CodeTooLarge: there are more
+// than n.
+func (t *Tx) Beneath(ctx context.Context, diffIDs []gatehouse.Digest, n int) (out []Place, err error) {
+	err = inBatchesFrom(2, Chain(diffIDs), func(batch []any, list string) error {
+		rows, err := t.tx.QueryContext(ctx, `SELECT DISTINCT r.path, i.digest FROM image i CROSS JOIN manifest m CROSS JOIN repository r
+			WHERE i.chain IN (`+list+`) AND m.digest = i.digest AND r.id = m.repo_id ORDER BY r.path, i.digest LIMIT $1`, append([]any{n + 1}, batch...)...)
+		if err != nil {
+			return unavailable(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var p Place
+			if err := rows.Scan(&p.Repo, (*dbDigest)(&p.Digest)); err != nil {
+				return unavailable(err)
+			}
+			out = append(out, p)
+		}
+		return unavailable(rows.Err())
+	})
+	if err == nil && len(out) > n {
+		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d stored images have some of these layers, and no others", n)
+	}
+	return out, err
+}
+
 // Bases finds the stored images whose layers are the lower part of one whose
 // layers have these diffIDs, as many layers as there are: layers tells how many of
 // them, images which, at most n. It is 0 where there is none.

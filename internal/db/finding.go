@@ -266,7 +266,7 @@ var findingsMax = FindingsMax
 // the order of reports: severity, package, id: the flaws of its visible packages,
 // and what [Tx.SaveImageFindings] stored. Malware is listed by
 // [Tx.MalwareOfImage]. FirstSeen is when it was known of this image: not before the
-// image was indexed. CodeTooLarge: there are more than FindingsMax.
+// image was indexed; KnownSince is when it was known of the package. CodeTooLarge: there are more than FindingsMax.
 func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Finding, error) {
 	// An OS package belongs to the layer whose database first had this version;
 	// a language package to the layer of the file that told of it.
@@ -307,7 +307,8 @@ func (t *Tx) FindingsOfImage(ctx context.Context, img Image) ([]gatehouse.Findin
 		if len(out) >= findingsMax {
 			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the image has more than %d findings", findingsMax)
 		}
-		f.Package.Path, f.Package.Layer, f.FirstSeen = path, gatehouse.Digest(layer), later(fromMicros(seen), img.FirstIndexedAt)
+		f.Package.Path, f.Package.Layer, f.KnownSince = path, gatehouse.Digest(layer), fromMicros(seen)
+		f.FirstSeen = later(f.KnownSince, img.FirstIndexedAt)
 		out = append(out, f)
 	}
 	if err := rows.Err(); err != nil {

@@ -31,17 +31,27 @@ func (s *session) policy(ctx context.Context, p Policy, facts bool) {
 			if r := recover(); r != nil {
 				v.applies = true
 				v.reasons = []gatehouse.Reason{{
-					Verdict: gatehouse.Deny, Code: CodePolicyPanic,
+					Verdict: v.faulty(), Code: CodePolicyPanic,
 					Message: "the policy failed inside and gave no judgement",
 				}}
 			}
 		}()
 		v.judge(ctx, p, s.set.Names, s.req, facts)
 	}()
-	s.picks = s.picks || v.isImage
 	if v.applies {
 		s.judged++
 	}
+	for i := range v.reasons {
+		v.reasons[i].Policy = v.name
+		s.add(v.reasons[i])
+	}
+	if facts {
+		s.tree = append(s.tree, v.step(s.req))
+	}
+	if v.mode == DryRun {
+		return // it changes nothing, also not for images that nobody else speaks of
+	}
+	s.picks = s.picks || v.isImage
 	for _, i := range v.picks {
 		if v.other[i] && !s.set.Names.Vouch {
 			continue
@@ -50,13 +60,6 @@ func (s *session) policy(ctx context.Context, p Policy, facts bool) {
 			s.matched = map[int]bool{}
 		}
 		s.matched[i] = true
-	}
-	for i := range v.reasons {
-		v.reasons[i].Policy = v.name
-		s.add(v.reasons[i])
-	}
-	if facts {
-		s.tree = append(s.tree, v.step(s.req))
 	}
 }
 
@@ -177,20 +180,33 @@ func (v *verdictOf) total(req gatehouse.Request, j Judgement, bad map[int]bool, 
 	}
 }
 
-// fault is our own failure: it denies even for a policy that only warns.
+// fault is our own failure: it denies even for a policy that only warns, and warns
+// for one that is only tried.
 func (v *verdictOf) fault(message string, f gatehouse.ImageFacts) {
 	v.reasons = append(v.reasons, gatehouse.Reason{
-		Verdict: gatehouse.Deny, Code: CodeNoJudgement, Message: message, Image: f.Written, Field: f.Field,
+		Verdict: v.faulty(), Code: CodeNoJudgement, Message: message, Image: f.Written, Field: f.Field,
 	})
+}
+
+func (v *verdictOf) faulty() gatehouse.Verdict {
+	if v.mode == DryRun {
+		return gatehouse.Warn
+	}
+	return gatehouse.Deny
 }
 
 // say adds what the policy says, in its mode.
 func (v *verdictOf) say(r gatehouse.Reason) {
 	if r.Verdict != gatehouse.Warn && r.Verdict != gatehouse.Allow {
 		r.Verdict = gatehouse.Deny
-		if v.mode == WarnOnly {
+		switch v.mode {
+		case WarnOnly:
 			r.Verdict = gatehouse.Warn
+		case DryRun:
+			r.Verdict, r.Message = gatehouse.Allow, "dry run, would deny: "+r.Message
 		}
+	} else if r.Verdict == gatehouse.Warn && v.mode == DryRun {
+		r.Verdict, r.Message = gatehouse.Allow, "dry run, would warn: "+r.Message
 	}
 	v.reasons = append(v.reasons, r)
 }

@@ -37,6 +37,7 @@ type Mode int
 const (
 	Enforce  Mode = iota // denies
 	WarnOnly             // warns
+	DryRun               // notes what it would do, and vouches for nothing
 )
 
 // moded is a Policy with a mode; others enforce.

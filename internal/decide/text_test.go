@@ -21,8 +21,9 @@ import (
 )
 
 // TestText decides the cases of testdata/*.txtar. The comment holds "key:
-// value" lines (operation, noMatch, hosts with vouch: names of one registry, mutated,
-// user, groups); *.yaml files other than object.yaml and old.yaml (before an update) and
+// value" lines (operation, noMatch, namespace, hosts with vouch: names of one registry,
+// mutated, user, groups); *.yaml files other than object.yaml, old.yaml (before an
+// update) and namespace.yaml, and
 // all .rego files are policies; facts.json tells the facts of each image by its
 // field; want is the decision.
 func TestText(t *testing.T) {
@@ -53,6 +54,7 @@ type imageFacts struct {
 	Platforms  map[string]json.RawMessage
 	AsOf       time.Time
 	TagFixed   bool
+	Builds     []gatehouse.ImageBuild
 }
 
 // attested is a verified statement.
@@ -93,6 +95,8 @@ func readCase(t testing.TB, ar *txtar.Archive) textCase {
 			c.req.Object = toJSON(t, f.Data)
 		case f.Name == "old.yaml":
 			c.req.OldObject = toJSON(t, f.Data)
+		case f.Name == "namespace.yaml":
+			c.req.NamespaceObject = toJSON(t, f.Data)
 		case f.Name == "facts.json":
 			if err := json.Unmarshal(f.Data, &facts); err != nil {
 				t.Fatal(err)
@@ -109,7 +113,7 @@ func readCase(t testing.TB, ar *txtar.Archive) textCase {
 	if hosts := header["hosts"]; hosts != "" {
 		c.set.Names = decide.Names{Hosts: strings.Split(hosts, " "), Vouch: header["vouch"] == "true"}
 	}
-	c.req.Operation, c.req.Mutated = header["operation"], header["mutated"] == "yes"
+	c.req.Operation, c.req.Namespace, c.req.Mutated = header["operation"], header["namespace"], header["mutated"] == "yes"
 	if user := header["user"]; user != "" {
 		c.req.User = gatehouse.User{Name: user, Groups: strings.Fields(header["groups"])}
 	}
@@ -181,6 +185,7 @@ func (f imageFacts) fill(to *gatehouse.ImageFacts) {
 		to.Evidence = append(to.Evidence, gatehouse.Evidence{Need: d.Need, Subject: subject, Artifact: d.Artifact, Format: "signed-artifact", Payload: d.Body})
 	}
 	to.Rejected, to.Failed, to.Findings, to.Added = f.Rejected, f.Failed, f.Findings, f.Added
+	to.Builds = f.Builds
 	to.Partial, to.Overlays = f.Partial, f.Overlays
 	for platform, config := range f.Platforms {
 		if to.Platforms == nil {

@@ -125,7 +125,7 @@ func (b *treeOf) need(n gatehouse.Need, name string) {
 		b.fill(&step, n)
 	}
 	switch n.Kind {
-	case gatehouse.NeedFindings, gatehouse.NeedConfig, gatehouse.NeedPlatforms, gatehouse.NeedDigest, gatehouse.NeedNothing:
+	case gatehouse.NeedFindings, gatehouse.NeedConfig, gatehouse.NeedPlatforms, gatehouse.NeedBuilds, gatehouse.NeedDigest, gatehouse.NeedNothing:
 		b.steps = append(b.steps, step)
 		return
 	}
@@ -162,6 +162,9 @@ func (b *treeOf) fill(step *gatehouse.Step, n gatehouse.Need) {
 		return
 	case gatehouse.NeedPlatforms:
 		step.Message = fmt.Sprintf("%d configurations, one for each platform", len(b.facts.Platforms))
+		return
+	case gatehouse.NeedBuilds:
+		step.Message = fmt.Sprintf("what it is built on, of %d images", len(b.facts.Builds))
 		return
 	case gatehouse.NeedDigest:
 		step.Digest = b.facts.Image.Digest

@@ -67,6 +67,7 @@ type Env struct {
 	variables    *kube.DeclType
 	programs     []variable
 	budget       int64
+	used         map[string]bool // names of values
 }
 
 type variable struct {
@@ -80,7 +81,7 @@ func New(o Options) (e *Env, err error) {
 	if o.Budget <= 0 {
 		o.Budget = BudgetMax
 	}
-	e = &Env{budget: o.Budget, variables: kube.NewObjectType("kubernetes.variables", map[string]*kube.DeclField{})}
+	e = &Env{budget: o.Budget, used: map[string]bool{}, variables: kube.NewObjectType("kubernetes.variables", map[string]*kube.DeclField{})}
 	options := []cel.EnvOption{cel.Variable(Variables, e.variables.CelType())}
 	types := []*kube.DeclType{e.variables}
 	if o.Admission {
@@ -125,7 +126,7 @@ func (e *Env) Variable(name, expression string) error {
 	if len(e.programs) >= VariablesMax {
 		return fmt.Errorf("there are more than %d variables", VariablesMax)
 	}
-	program, out, err := compile(e.inner, expression, Any)
+	program, out, err := e.compile(e.inner, expression, Any)
 	if err != nil {
 		return err
 	}
@@ -140,14 +141,17 @@ type Program struct{ program cel.Program }
 // Compile reads an expression that yields what is wanted. The error says where in it
 // something is wrong.
 func (e *Env) Compile(expression string, want Kind) (*Program, error) {
-	program, _, err := compile(e.outer, expression, want)
+	program, _, err := e.compile(e.outer, expression, want)
 	if err != nil {
 		return nil, err
 	}
 	return &Program{program}, nil
 }
 
-func compile(set *environment.EnvSet, expression string, want Kind) (p cel.Program, out *cel.Type, err error) {
+// Uses reports whether an expression that was compiled reads the value of that name.
+func (e *Env) Uses(name string) bool { return e.used[name] }
+
+func (e *Env) compile(set *environment.EnvSet, expression string, want Kind) (p cel.Program, out *cel.Type, err error) {
 	defer recovered(&err)
 	if len(expression) > LengthMax {
 		return nil, nil, fmt.Errorf("the expression has %d bytes, %d are allowed", len(expression), LengthMax)
@@ -167,6 +171,11 @@ func compile(set *environment.EnvSet, expression string, want Kind) (p cel.Progr
 	if want == Bool && !out.IsExactType(cel.BoolType) || want == Text && !out.IsExactType(cel.StringType) {
 		wanted := map[Kind]string{Bool: "true or false (bool)", Text: "a text (string)"}[want]
 		return nil, nil, fmt.Errorf("must yield %s, it yields %s", wanted, out)
+	}
+	for _, r := range ast.NativeRep().ReferenceMap() {
+		if r.Name != "" {
+			e.used[r.Name] = true
+		}
 	}
 	p, err = env.Program(ast, cel.InterruptCheckFrequency(checkEvery))
 	return p, out, err

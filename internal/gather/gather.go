@@ -60,6 +60,13 @@ type Versions interface {
 	Version(ctx context.Context, ref gatehouse.Ref) (string, error)
 }
 
+// Waiter waits for images that are being scanned: until they have been, or there is no
+// time left. It reports whether it has waited, so that a Scanner may say more now. ref
+// has its digest.
+type Waiter interface {
+	Await(ctx context.Context, ref gatehouse.Ref) bool
+}
+
 // Bills finds what is wrong with the packages that an SBOM of an image names. ref
 // has its digest; document is verified. An SBOM that cannot be read, or judged
 // only in part, is no error: AddedFindings says what of it could not be judged.
@@ -79,6 +86,11 @@ type Platforms interface {
 	Platforms(ctx context.Context, ref gatehouse.Ref) (map[string][]byte, error)
 }
 
+// Builds tells what images are built of. ref has its digest.
+type Builds interface {
+	Builds(ctx context.Context, ref gatehouse.Ref) ([]gatehouse.ImageBuild, error)
+}
+
 // Sources is where facts come from. A source that is nil answers nothing, and
 // a need for it fails.
 type Sources struct {
@@ -87,6 +99,9 @@ type Sources struct {
 	Scanner  Scanner
 	Configs  Configs
 	Bills    Bills
+	Builds   Builds
+	// Waiter is asked where a policy waits for scans. Nil: nothing is waited for.
+	Waiter Waiter
 	// Platforms answers what is asked of an index as a whole.
 	Platforms Platforms
 	// Versions spares Memory questions about our own images. Nil: each is asked.

@@ -19,6 +19,7 @@ type subject struct {
 	foreign bool
 	failed  map[string]*gatehouse.Error // by need
 	scan    *Scan
+	waited  bool                 // for the scan
 	facts   gatehouse.ImageFacts // Image, Evidence, Rejected, Config, Added
 }
 
@@ -228,13 +229,17 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, tog
 		}
 		return nil
 	case gatehouse.NeedFindings:
-		if s.scan != nil {
+		if s.scan != nil && (s.waited || !n.Wait) {
 			return nil
 		}
 		if src.Scanner == nil {
 			return absent("vulnerabilities")
 		}
 		scan, err := src.Scanner.Scan(ctx, ref)
+		if n.Wait && err == nil && !scan.Complete && src.Waiter != nil && src.Waiter.Await(ctx, ref) {
+			scan, err = src.Scanner.Scan(ctx, ref)
+		}
+		s.waited = s.waited || n.Wait
 		if err == nil {
 			s.scan = &scan
 		}
@@ -253,6 +258,9 @@ func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, tog
 		return s.platforms(ctx, src)
 	case gatehouse.NeedDigest:
 		return nil // the reference has been resolved
+	}
+	if n.Kind == gatehouse.NeedBuilds {
+		return s.builds(ctx, src)
 	}
 	return gatehouse.Errorf(gatehouse.CodeInternal, "need %s is of no kind", n.Name)
 }
@@ -275,6 +283,18 @@ func (s *subject) platforms(ctx context.Context, src Sources) error {
 	}
 	s.facts.Platforms = configs
 	return nil
+}
+
+// builds finds out what the images are built of that the reference stands for.
+func (s *subject) builds(ctx context.Context, src Sources) (err error) {
+	if s.facts.Builds != nil {
+		return nil
+	}
+	if src.Builds == nil {
+		return gatehouse.Errorf(gatehouse.CodeUnavailable, "layers cannot be looked up here: no source for them is set up")
+	}
+	s.facts.Builds, err = src.Builds.Builds(ctx, s.facts.Image)
+	return err
 }
 
 // bill adds what is wrong with the packages of a verified SBOM.
@@ -318,6 +338,7 @@ func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 		images[i].Config = s.facts.Config
 		images[i].Platforms = s.facts.Platforms
 		images[i].Added = s.facts.Added
+		images[i].Builds = s.facts.Builds
 		images[i].Failed, images[i].AsOf = s.failed, s.facts.AsOf
 		if s.scan == nil {
 			continue

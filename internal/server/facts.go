@@ -82,7 +82,7 @@ func (f *facts) mayAsk(registry string) error {
 }
 
 func (f *facts) sources() gather.Sources {
-	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Own: f.isOwn}
+	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Waiter: f, Builds: f, Own: f.isOwn}
 }
 
 // live are the sources for requests of a cluster, which come in crowds and have to be

@@ -329,6 +329,28 @@ func bases(s *suite) {
 	want(s, "of one that begins otherwise", "0 layers, 0 images", base("l3", "l1", "l2"))
 	want(s, "of one with an unreadable layer", "2 layers, 2 images", base("l1", "l2", "", "l4"))
 	want(s, "of nothing", "0 layers, 0 images", base())
+	for _, at := range []struct{ repo, image string }{{"base/a", "one"}, {"apps/b", "four"}, {"base/c", "two"}, {"base/d", "two"}, {"base/e", "other"}} {
+		s.manifest(gatehouse.Repo(at.repo), db.NewManifest{Manifest: gatehouse.Manifest{Descriptor: gatehouse.Descriptor{Digest: digest(at.image)}}})
+	}
+	s.read(func(tx *db.Tx) error {
+		var four []gatehouse.Digest
+		for _, n := range names {
+			four = append(four, digest(n))
+		}
+		list, err := tx.Beneath(s.Context(), four, 4)
+		s.must(err)
+		got := ""
+		for _, p := range list {
+			got += string(p.Repo) + " "
+		}
+		want(s, "where what four is built of lies", "apps/b base/a base/c base/d ", got)
+		list, err = tx.Beneath(s.Context(), nil, 4)
+		s.must(err)
+		want(s, "what nothing is built of", 0, len(list))
+		_, err = tx.Beneath(s.Context(), four, 3)
+		want(s, "more than are asked for", gatehouse.CodeTooLarge, gatehouse.CodeOf(err))
+		return nil
+	})
 	if len(four.Layers) != 4 || four.Layers[3].DiffID != digest("l4") {
 		s.Errorf("layers %+v", four.Layers)
 	}

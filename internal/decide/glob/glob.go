@@ -56,6 +56,10 @@ func (g Glob) String() string { return g.text }
 // g speaks of. A malformed reference matches nothing.
 func (g Glob) Match(written string) bool { return AnyMatch([]Glob{g}, written) }
 
+// MatchName reports whether g speaks of a full name, in the form that [FullName] has.
+// Unlike Match it does not look at what was written.
+func (g Glob) MatchName(full string) bool { return g.re != nil && g.re.MatchString(full) }
+
 // AnyMatch reports whether one of globs speaks of the reference. The full name
 // is tried first ("index.docker.io/library/nginx:latest"; with a digest, the
 // tag is not part of it), then the text as written.

@@ -167,7 +167,7 @@ func (c *checker) scalar(n *yaml.Node, t Type, path string) {
 	switch {
 	case t.Kind == Bool && tag != "!!bool", t.Kind == Int && tag != "!!int", t.Kind == Number && tag != "!!int" && tag != "!!float":
 		c.wrong(n, t, path)
-	case t.Kind == Text && tag != "!!str":
+	case t.Kind == Text && tag != "!!str" && tag != "!!timestamp": // a date is the text that it is
 		t.Instead = "put the value in quotes"
 		c.wrong(n, t, path)
 	case t.Kind == Text && len(t.Enum) > 0 && !contains(t.Enum, n.Value):

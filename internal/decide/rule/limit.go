@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
@@ -20,6 +21,11 @@ type limit struct {
 	exploited    bool               // deny what is known to be exploited
 	epss         *float64           // deny what is more probable than this
 	deny, ignore map[string]bool    // ids in upper case; "*" in deny is every id
+	// What has been known for less than grace exceeds neither worst nor epss. It is
+	// known since this server saw it in this version of the package, or since the
+	// advisory was published.
+	grace     time.Duration
+	published bool
 }
 
 func (l limit) noun() string {
@@ -49,15 +55,32 @@ func (l limit) onlyFixable() string {
 	return ""
 }
 
-// judge returns a reason for each way in which findings go beyond the limit, how
-// many findings of the kind do not, and how many are suppressed.
-func (l limit) judge(findings []gatehouse.Finding) (reasons []gatehouse.Reason, lesser, suppressed int) {
-	var worse, exploited, probable, denied []gatehouse.Finding
+// exceeds reports whether a finding is worse, or more probable, than the limit allows.
+func (l limit) exceeds(f gatehouse.Finding) (worse, probable bool) {
+	return l.limited && l.severity(f) > l.worst, l.epss != nil && f.EPSS != nil && f.EPSS.Score > *l.epss
+}
+
+// graced reports whether the grace period of a finding is not over. Without it being
+// known when it began there is none.
+func (l limit) graced(f gatehouse.Finding, now time.Time) bool {
+	since := f.KnownSince
+	if l.published {
+		since = f.Published
+	}
+	return l.grace > 0 && !since.IsZero() && !since.After(now.Add(skewMax)) && now.Sub(since) < l.grace
+}
+
+// judge returns a reason for each way in which findings go beyond the limit, notes of
+// what does not count yet, how many findings of the kind do not exceed it, and how many
+// are suppressed.
+func (l limit) judge(findings []gatehouse.Finding, now time.Time) (reasons, notes []gatehouse.Reason, lesser, suppressed int) {
+	var worse, exploited, probable, denied, graced []gatehouse.Finding
 	for _, f := range findings {
 		// A finding without a kind is from before kinds: it is a vulnerability.
 		if f.Kind != l.kind && (f.Kind != "" || l.kind != gatehouse.KindVulnerability) {
 			continue
 		}
+		bad, likely := l.exceeds(f)
 		switch {
 		case f.Suppressed != nil:
 			suppressed++
@@ -69,13 +92,20 @@ func (l limit) judge(findings []gatehouse.Finding) (reasons []gatehouse.Reason, 
 			exploited = append(exploited, f)
 		case l.fixableOnly && !f.Fixable():
 			lesser++
-		case l.limited && l.severity(f) > l.worst:
-			worse = append(worse, f)
-		case l.epss != nil && f.EPSS != nil && f.EPSS.Score > *l.epss:
-			probable = append(probable, f)
-		default:
+		case !bad && !likely:
 			lesser++
+		case l.graced(f, now):
+			graced = append(graced, f)
+		case bad:
+			worse = append(worse, f)
+		default:
+			probable = append(probable, f)
 		}
+	}
+	if len(graced) > 0 {
+		r := l.reason(decide.CodeGracePeriod, graced, fmt.Sprintf("not counted yet, within the grace period of %s", days(l.grace)))
+		r.Verdict, r.Hint = gatehouse.Allow, ""
+		notes = append(notes, r)
 	}
 	if len(worse) > 0 {
 		verb := l.plural() + " exceed"
@@ -94,7 +124,23 @@ func (l limit) judge(findings []gatehouse.Finding) (reasons []gatehouse.Reason, 
 	if len(denied) > 0 {
 		reasons = append(reasons, l.reason(decide.CodeFindingDenied, denied, counted(denied, l.noun()+" is", l.plural()+" are")+" denied by the rule"))
 	}
-	return reasons, lesser, suppressed
+	return reasons, notes, lesser, suppressed
+}
+
+// days writes whole days as such, and other times without what is zero.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func counted(list []gatehouse.Finding, one, many string) string {

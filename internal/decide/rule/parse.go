@@ -56,13 +56,7 @@ func (p *parser) problem(field, message, hint string) {
 }
 
 func (p *parser) policy(obj object) *Policy {
-	out := &Policy{name: obj.Metadata.Name, requireScan: true}
-	if obj.Spec.Mode == "warn" {
-		out.mode = decide.WarnOnly
-	}
-	if obj.Spec.RequireScan != nil {
-		out.requireScan = *obj.Spec.RequireScan
-	}
+	out := &Policy{name: obj.Metadata.Name, mode: mode(obj.Spec.Mode)}
 	if n := len(obj.Spec.Images); n > imagesMax {
 		p.problem("spec.images", fmt.Sprintf("has %d entries, %d are allowed", n, imagesMax), "")
 		return nil
@@ -94,10 +88,12 @@ func (p *parser) policy(obj object) *Policy {
 	out.vex = p.authorities("spec.vex", obj.Spec.VEX != nil, cip.Use{Documents: true})
 	out.sbom = p.authorities("spec.sbom", obj.Spec.SBOM != nil, cip.Use{Documents: true})
 	p.signed(out, obj)
-	// A rule about signatures alone needs no scan, unless it says so.
-	out.scans = len(out.limits) > 0 || len(out.vex) > 0 || len(out.sbom) > 0 || obj.Spec.RequireScan != nil && out.requireScan
-	if len(out.limits) == 0 && !out.signs() && (!out.requireScan || obj.Spec.RequireScan == nil) && len(p.problems) == 0 {
-		p.problem("spec", "the rule demands nothing", "add vulnerabilities: {maxSeverity: HIGH}, signatures, provenance or requireScan: true")
+	p.object(out, obj)
+	// A rule about signatures or names alone needs no scan, unless it says so.
+	out.scans = len(out.limits) > 0 || len(out.vex) > 0 || len(out.sbom) > 0 || out.maxScanAge > 0 || out.cel.findings() ||
+		obj.Spec.RequireScan != nil && *obj.Spec.RequireScan || obj.Spec.Unscanned != "" && out.unscanned != allowUnscanned
+	if !out.demands() && len(p.problems) == 0 {
+		p.problem("spec", "the rule demands nothing", "add vulnerabilities: {maxSeverity: HIGH}, signatures, registries, podSecurity or requireScan: true")
 	}
 	return out
 }
@@ -110,6 +106,10 @@ func (p *parser) limits(out *Policy, at string, kind gatehouse.Kind, in kindLimi
 	}
 	if in.UnknownSeverity != "" {
 		l.unknown = p.severity(in.UnknownSeverity)
+	}
+	l.grace, l.published = p.age(at+".gracePeriod", in.GracePeriod), in.GraceFrom == "published"
+	if in.GraceFrom != "" && in.GracePeriod == "" {
+		p.problem(at+".graceFrom", "there is no gracePeriod", "add gracePeriod: 7d")
 	}
 	if in.MaxEPSS != nil {
 		if !(*in.MaxEPSS >= 0 && *in.MaxEPSS <= 1) {

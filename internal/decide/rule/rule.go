@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
@@ -22,12 +23,19 @@ import (
 
 // Policy is one ImageRule.
 type Policy struct {
-	name        string
-	mode        decide.Mode
-	globs       []glob.Glob
-	requireScan bool
-	limits      []limit // one per kind that the rule speaks of
-	vex, sbom   []gatehouse.Authority
+	name       string
+	mode       decide.Mode
+	globs      []glob.Glob
+	match      match
+	naming     naming
+	unscanned  ignorance     // what becomes of an image that the scan proves nothing of
+	maxScanAge time.Duration // 0 = any
+	limits     []limit       // one per kind that the rule speaks of
+	vex, sbom  []gatehouse.Authority
+	bases      *bases       // nil: any
+	pods       *podSecurity // nil: Pods are not looked at
+	cel        *expressions // nil: there are none
+	exceptions []exception
 
 	signatures   *signatures // nil: none are asked for
 	attestations []attestation
@@ -46,7 +54,35 @@ func (p *Policy) Name() string { return p.name }
 // Mode returns what a failure does.
 func (p *Policy) Mode() decide.Mode { return p.mode }
 
-// Picks lists the images whose reference, as written, a glob of the rule matches.
+// JudgesObject reports whether the rule judges more of an object than its images.
+func (p *Policy) JudgesObject() bool { return p.pods != nil || p.cel != nil }
+
+// WantsDigest reports whether names have to hold digests.
+func (p *Policy) WantsDigest() bool { return p.naming.digest }
+
+// ignorance is what a rule does about an image that was not scanned, or not whole. Its
+// zero value denies.
+type ignorance int
+
+const (
+	denyUnscanned ignorance = iota
+	waitUnscanned           // as deny, after the scan has been waited for
+	warnUnscanned
+	allowUnscanned
+)
+
+func (g ignorance) verdict() gatehouse.Verdict {
+	switch g {
+	case warnUnscanned:
+		return gatehouse.Warn
+	case allowUnscanned:
+		return gatehouse.Allow
+	}
+	return gatehouse.Deny
+}
+
+// Picks lists the images whose reference, as written, a glob of the rule matches, in
+// objects that the rule speaks of.
 func (p *Policy) Picks(req gatehouse.Request) []int {
 	var picks []int
 	for i, f := range req.Images {
@@ -54,16 +90,27 @@ func (p *Policy) Picks(req gatehouse.Request) []int {
 			picks = append(picks, i)
 		}
 	}
+	if len(picks) > 0 && !p.match.speaks(req) {
+		return nil
+	}
 	return picks
 }
 
 // Needs asks for the findings of each image that the rule picks, if it judges any,
 // and for the signatures, attestations and documents of the authorities that it names.
+// Nothing is asked where names alone deny, so that nobody is contacted about them.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
+	picks := p.Picks(req)
+	if p.match.unknown(req) != "" || p.settled(req, picks) {
+		return nil
+	}
 	var needs []gatehouse.Need
-	for _, i := range p.Picks(req) {
+	for _, i := range picks {
+		if p.pardoned(req, req.Images[i].Written) != nil {
+			continue
+		}
 		if p.scans {
-			needs = append(needs, gatehouse.Need{Name: p.name + "/findings", Image: i, Kind: gatehouse.NeedFindings})
+			needs = append(needs, gatehouse.Need{Name: decide.NeedName(p.name, "findings"), Image: i, Kind: gatehouse.NeedFindings, Wait: p.unscanned == waitUnscanned})
 		}
 		for _, a := range p.vex {
 			needs = append(needs, gatehouse.Need{Name: p.vexNeed(a), Image: i, Kind: gatehouse.NeedVEX, Authority: a})
@@ -71,9 +118,40 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 		for _, a := range p.sbom {
 			needs = append(needs, gatehouse.Need{Name: p.sbomNeed(a), Image: i, Kind: gatehouse.NeedSBOM, Authority: a})
 		}
+		if p.bases != nil {
+			needs = append(needs, gatehouse.Need{Name: decide.NeedName(p.name, "builds"), Image: i, Kind: gatehouse.NeedBuilds})
+		}
 		needs = append(needs, p.signedNeeds(i)...)
 	}
 	return needs
+}
+
+// named judges the name of an image, exceptions heeded.
+func (p *Policy) named(req gatehouse.Request, f gatehouse.ImageFacts) []gatehouse.Reason {
+	return p.excuse(req, f.Written, p.naming.judge(f.Written, req.Operation))
+}
+
+// asks reports whether the rule has to know anything of images.
+func (p *Policy) asks() bool {
+	return p.scans || len(p.vex) > 0 || len(p.sbom) > 0 || p.bases != nil || p.signs()
+}
+
+// settled reports whether a rule that would have to look into images denies by the name
+// of one of them alone, which settles it for all.
+func (p *Policy) settled(req gatehouse.Request, picks []int) bool {
+	if p.mode != decide.Enforce || !p.naming.given() || !p.asks() {
+		return false
+	}
+	for _, i := range picks {
+		if p.pardoned(req, req.Images[i].Written) == nil && denies(p.named(req, req.Images[i])) {
+			return true
+		}
+	}
+	return false
+}
+
+func denies(reasons []gatehouse.Reason) bool {
+	return slices.ContainsFunc(reasons, func(r gatehouse.Reason) bool { return r.Verdict != gatehouse.Warn && r.Verdict != gatehouse.Allow })
 }
 
 func (p *Policy) vexNeed(a gatehouse.Authority) string { return decide.NeedName(p.name, "vex", a.Name) }
@@ -81,65 +159,142 @@ func (p *Policy) sbomNeed(a gatehouse.Authority) string {
 	return decide.NeedName(p.name, "sbom", a.Name)
 }
 
-// Judge passes images that were scanned whole and have no finding worse than
-// the rule allows, and that are signed and attested as it asks.
+// Judge passes images that are named as the rule wants it, were scanned whole and have
+// no finding worse than it allows, are signed and attested as it asks, and meet its
+// expressions; and Pods that meet its level of Pod security.
 func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgement {
 	j := decide.Judgement{Outcome: decide.NotApplicable}
-	for _, i := range p.Picks(req) {
+	picks := p.Picks(req)
+	if len(picks) == 0 {
+		return j
+	}
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeMax)
+	defer cancel()
+	j.Outcome = decide.Passed
+	unknown, settled := p.match.unknown(req), p.settled(req, picks)
+	for _, i := range picks {
 		f := req.Images[i]
 		var reasons []gatehouse.Reason
-		if p.scans {
-			reasons = p.image(req, f)
+		switch e := p.pardoned(req, f.Written); {
+		case e != nil:
+			reasons = []gatehouse.Reason{e.note("the whole rule")}
+		case unknown != "":
+			reasons = []gatehouse.Reason{{
+				Code: decide.CodeNamespaceUnknown, Message: "the rule selects by labels of the namespace " + short(unknown) + ", which are not known here",
+				Hint: "connect Gatehouse to the cluster (kubeconfig), or select by match.namespaces",
+			}}
+		case settled:
+			if reasons = p.named(req, f); !denies(reasons) {
+				reasons = append(reasons, gatehouse.Reason{Code: decide.CodeNotChecked, Message: "not looked into: another image is denied by its name"})
+			}
+		default:
+			reasons = p.judge(ctx, req, f)
 		}
-		reasons = append(reasons, p.signed(ctx, f, req.Now)...)
-		failed := false
 		for _, r := range reasons {
 			r.Image, r.Field = f.Written, f.Field
-			failed = failed || r.Verdict == gatehouse.Deny
 			j.Reasons = append(j.Reasons, r)
 		}
-		switch {
-		case failed:
+		if denies(reasons) {
 			j.Outcome = decide.Failed
-		case j.Outcome == decide.NotApplicable:
-			j.Outcome = decide.Passed
-			fallthrough
-		default:
+		} else {
 			j.Passed = append(j.Passed, i)
 		}
+	}
+	if p.pods != nil && unknown == "" {
+		j.Reasons = append(j.Reasons, p.podReasons(req, picks)...)
 	}
 	return j
 }
 
-func (p *Policy) image(req gatehouse.Request, f gatehouse.ImageFacts) []gatehouse.Reason {
-	var reasons []gatehouse.Reason
-	gap := func(why, hint string) {
-		r := gatehouse.Reason{Verdict: gatehouse.Deny, Code: decide.CodeUnscanned, Message: why, Hint: hint}
-		if !p.requireScan {
-			r.Verdict = gatehouse.Warn
+// judgeTimeMax bounds the judgement of one request.
+const judgeTimeMax = 3 * time.Second
+
+// podReasons are those about Pods. An exception counts that concerns every image of
+// the rule's in them.
+func (p *Policy) podReasons(req gatehouse.Request, picks []int) []gatehouse.Reason {
+	reasons := p.pods.judge(req)
+	if len(reasons) == 0 {
+		return nil
+	}
+	written := ""
+	for _, i := range picks {
+		written = req.Images[i].Written
+		if excused := p.excuse(req, written, slices.Clone(reasons)); denies(excused) {
+			return excused
 		}
-		reasons = append(reasons, r)
+	}
+	return p.excuse(req, written, reasons)
+}
+
+// judge judges one image that names alone do not settle.
+func (p *Policy) judge(ctx context.Context, req gatehouse.Request, f gatehouse.ImageFacts) []gatehouse.Reason {
+	reasons := p.named(req, f)
+	findings := f.Findings
+	if p.scans {
+		var more []gatehouse.Reason
+		more, findings = p.image(req, f)
+		reasons = append(reasons, more...)
+	}
+	if p.bases != nil {
+		reasons = append(reasons, p.bases.judge(f)...)
+	}
+	reasons = append(reasons, p.signed(ctx, f, req.Now)...)
+	if p.cel != nil {
+		reasons = append(reasons, p.cel.judge(ctx, req, f, findings)...)
+	}
+	return p.excuse(req, f.Written, reasons)
+}
+
+// image judges what is in an image, and returns its findings as they count.
+func (p *Policy) image(req gatehouse.Request, f gatehouse.ImageFacts) (reasons []gatehouse.Reason, findings []gatehouse.Finding) {
+	gap := func(code, why, hint string) {
+		reasons = append(reasons, gatehouse.Reason{Verdict: p.unscanned.verdict(), Code: code, Message: why, Hint: hint})
 	}
 	if why := unscanned(req, f); why != "" {
-		gap(why, "push the image to this registry and wait for its scan, or update the advisories (gatehouse db status)")
+		hint := "push the image to this registry and wait for its scan, or update the advisories (gatehouse db status)"
+		if p.unscanned == waitUnscanned && f.Inventory == nil {
+			why, hint = why+"; its scan was waited for", "try again: an image of this registry is scanned within moments of its push"
+		}
+		gap(decide.CodeUnscanned, why, hint)
+	} else if why := p.aged(req); why != "" {
+		gap(decide.CodeScanOld, why, "update the advisories (gatehouse db status)")
 	}
 	for _, why := range p.partial(f) {
-		gap(why, "the server's settings and feeds say what is looked for (gatehouse db status); images that were indexed before need a new look")
+		gap(decide.CodeUnscanned, why, "the server's settings and feeds say what is looked for (gatehouse db status); images that were indexed before need a new look")
 	}
 	findings, notes, gaps := p.withDocuments(f)
 	for _, why := range gaps {
-		gap(why, "repair the SBOM, delete what else hangs on the image, or leave sbom out of the rule")
+		gap(decide.CodeUnscanned, why, "repair the SBOM, delete what else hangs on the image, or leave sbom out of the rule")
 	}
+	findings, more := p.except(req, f.Written, findings)
+	notes = append(notes, more...)
 	lesser, suppressed := 0, 0
 	for _, l := range p.limits {
-		bad, below, accepted := l.judge(findings)
-		reasons = append(reasons, bad...)
+		bad, more, below, accepted := l.judge(findings, req.Now)
+		reasons, notes = append(reasons, bad...), append(notes, more...)
 		lesser, suppressed = lesser+below, suppressed+accepted
 	}
 	if len(reasons) == 0 {
 		reasons = append(reasons, p.clean(lesser, suppressed))
 	}
-	return append(reasons, notes...)
+	return append(reasons, notes...), findings
+}
+
+// aged says that the advisories which the image was compared with are too old, "" if
+// they are not.
+func (p *Policy) aged(req gatehouse.Request) string {
+	if p.maxScanAge == 0 {
+		return ""
+	}
+	age := req.Now.Sub(req.FeedAt)
+	switch {
+	case age < -skewMax:
+		return fmt.Sprintf("the advisories that the image was compared with say to be of %s, which is in the future", req.FeedAt.UTC().Format(time.RFC3339))
+	case age > p.maxScanAge:
+		return fmt.Sprintf("the image was compared with advisories of %s, which is %s ago; %s are allowed",
+			req.FeedAt.UTC().Format(time.RFC3339), age.Round(time.Second), days(p.maxScanAge))
+	}
+	return ""
 }
 
 func (p *Policy) clean(lesser, suppressed int) gatehouse.Reason {

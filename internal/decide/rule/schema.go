@@ -21,8 +21,13 @@ func Schema() manifest.Type {
 			{Name: "images", Required: true, Type: listOf(manifest.Type{Kind: manifest.Object, Shape: "{glob}", Fields: []manifest.Field{
 				{Name: "glob", Required: true},
 			}})},
-			{Name: "mode", Type: manifest.Type{Enum: []string{"enforce", "warn"}}},
+			{Name: "mode", Type: manifest.Type{Enum: []string{"enforce", "warn", "dryRun"}}},
+			{Name: "match", Type: matchType()},
+			{Name: "registries", Type: registriesType()},
+			{Name: "requireDigest", Type: manifest.Type{Kind: manifest.Bool}},
 			{Name: "requireScan", Type: manifest.Type{Kind: manifest.Bool}},
+			{Name: "unscanned", Type: manifest.Type{Enum: []string{"deny", "wait", "warn", "allow"}}},
+			{Name: "maxScanAge"},
 			{Name: "vulnerabilities", Type: vulnerabilitiesType()},
 			{Name: "secrets", Type: kindType()},
 			{Name: "misconfigurations", Type: kindType()},
@@ -34,6 +39,10 @@ func Schema() manifest.Type {
 			{Name: "attestations", Type: listOf(attestationType())},
 			{Name: "provenance", Type: provenanceType()},
 			{Name: "inToto", Type: inTotoType()},
+			{Name: "baseImages", Type: baseImagesType()},
+			{Name: "podSecurity", Type: manifest.Type{Enum: levels}},
+			{Name: "cel", Type: celType()},
+			{Name: "exceptions", Type: listOf(exceptionType())},
 		}}},
 		{Name: "status", Type: manifest.Type{Kind: manifest.Any}},
 	}}
@@ -45,13 +54,15 @@ func severityType() manifest.Type {
 
 func vulnerabilitiesType() manifest.Type {
 	return manifest.Type{
-		Kind: manifest.Object, Shape: "{maxSeverity, fixableOnly, unknownSeverity, knownExploited, maxEPSS, deny, ignore}",
+		Kind: manifest.Object, Shape: "{maxSeverity, fixableOnly, gracePeriod, knownExploited, maxEPSS, …}",
 		Fields: []manifest.Field{
 			{Name: "maxSeverity", Type: severityType()},
 			{Name: "fixableOnly", Type: manifest.Type{Kind: manifest.Bool}},
 			{Name: "unknownSeverity", Type: severityType()},
 			{Name: "knownExploited", Type: manifest.Type{Enum: []string{"deny", "allow"}}},
 			{Name: "maxEPSS", Type: manifest.Type{Kind: manifest.Number}},
+			{Name: "gracePeriod"},
+			{Name: "graceFrom", Type: manifest.Type{Enum: []string{"firstSeen", "published"}}},
 			{Name: "deny", Type: listOf(manifest.Type{})},
 			{Name: "ignore", Type: listOf(manifest.Type{})},
 		},
@@ -88,14 +99,19 @@ type object struct {
 		Images []struct {
 			Glob string `yaml:"glob"`
 		} `yaml:"images"`
-		Mode              string      `yaml:"mode"`
-		RequireScan       *bool       `yaml:"requireScan"`
-		Vulnerabilities   *kindLimits `yaml:"vulnerabilities"`
-		Secrets           *kindLimits `yaml:"secrets"`
-		Misconfigurations *kindLimits `yaml:"misconfigurations"`
-		Malware           *kindLimits `yaml:"malware"`
-		Licenses          *kindLimits `yaml:"licenses"`
-		VEX               *struct{}   `yaml:"vex"`
+		Mode              string        `yaml:"mode"`
+		Match             *matchIn      `yaml:"match"`
+		Registries        *registriesIn `yaml:"registries"`
+		RequireDigest     bool          `yaml:"requireDigest"`
+		RequireScan       *bool         `yaml:"requireScan"`
+		Unscanned         string        `yaml:"unscanned"`
+		MaxScanAge        string        `yaml:"maxScanAge"`
+		Vulnerabilities   *kindLimits   `yaml:"vulnerabilities"`
+		Secrets           *kindLimits   `yaml:"secrets"`
+		Misconfigurations *kindLimits   `yaml:"misconfigurations"`
+		Malware           *kindLimits   `yaml:"malware"`
+		Licenses          *kindLimits   `yaml:"licenses"`
+		VEX               *struct{}     `yaml:"vex"`
 		SBOM              *struct {
 			Required bool `yaml:"required"`
 		} `yaml:"sbom"`
@@ -103,6 +119,10 @@ type object struct {
 		Attestations []attestationIn `yaml:"attestations"`
 		Provenance   *provenanceIn   `yaml:"provenance"`
 		InToto       *inTotoIn       `yaml:"inToto"`
+		BaseImages   *baseImagesIn   `yaml:"baseImages"`
+		PodSecurity  string          `yaml:"podSecurity"`
+		CEL          *celIn          `yaml:"cel"`
+		Exceptions   []exceptionIn   `yaml:"exceptions"`
 	} `yaml:"spec"`
 }
 
@@ -112,6 +132,8 @@ type kindLimits struct {
 	UnknownSeverity string   `yaml:"unknownSeverity"`
 	KnownExploited  string   `yaml:"knownExploited"`
 	MaxEPSS         *float64 `yaml:"maxEPSS"`
+	GracePeriod     string   `yaml:"gracePeriod"`
+	GraceFrom       string   `yaml:"graceFrom"`
 	Deny            []string `yaml:"deny"`
 	Ignore          []string `yaml:"ignore"`
 }
