@@ -78,7 +78,7 @@ func (f *facts) build(ctx context.Context, digest gatehouse.Digest) (gatehouse.I
 		return err
 	})
 	for _, p := range places {
-		for _, host := range f.names {
+		for _, host := range f.hosts.names {
 			out.Bases = append(out.Bases, host+"/"+string(p.Repo)+"@"+string(p.Digest))
 		}
 	}

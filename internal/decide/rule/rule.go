@@ -101,7 +101,8 @@ func (p *Policy) Picks(req gatehouse.Request) []int {
 // Nothing is asked where names alone deny, so that nobody is contacted about them.
 func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 	picks := p.Picks(req)
-	if p.match.unknown(req) != "" || p.settled(req, picks) {
+	same := p.untouched(req)
+	if p.match.unknown(req) != "" || p.settled(req, picks, same) {
 		return nil
 	}
 	var needs []gatehouse.Need
@@ -109,8 +110,12 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 		if p.pardoned(req, req.Images[i].Written) != nil {
 			continue
 		}
-		if p.scans {
+		again := same[req.Images[i].Field] // judged for its object only
+		if p.scans && (!again || p.cel.findings()) {
 			needs = append(needs, gatehouse.Need{Name: decide.NeedName(p.name, "findings"), Image: i, Kind: gatehouse.NeedFindings, Wait: p.unscanned == waitUnscanned})
+		}
+		if again {
+			continue
 		}
 		for _, a := range p.vex {
 			needs = append(needs, gatehouse.Need{Name: p.vexNeed(a), Image: i, Kind: gatehouse.NeedVEX, Authority: a})
@@ -138,12 +143,12 @@ func (p *Policy) asks() bool {
 
 // settled reports whether a rule that would have to look into images denies by the name
 // of one of them alone, which settles it for all.
-func (p *Policy) settled(req gatehouse.Request, picks []int) bool {
+func (p *Policy) settled(req gatehouse.Request, picks []int, same map[string]bool) bool {
 	if p.mode != decide.Enforce || !p.naming.given() || !p.asks() {
 		return false
 	}
 	for _, i := range picks {
-		if p.pardoned(req, req.Images[i].Written) == nil && denies(p.named(req, req.Images[i])) {
+		if !same[req.Images[i].Field] && p.pardoned(req, req.Images[i].Written) == nil && denies(p.named(req, req.Images[i])) {
 			return true
 		}
 	}
@@ -171,7 +176,8 @@ func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgem
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeMax)
 	defer cancel()
 	j.Outcome = decide.Passed
-	unknown, settled := p.match.unknown(req), p.settled(req, picks)
+	same := p.untouched(req)
+	unknown, settled := p.match.unknown(req), p.settled(req, picks, same)
 	for _, i := range picks {
 		f := req.Images[i]
 		var reasons []gatehouse.Reason
@@ -183,6 +189,8 @@ func (p *Policy) Judge(ctx context.Context, req gatehouse.Request) decide.Judgem
 				Code: decide.CodeNamespaceUnknown, Message: "the rule selects by labels of the namespace " + short(unknown) + ", which are not known here",
 				Hint: "connect Gatehouse to the cluster (kubeconfig), or select by match.namespaces",
 			}}
+		case same[f.Field]:
+			reasons = p.again(ctx, req, f)
 		case settled:
 			if reasons = p.named(req, f); !denies(reasons) {
 				reasons = append(reasons, gatehouse.Reason{Code: decide.CodeNotChecked, Message: "not looked into: another image is denied by its name"})
@@ -243,6 +251,15 @@ func (p *Policy) judge(ctx context.Context, req gatehouse.Request, f gatehouse.I
 		reasons = append(reasons, p.cel.judge(ctx, req, f, findings)...)
 	}
 	return p.excuse(req, f.Written, reasons)
+}
+
+// again judges an image that an update leaves as it was: by what is said of its object.
+func (p *Policy) again(ctx context.Context, req gatehouse.Request, f gatehouse.ImageFacts) []gatehouse.Reason {
+	if p.cel == nil {
+		return nil
+	}
+	findings, _ := p.except(req, f.Written, f.Findings)
+	return p.excuse(req, f.Written, p.cel.judge(ctx, req, f, findings))
 }
 
 // image judges what is in an image, and returns its findings as they count.
