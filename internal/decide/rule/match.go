@@ -34,7 +34,7 @@ func (m match) speaks(req gatehouse.Request) bool {
 	switch {
 	case len(m.namespaces) > 0 && !anyWildcard(m.namespaces, space), space != "" && anyWildcard(m.excluded, space):
 		return false
-	case m.object != nil && err == nil && !m.selects(obj):
+	case m.object != nil && err == nil && !m.selects(req, obj):
 		return false
 	case m.namespace == nil || space == "":
 		return true
@@ -59,7 +59,7 @@ func (m match) unknown(req gatehouse.Request) string {
 
 // selects asks the labels of the object, and those of the Pods that it would create:
 // one that fits is enough.
-func (m match) selects(obj map[string]any) bool {
+func (m match) selects(req gatehouse.Request, obj map[string]any) bool {
 	if obj == nil || m.object.Matches(labels.Of(obj)) {
 		return true
 	}
