@@ -41,7 +41,9 @@ func (v *verdictOf) step(req gatehouse.Request) gatehouse.Step {
 	for _, i := range v.spokenOf(req) {
 		top.Steps = append(top.Steps, v.image(req, i))
 	}
-	top.Result = worstStep(top.Steps, gatehouse.StepPassed)
+	if top.Result = worstStep(top.Steps, gatehouse.StepPassed); v.mode == DryRun {
+		top.Result, top.Message = gatehouse.StepSkipped, "is only tried"
+	}
 	return top
 }
 

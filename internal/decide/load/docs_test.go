@@ -28,7 +28,7 @@ func TestDocs(t *testing.T) {
 		files = append(files, load.File{Path: string(m[1]), Data: m[2]})
 	}
 	set, problems := load.Load(files, gatehouse.Deny)
-	if len(files) != 8 || !set.Complete || len(problems) > 0 {
+	if len(files) != 9 || !set.Complete || len(problems) > 0 {
 		t.Errorf("%d examples, complete=%v: %v", len(files), set.Complete, problems)
 	}
 	f, err := parser.ParseFile(token.NewFileSet(), "../reason.go", nil, 0)
