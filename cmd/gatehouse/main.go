@@ -15,11 +15,27 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	code := run(ctx, invoked(os.Args), os.Getenv, os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	ctx, cancel := context.WithCancel(context.Background())
+	go endOnSignal(cancel)
+	os.Exit(run(ctx, invoked(os.Args), os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// endOnSignal cancels at the first SIGINT or SIGTERM; a second one ends the
+// process at once. The system's own handling is back before anybody hears of
+// the first: who sees the drain begin and signals again is not swallowed.
+func endOnSignal(cancel context.CancelFunc) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
+	signal.Stop(signals)
+	cancel()
+	select {
+	case again := <-signals: // it came before Stop
+		if process, err := os.FindProcess(os.Getpid()); err == nil {
+			process.Signal(again)
+		}
+	default:
+	}
 }
 
 // run is main without the process: 0 yes or done, 1 the answer is no, 2 could
