@@ -118,20 +118,9 @@ func (a *app) breakGlassListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []breakGlassInfo{}
-			for query := (url.Values{"n": {strconv.Itoa(askPage)}}); ; {
-				var page struct {
-					Tokens []breakGlassInfo
-					Next   int64
-				}
-				if err := c.do(cmd.Context(), "GET", "/api/v1/break-glass", query, nil, &page); err != nil {
-					return err
-				}
-				all = append(all, page.Tokens...)
-				if page.Next == 0 || len(page.Tokens) == 0 {
-					break
-				}
-				query.Set("before", strconv.FormatInt(page.Next, 10))
+			all, err := askAll[breakGlassInfo](cmd.Context(), c, "/api/v1/break-glass", url.Values{}, "tokens", "before")
+			if err != nil {
+				return err
 			}
 			return a.show(q, all, func() error {
 				rows := []string{"ID\tSTATE\tNAMESPACE\tIMAGE\tREQUESTER\tBY\tEXPIRES\tDECISION\tREASON"}

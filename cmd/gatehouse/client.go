@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -129,6 +130,37 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 		return fmt.Errorf("the server's answer is not what this version expects: %w", err)
 	}
 	return nil
+}
+
+// askPage is how many lines of a list are asked for at once.
+const askPage = 1000
+
+// askAll asks for all pages of a list: items of the field name, gone on with the
+// query parameter cursor, which takes what a page calls next: a string or a number.
+func askAll[T any](ctx context.Context, c *client, path string, query url.Values, name, cursor string) ([]T, error) {
+	all := []T{}
+	query.Set("n", strconv.Itoa(askPage))
+	for {
+		page := map[string]json.RawMessage{}
+		if err := c.do(ctx, http.MethodGet, path, query, nil, &page); err != nil {
+			return nil, err
+		}
+		var items []T
+		if err := json.Unmarshal(page[name], &items); err != nil {
+			return nil, fmt.Errorf("the server's answer is not what this version expects: %s: %w", name, err)
+		}
+		all = append(all, items...)
+		next := string(page["next"])
+		if strings.HasPrefix(next, `"`) {
+			if err := json.Unmarshal(page["next"], &next); err != nil {
+				return nil, fmt.Errorf("the server's answer is not what this version expects: next: %w", err)
+			}
+		}
+		if next == "" || next == "0" || len(items) == 0 {
+			return all, nil
+		}
+		query.Set(cursor, next)
+	}
 }
 
 // lineMax bounds one line of an answer that comes in lines, in bytes.

@@ -89,20 +89,9 @@ func (a *app) exceptionListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []exceptionInfo{}
-			for query := (url.Values{"n": {strconv.Itoa(askPage)}, "finding": {finding}, "repository": {repository}}); ; {
-				var page struct {
-					Exceptions []exceptionInfo
-					Next       int64
-				}
-				if err := c.do(cmd.Context(), "GET", "/api/v1/exceptions", query, nil, &page); err != nil {
-					return err
-				}
-				all = append(all, page.Exceptions...)
-				if page.Next == 0 || len(page.Exceptions) == 0 {
-					break
-				}
-				query.Set("after", strconv.FormatInt(page.Next, 10))
+			all, err := askAll[exceptionInfo](cmd.Context(), c, "/api/v1/exceptions", url.Values{"finding": {finding}, "repository": {repository}}, "exceptions", "after")
+			if err != nil {
+				return err
 			}
 			return a.show(q, all, func() error {
 				rows := []string{"ID\tFINDING\tSCOPE\tBY\tEXPIRES\tREASON"}

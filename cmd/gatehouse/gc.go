@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -407,8 +406,7 @@ func (a *app) gcHoldsCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []hold{}
-			query := url.Values{"n": {strconv.Itoa(askPage)}}
+			query := url.Values{}
 			if len(args) > 0 {
 				repo, err := gatehouse.ParseRepo(args[0])
 				if err != nil {
@@ -416,19 +414,9 @@ func (a *app) gcHoldsCmd() *cobra.Command {
 				}
 				query.Set("repository", string(repo))
 			}
-			for {
-				var page struct {
-					Holds []hold
-					Next  string
-				}
-				if err := c.do(cmd.Context(), "GET", "/api/v1/holds", query, nil, &page); err != nil {
-					return err
-				}
-				all = append(all, page.Holds...)
-				if page.Next == "" || len(page.Holds) == 0 {
-					break
-				}
-				query.Set("after", page.Next)
+			all, err := askAll[hold](cmd.Context(), c, "/api/v1/holds", query, "holds", "after")
+			if err != nil {
+				return err
 			}
 			return a.show(q, all, func() error {
 				rows := []string{"IMAGE\tSINCE\tBY\tREASON"}
@@ -440,6 +428,3 @@ func (a *app) gcHoldsCmd() *cobra.Command {
 		},
 	})
 }
-
-// askPage is how many lines of a list are asked for at once.
-const askPage = 1000

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -73,20 +72,9 @@ func (a *app) projectListCmd() *cobra.Command {
 				Name       string         `json:"name"`
 				PullPolicy pullPolicyInfo `json:"pullPolicy"`
 			}
-			all := []project{}
-			for query := (url.Values{"n": {strconv.Itoa(askPage)}}); ; {
-				var page struct {
-					Projects []project
-					Next     string
-				}
-				if err := c.do(cmd.Context(), "GET", "/api/v1/projects", query, nil, &page); err != nil {
-					return err
-				}
-				all = append(all, page.Projects...)
-				if page.Next == "" || len(page.Projects) == 0 {
-					break
-				}
-				query.Set("after", page.Next)
+			all, err := askAll[project](cmd.Context(), c, "/api/v1/projects", url.Values{}, "projects", "after")
+			if err != nil {
+				return err
 			}
 			return a.show(q, all, func() error {
 				rows := []string{"PROJECT\tPULL POLICY\tPOLICIES\tCHANGED"}

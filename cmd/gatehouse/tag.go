@@ -90,20 +90,9 @@ func (a *app) tagListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all := []tagInfo{}
-			for query := (url.Values{"n": {strconv.Itoa(askPage)}}); ; {
-				var page struct {
-					Tags []tagInfo
-					Next string
-				}
-				if err := c.do(cmd.Context(), "GET", tagPath(ref), query, nil, &page); err != nil {
-					return err
-				}
-				all = append(all, page.Tags...)
-				if page.Next == "" || len(page.Tags) == 0 {
-					break
-				}
-				query.Set("after", page.Next)
+			all, err := askAll[tagInfo](cmd.Context(), c, tagPath(ref), url.Values{}, "tags", "after")
+			if err != nil {
+				return err
 			}
 			return a.show(q, all, func() error {
 				rows := []string{"TAG\tDIGEST\tMOVED\tBY"}

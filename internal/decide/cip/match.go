@@ -7,19 +7,14 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/labels"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
 )
 
 // matcher is one entry of spec.match: a kind of object and its labels.
 type matcher struct {
 	group, version, resource string // "" or "*" = any
-	labels                   []requirement
-}
-
-// requirement is one condition on a label. An unknown operator holds never.
-type requirement struct {
-	key, operator string
-	values        []string
+	labels                   labels.Selector
 }
 
 func (p *parser) match(out *Policy, at string, m match) {
@@ -28,18 +23,19 @@ func (p *parser) match(out *Policy, at string, m match) {
 		if m.Group == "" && m.Version == "" && m.Resource == "" {
 			p.problem(at+".selector", "selector requires a resource type to match the labels", "add resource: pods or another one")
 		}
+		var requirements []labels.Requirement
 		for key, value := range m.Selector.MatchLabels {
-			c.labels = append(c.labels, requirement{key: key, operator: "In", values: []string{value}})
+			requirements = append(requirements, labels.Equal(key, value))
 		}
 		for i, e := range m.Selector.MatchExpressions {
 			path := fmt.Sprintf("%s.selector.matchExpressions[%d]", at, i)
 			if set := e.Operator == "In" || e.Operator == "NotIn"; set != (len(e.Values) > 0) {
 				p.problem(path+".values", e.Operator+" needs values if and only if it is In or NotIn", "")
 			}
-			c.labels = append(c.labels, requirement{key: e.Key, operator: e.Operator, values: e.Values})
+			requirements = append(requirements, labels.Requirement{Key: e.Key, Operator: e.Operator, Values: e.Values})
 		}
+		c.labels = labels.New(requirements)
 	}
-	slices.SortFunc(c.labels, func(a, b requirement) int { return strings.Compare(a.key+a.operator, b.key+b.operator) })
 	out.matches = append(out.matches, c)
 }
 
@@ -50,39 +46,18 @@ func (p *Policy) fits(req gatehouse.Request) bool {
 	if len(p.matches) == 0 {
 		return true
 	}
-	kind, labels, ok := identify(req)
+	kind, own, ok := identify(req)
 	if !ok {
 		return true
 	}
 	return slices.ContainsFunc(p.matches, func(m matcher) bool {
-		return m.kind(kind) && m.selects(labels)
+		return m.kind(kind) && m.labels.Matches(own)
 	})
 }
 
 func (m matcher) kind(k gatehouse.ObjectKind) bool {
 	is := func(want, got string) bool { return want == "" || want == "*" || want == got }
 	return is(m.group, k.Group) && is(m.version, k.Version) && is(m.resource, strings.ToLower(k.Kind)+"s")
-}
-
-func (m matcher) selects(labels map[string]string) bool {
-	for _, r := range m.labels {
-		value, has := labels[r.key]
-		ok := false
-		switch r.operator {
-		case "In":
-			ok = has && slices.Contains(r.values, value)
-		case "NotIn":
-			ok = !has || !slices.Contains(r.values, value)
-		case "Exists":
-			ok = has
-		case "DoesNotExist":
-			ok = !has
-		}
-		if !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // identify tells kind and labels of the object of a request. A pull has

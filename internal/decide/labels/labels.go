@@ -13,12 +13,24 @@ const requirementsMax = 1_000
 
 // Selector is conditions of which all must hold. The zero Selector has none, and
 // selects everything.
-type Selector struct{ requirements []requirement }
+type Selector struct{ requirements []Requirement }
 
-type requirement struct {
-	key, operator string
-	values        []string
+// Requirement is one condition on a label. An operator other than In, NotIn, Exists
+// and DoesNotExist holds never.
+type Requirement struct {
+	Key, Operator string
+	Values        []string
 }
+
+// New makes the Selector of requirements that were read elsewhere, and owns the slice
+// from then on.
+func New(requirements []Requirement) Selector {
+	slices.SortFunc(requirements, func(a, b Requirement) int { return strings.Compare(a.Key+" "+a.Operator, b.Key+" "+b.Operator) })
+	return Selector{requirements}
+}
+
+// Equal is the condition that matchLabels writes.
+func Equal(key, value string) Requirement { return Requirement{key, "In", []string{value}} }
 
 // Problem is one thing wrong with a selector, at a field path inside it.
 type Problem struct{ Field, Message string }
@@ -38,6 +50,7 @@ func Parse(v any) (s Selector, problems []Problem) {
 			say(key, "unknown field; a label selector has matchLabels and matchExpressions")
 		}
 	}
+	var requirements []Requirement
 	if m, ok := obj["matchLabels"].(map[string]any); ok {
 		for key, value := range m {
 			text, ok := value.(string)
@@ -45,7 +58,7 @@ func Parse(v any) (s Selector, problems []Problem) {
 				say("matchLabels."+key, "must be a string")
 				continue
 			}
-			s.requirements = append(s.requirements, requirement{key, "In", []string{text}})
+			requirements = append(requirements, Equal(key, text))
 		}
 	} else if obj["matchLabels"] != nil {
 		say("matchLabels", "must be an object of strings")
@@ -60,25 +73,24 @@ func Parse(v any) (s Selector, problems []Problem) {
 			say(strings.TrimSuffix(fmt.Sprintf("matchExpressions[%d].%s", i, field), "."), "%s", message)
 			continue
 		}
-		s.requirements = append(s.requirements, r)
+		requirements = append(requirements, r)
 	}
-	if len(s.requirements) > requirementsMax {
+	if len(requirements) > requirementsMax {
 		say("", "has more than %d conditions", requirementsMax)
 	}
-	slices.SortFunc(s.requirements, func(a, b requirement) int { return strings.Compare(a.key+" "+a.operator, b.key+" "+b.operator) })
-	return s, problems
+	return New(requirements), problems
 }
 
-func expression(v any) (r requirement, field, message string) {
+func expression(v any) (r Requirement, field, message string) {
 	obj, ok := v.(map[string]any)
 	if !ok {
 		return r, "", "must be an object {key, operator, values}"
 	}
-	if r.key, _ = obj["key"].(string); r.key == "" {
+	if r.Key, _ = obj["key"].(string); r.Key == "" {
 		return r, "key", "is missing"
 	}
-	r.operator, _ = obj["operator"].(string)
-	if !slices.Contains([]string{"In", "NotIn", "Exists", "DoesNotExist"}, r.operator) {
+	r.Operator, _ = obj["operator"].(string)
+	if !slices.Contains([]string{"In", "NotIn", "Exists", "DoesNotExist"}, r.Operator) {
 		return r, "operator", "must be In, NotIn, Exists or DoesNotExist"
 	}
 	values, ok := obj["values"].([]any)
@@ -90,9 +102,9 @@ func expression(v any) (r requirement, field, message string) {
 		if !ok {
 			return r, "values", "must be a list of strings"
 		}
-		r.values = append(r.values, text)
+		r.Values = append(r.Values, text)
 	}
-	if set := r.operator == "In" || r.operator == "NotIn"; set != (len(r.values) > 0) {
+	if set := r.Operator == "In" || r.Operator == "NotIn"; set != (len(r.Values) > 0) {
 		return r, "values", "must be given for In and NotIn, and only for them"
 	}
 	return r, "", ""
@@ -101,13 +113,13 @@ func expression(v any) (r requirement, field, message string) {
 // Matches reports whether labels meet every condition.
 func (s Selector) Matches(labels map[string]string) bool {
 	for _, r := range s.requirements {
-		value, has := labels[r.key]
+		value, has := labels[r.Key]
 		ok := false
-		switch r.operator {
+		switch r.Operator {
 		case "In":
-			ok = has && slices.Contains(r.values, value)
+			ok = has && slices.Contains(r.Values, value)
 		case "NotIn":
-			ok = !has || !slices.Contains(r.values, value)
+			ok = !has || !slices.Contains(r.Values, value)
 		case "Exists":
 			ok = has
 		case "DoesNotExist":
