@@ -19,19 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 )
 
-const policies = `apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata: {name: signed}
-spec:
-  images: [{glob: "**"}]
-  authorities:
-    - key:
-        data: |
-          -----BEGIN PUBLIC KEY-----
-          MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhCcuZvgH/VaNSe+k0ygv2RIdl0AC
-          VqXuQq7frP9yx1kPFPsLoIx5DMtO0zBKVAFiWdnDVkrSJGrkjAd5LGo/+g==
-          -----END PUBLIC KEY-----
----
+const policies = signedOnly + `---
 apiVersion: gatehouse.dev/v1alpha1
 kind: ImageRule
 metadata: {name: scanned}
