@@ -98,6 +98,14 @@ func TestFindingsOfAnImage(t *testing.T) {
 		r.get(path+"/findings", &f)
 		return f.Indexed && f.Kinds["malware"].Complete == f.Complete && len(f.Kinds["malware"].IncompleteReasons) == 0
 	})
+	// The advisory below finds all three at once, so that one event tells of both.
+	for _, digest := range []string{below, other} {
+		r.eventually("the index of "+digest, func() bool {
+			var f findingsAnswer
+			r.get("/api/v1/images/"+digest+"/findings", &f)
+			return f.Indexed
+		})
+	}
 	if f.Kinds["malware"].Critical != 1 {
 		t.Errorf("malware %+v", f.Kinds["malware"])
 	}
