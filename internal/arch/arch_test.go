@@ -31,8 +31,10 @@ var rooms = map[string][]string{
 	"content": {"db", "blob"}, "gather": {}, "retention": {"db"}, "quota": {"db"},
 	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update", "malware"},
 	// Edges: what they need they ask for in a small interface of their own.
-	"registry": {}, "admit": {}, "api": {}, "web": {}, "operator": {}, "notify": {},
-	"mirror": {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
+	"registry": {}, "admit": {}, "api": {}, "web": {}, "notify": {},
+	// Custom resources are defined by the grammars that their documents are read with.
+	"operator": {"decide/manifest"},
+	"mirror":   {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
 	// Wiring.
 	"server": {"*"}, "keyref": {"sign", "egress"}, "outside": {"decide", "keyref", "sign"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},

@@ -19,7 +19,7 @@ func invalid(key, format string, args ...any) *gatehouse.Error {
 // Check finds settings that cannot work or are not safe. It opens nothing.
 // Errors: CodeInvalid; none of them shows a secret.
 func (c Config) Check() error {
-	for _, check := range []func() error{c.checkData, c.checkTLS, c.checkWords, c.checkAddresses, c.checkReach, c.checkAdapter, c.checkOpinion, c.checkSigstore} {
+	for _, check := range []func() error{c.checkData, c.checkTLS, c.checkWords, c.checkAddresses, c.checkReach, c.checkAdapter, c.checkOpinion, c.checkSigstore, c.checkCluster} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -83,6 +83,7 @@ func (c Config) checkWords() error {
 		{"log-level", c.LogLevel, []string{"debug", "info", "warn", "error"}},
 		{"log-format", c.LogFormat, []string{"text", "json"}},
 		{"access-log", c.AccessLog, []string{"all", "errors", "off"}},
+		{"webhook-failure-policy", c.WebhookFailurePolicy, []string{"fail", "ignore"}},
 	} {
 		if !slices.Contains(w.words, w.value) {
 			return invalid(w.key, "%q is none of %s", w.value, strings.Join(w.words, ", "))

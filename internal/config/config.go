@@ -116,6 +116,54 @@ type Config struct {
 	// each item of a list and * for each value of an object, for example
 	// Fleet.example.com=spec.groups[*].template.
 	AdmissionTemplates []string `yaml:"admission-templates" help:"where custom resources keep Pod templates: KIND.GROUP=PATH"`
+
+	// The Kubernetes cluster that the server works for: the path of a kubeconfig file,
+	// of which the current context counts, or in-cluster for the service account of the
+	// pod that it runs in. Policies of the cluster count beside those of policy and of the
+	// API, and namespaces are known. Empty: no cluster.
+	Kubeconfig string `yaml:"kubeconfig" help:"Kubernetes cluster to work for: a kubeconfig file, or in-cluster; empty is none"`
+	// Namespace of the cluster that is ours: the webhook's certificate lies there, and
+	// the Secrets and ConfigMaps that policies refer to. Empty: that of the pod, else
+	// gatehouse.
+	ClusterNamespace string `yaml:"cluster-namespace" help:"namespace of the cluster that is ours; empty is that of the pod, else gatehouse"`
+	// Keep in the cluster what belongs to us: custom resource definitions, the webhook
+	// configurations and their certificate, the fallback policy, the status of policies.
+	// Of several replicas one does it. false where gatehouse operator does.
+	ClusterManage bool `yaml:"cluster-manage" help:"keep definitions, webhook configurations and the fallback policy in the cluster"`
+	// Name of a ClusterRole that everything we make in the cluster goes away with. The
+	// chart sets it, so that no webhook configuration stays when the chart is removed.
+	ClusterOwner string `yaml:"cluster-owner" help:"ClusterRole that everything we make in the cluster goes away with"`
+	// Service by which the cluster reaches the webhook: NAMESPACE/NAME or
+	// NAMESPACE/NAME:PORT (443). With it, or webhook-url, the server makes the webhook
+	// configurations as soon as it is ready, never before, and keeps them as they are.
+	WebhookService string `yaml:"webhook-service" help:"Service by which the cluster reaches the webhook: NAMESPACE/NAME[:PORT]"`
+	// URL by which the cluster reaches the webhook, where that is no Service:
+	// https://HOST[:PORT].
+	WebhookURL string `yaml:"webhook-url" help:"URL by which the cluster reaches the webhook, where that is no Service"`
+	// What the API server does when the webhook does not answer: fail (it denies) or
+	// ignore.
+	WebhookFailurePolicy string `yaml:"webhook-failure-policy" help:"what the cluster does when the webhook does not answer: fail or ignore"`
+	// How long the API server waits for the webhook, 1s to 30s.
+	WebhookTimeout time.Duration `yaml:"webhook-timeout" help:"how long the API server waits for the webhook"`
+	// Namespaces that the webhook does not see. Our own is always one of them: it must
+	// be able to start.
+	WebhookSkipNamespaces []string `yaml:"webhook-skip-namespaces" help:"namespaces that the webhook does not see, besides our own"`
+	// Label selector of the namespaces that the webhook sees, for example
+	// policy.sigstore.dev/include=true. Empty: all. Whoever may label a namespace can then
+	// take it out.
+	WebhookNamespaces string `yaml:"webhook-namespaces" help:"label selector of the namespaces that the webhook sees; empty is all"`
+	// More resources that the webhook is asked about, for policies of other kinds than
+	// Pods and what holds their templates: GROUP/RESOURCE each, or RESOURCE of the core
+	// group (services, networking.k8s.io/ingresses, */*).
+	WebhookResources []string `yaml:"webhook-resources" help:"more resources that the webhook is asked about, for example networking.k8s.io/ingresses"`
+	// How long a new authority of the webhook's certificate is announced before a
+	// certificate of it is used, and the old one trusted afterwards: every API server
+	// must have heard of it.
+	WebhookOverlap time.Duration `yaml:"webhook-overlap" help:"how long a new authority of the webhook is announced before it is used"`
+	// Keep a ValidatingAdmissionPolicy in the cluster that refuses images of registries
+	// that no policy allows. It holds while no replica runs.
+	FallbackPolicy bool `yaml:"fallback-policy" help:"keep a ValidatingAdmissionPolicy that holds while no replica runs"`
+
 	// Addresses (CIDR) in private ranges that the server may contact when an
 	// image reference, a redirect or a feed names them.
 	AllowPrivate []string `yaml:"allow-private" help:"private address ranges that image references may lead to, for example 10.1.0.0/16"`
@@ -283,6 +331,8 @@ func Default() Config {
 		Data: "./gatehouse-data", Listen: "127.0.0.1:5000", AdmissionListen: "127.0.0.1:8443",
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny", AdmissionRecord: 7 * day,
 		AdmissionMutate: "pods", AdmissionMaxStale: day, AdmissionExemptNamespaces: []string{"kube-system"},
+		ClusterManage: true, WebhookFailurePolicy: "fail", WebhookTimeout: 10 * time.Second, WebhookOverlap: 5 * time.Minute,
+		WebhookSkipNamespaces: []string{"kube-system"}, FallbackPolicy: true,
 		FeedInterval: 6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,

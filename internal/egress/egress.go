@@ -62,6 +62,9 @@ type Config struct {
 	DialTimeout   time.Duration // TCP and TLS handshake each; default 10 s
 	HeaderTimeout time.Duration // from request sent to response header; default 30 s
 	StallTimeout  time.Duration // longest pause inside a body; default 60 s
+	// PingAfter has HTTP/2 connections that are silent for so long asked whether they
+	// live, for bodies that may pause for long; 0: they are not asked.
+	PingAfter time.Duration
 }
 
 // Proxies has the meaning of the usual environment variables. Empty fields use
@@ -165,6 +168,9 @@ func (e *Egress) pool(proxied, unverified bool) *http.Transport {
 		IdleConnTimeout:        90 * time.Second,
 		// What is fetched is bytes with a digest: they must arrive as they are.
 		DisableCompression: true,
+	}
+	if e.cfg.PingAfter > 0 {
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: e.cfg.PingAfter, PingTimeout: e.cfg.DialTimeout}
 	}
 	if proxied {
 		t.Proxy = func(r *http.Request) (*url.URL, error) { return e.proxy(r.URL) }

@@ -1,22 +1,18 @@
 package server
 
 import (
-	"bytes"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/operator/pki"
 )
 
 // Files under keys/ for the admission webhook's TLS.
@@ -62,19 +58,8 @@ func loadAdmissionCert(dir string, names []string, now time.Time) (c admissionCe
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return c, err
 	}
-	template := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "gatehouse admission webhook"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, n := range names {
-		if ip := net.ParseIP(n); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, n)
-		}
-	}
-	c.CertPEM, c.KeyPEM, err = issue(template, ca, caKey)
+	template := pki.ServerTemplate("gatehouse admission webhook", names, now, now.Add(certLife))
+	c.CertPEM, c.KeyPEM, err = pki.Issue(template, ca, caKey)
 	if err != nil {
 		return c, err
 	}
@@ -87,11 +72,11 @@ func loadCA(dir string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey, []
 	certPEM, err := os.ReadFile(filepath.Join(dir, admissionCAFile))
 	if errors.Is(err, os.ErrNotExist) {
 		template := &x509.Certificate{
-			SerialNumber: serial(), Subject: pkix.Name{CommonName: "gatehouse admission CA"},
+			SerialNumber: pki.Serial(), Subject: pkix.Name{CommonName: "gatehouse admission CA"},
 			NotBefore: now.Add(-time.Hour), NotAfter: now.Add(caLife), IsCA: true, BasicConstraintsValid: true,
 			MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 		}
-		newCert, newKey, err := issue(template, nil, nil)
+		newCert, newKey, err := pki.Issue(template, nil, nil)
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -127,38 +112,6 @@ func serves(c admissionCert, ca *x509.Certificate, names []string, now time.Time
 		return false
 	}
 	return !slices.ContainsFunc(names, func(n string) bool { return pair.Leaf.VerifyHostname(n) != nil })
-}
-
-// issue makes a key and a certificate of it, signed by ca, or by itself.
-func issue(template, ca *x509.Certificate, caKey *ecdsa.PrivateKey) (certPEM, keyPEM []byte, err error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	if ca == nil {
-		ca, caKey = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, caKey)
-	if err != nil {
-		return nil, nil, err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, nil, err
-	}
-	var c, k bytes.Buffer
-	err = errors.Join(
-		pem.Encode(&c, &pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.Encode(&k, &pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
-	return c.Bytes(), k.Bytes(), err
-}
-
-func serial() *big.Int {
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		panic(err) // crypto/rand never fails on a system that works
-	}
-	return n
 }
 
 // writeSecret replaces a file at once, readable by the owner only.

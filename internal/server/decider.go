@@ -16,11 +16,12 @@ import (
 // decider answers requests: it gathers what the policies in force need and lets
 // them judge. Decisions are kept, a moment later, so that they can be explained.
 type decider struct {
-	db       *db.DB
-	policies *policies
-	facts    *facts
-	cluster  cluster
-	reviews  *reviews
+	db         *db.DB
+	policies   *policies
+	facts      *facts
+	cluster    cluster
+	kubernetes *kubernetes // nil: none
+	reviews    *reviews
 	// glass answers denials that a token overrides; nil: none does.
 	glass   func(context.Context, gatehouse.Request, gatehouse.Decision) gatehouse.Decision
 	log     *slog.Logger
@@ -141,6 +142,7 @@ func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse
 	if isPolicy(req) {
 		return d.judgePolicy(ctx, set, req), req
 	}
+	d.kubernetes.complete(ctx, set, &req)
 	known = gather.Facts(ctx, set, req, d.facts.live())
 	out := d.judgeFacts(ctx, set, known)
 	if !asOf.IsZero() {

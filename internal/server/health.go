@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,9 +38,17 @@ type probe struct {
 // readiness says whether requests would be answered: the database reads and
 // the storage can be asked. ?verbose lists the parts. Why one fails stands in
 // the log, for the answer is everybody's.
-func (s *Server) readiness(w http.ResponseWriter, r *http.Request) {
+func (s *Server) readiness(w http.ResponseWriter, r *http.Request) { s.tellReadiness(w, r) }
+
+// webhookReadiness is readiness on the webhook's own listener, which needs its
+// certificate, too. The registry goes on without a cluster.
+func (s *Server) webhookReadiness(w http.ResponseWriter, r *http.Request) {
+	s.tellReadiness(w, r, probe{"certificate", s.kubernetes.shown()})
+}
+
+func (s *Server) tellReadiness(w http.ResponseWriter, r *http.Request, more ...probe) {
 	status, out := http.StatusOK, &strings.Builder{}
-	list := append([]probe{{name: "serving", err: s.serving()}}, s.probe(r.Context())...)
+	list := slices.Concat([]probe{{name: "serving", err: s.serving()}}, s.probe(r.Context()), more)
 	for _, p := range list {
 		mark := "[+]%s ok\n"
 		if p.err != nil {

@@ -72,6 +72,9 @@ func (s *Server) admissionCertificate() (*certificate, error) {
 	if s.cfg.AdmissionTLSCert != "" {
 		return s.openCertificate("admission", fromFiles(s.cfg.AdmissionTLSCert, s.cfg.AdmissionTLSKey))
 	}
+	if s.kubernetes.serves() {
+		return s.openCertificate("admission", s.kubernetes.certificate(time.Now))
+	}
 	dir, names := filepath.Join(s.cfg.Data, "keys"), append([]string{"localhost", "127.0.0.1", "::1"}, s.cfg.AdmissionNames...)
 	return s.openCertificate("admission", func(now time.Time) ([]byte, []byte, error) {
 		c, err := loadAdmissionCert(dir, names, now)

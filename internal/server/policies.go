@@ -37,6 +37,8 @@ type policies struct {
 	names decide.Names
 	// turn counts how often it has changed.
 	turn atomic.Int64
+	// cluster: there is one, whose documents count beside the others.
+	cluster bool
 	// outside answers what policies refer to.
 	outside *outside.Kept
 	// seen is when the database last told which set is in force, Unix nanoseconds.
@@ -73,6 +75,8 @@ type compiled struct {
 	own     *[]byte // that was in force
 	outside int64   // turn of what they refer to
 	set     decide.PolicySet
+	// problems are those of the cluster's documents, by path; "" for a good one.
+	problems map[string]string
 }
 
 // fresh returns the set that was compiled last, if nothing that it was made of has
@@ -157,7 +161,7 @@ func (p *policies) check() error {
 }
 
 func openPolicies(ctx context.Context, d *db.DB, cfg config.Config, refers *outside.Kept, log *slog.Logger) (*policies, error) {
-	p := &policies{db: d, outside: refers, log: log, now: time.Now}
+	p := &policies{db: d, outside: refers, log: log, now: time.Now, cluster: cfg.Kubeconfig != ""}
 	switch cfg.NoMatch {
 	case "allow":
 		p.noMatch = gatehouse.Allow
@@ -202,11 +206,12 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 	if set, ok := p.fresh(version); ok {
 		return set, version, nil
 	}
+	var read time.Time
 	err = p.db.Read(ctx, func(tx *db.Tx) (err error) {
 		if version, err = tx.PolicyVersion(ctx); err != nil {
 			return err
 		}
-		docs, err = tx.Policies(ctx)
+		docs, read, err = p.documents(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -215,11 +220,15 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 	own, turn, mark := p.own.Load(), p.outside.Turn(), p.outside.Mark()
 	// No policies at all are a whole set, which denies everything.
 	set = decide.PolicySet{Complete: true, NoMatch: p.noMatch}
+	var problems []decide.Problem
 	if files := p.with(docs, "", nil); len(files) > 0 {
-		set, _ = p.load(files) // a problem makes it not Complete, and it denies
+		set, problems = p.load(files) // a problem makes it not Complete, and it denies
 	}
 	p.outside.Keep(mark)
-	p.current.Store(&compiled{version, own, turn, set}) // if one has changed meanwhile, the next one compiles again
+	if p.cluster && read.IsZero() {
+		set.Complete = false // nobody knows which policies the cluster has
+	}
+	p.current.Store(&compiled{version, own, turn, set, clusterProblems(docs, problems)}) // if one has changed meanwhile, the next one compiles again
 	return set, version, nil
 }
 
@@ -227,7 +236,7 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 func (p *policies) with(docs []db.Policy, name string, source []byte) []load.File {
 	files := append([]load.File(nil), p.files...)
 	for _, d := range docs {
-		if d.Name != name {
+		if d.Name != name && !isReference(d.Name) {
 			files = append(files, load.File{Path: d.Name, Data: []byte(d.Source)})
 		}
 	}
@@ -289,8 +298,11 @@ func (p policyAPI) List(ctx context.Context) (any, error) {
 		out = append(out, listedPolicy{Name: f.Path, Source: string(f.Data)})
 	}
 	err := p.db.Get(ctx, func(tx *db.Tx) error {
-		docs, err := tx.Policies(ctx)
+		docs, _, err := p.documents(ctx, tx)
 		for _, d := range docs {
+			if isReference(d.Name) {
+				continue
+			}
 			out = append(out, listedPolicy{d.Name, d.Source, d.UpdatedBy, d.UpdatedAt})
 		}
 		return err
@@ -323,7 +335,7 @@ func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, 
 		return nil, err
 	}
 	err := p.db.Write(ctx, func(tx *db.Tx) error {
-		docs, err := tx.Policies(ctx)
+		docs, _, err := p.documents(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -349,7 +361,7 @@ func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, 
 // it the set would not be whole, and deny everything.
 func (p policyAPI) Delete(ctx context.Context, actor gatehouse.Actor, name string) error {
 	return p.db.Write(ctx, func(tx *db.Tx) error {
-		docs, err := tx.Policies(ctx)
+		docs, _, err := p.documents(ctx, tx)
 		if err != nil {
 			return err
 		}

@@ -75,6 +75,7 @@ type Server struct {
 	keys       *serverKeys
 	statements func() statementLog // nil: there is no log
 	logins     fetch.Credentials   // for other registries; nil: none
+	kubernetes *kubernetes         // nil: none
 	admission  admissionCert
 	certs      []*certificate
 
@@ -108,6 +109,7 @@ func newServer(ctx context.Context, cfg config.Config, getenv func(string) strin
 		func() error { return s.openTrace(ctx, getenv) },
 		func() error { return s.openData(ctx, getenv) },
 		func() error { return s.openTrust(ctx, getenv) },
+		func() error { return s.openKubernetes(ctx, getenv) },
 		s.listen,
 		func() error { return s.openSigstore(ctx, getenv) },
 		s.unready,
@@ -304,6 +306,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.sigstore != nil {
 		back.Go(func() error { return s.sigstore.run(work) })
 	}
+	if s.kubernetes != nil {
+		back.Go(func() error { return s.kubernetes.run(work) })
+	}
 	for _, c := range s.certs {
 		back.Go(func() error { return c.watch(work) })
 	}
@@ -398,7 +403,8 @@ func (s *Server) webhookHandler() http.Handler {
 	mux := http.NewServeMux()
 	admit.New(admit.Options{Decider: s.decider, Pinner: s.decider}).Register(mux)
 	admit.NewDoors(admit.DoorOptions{Decider: imageDecider{s.decider}, Always: s.always}).Register(mux)
-	s.probesOn(mux)
+	mux.HandleFunc("GET /healthz", s.health)
+	mux.HandleFunc("GET /readyz", s.webhookReadiness)
 	return s.observe("admission", mux)
 }
 

@@ -26,8 +26,8 @@ const (
 	replySizeMax  = 16 << 20         // of one answer of the API server, in bytes
 )
 
-// Kube is a running kube-apiserver with its etcd: no scheduler, no controllers,
-// no nodes. Namespaces and Pods can be created (and stay Pending), admission
+// Kube is a running kube-apiserver with its etcd: no scheduler, no nodes, and no
+// controllers unless they are asked for. Namespaces and Pods can be created (and stay Pending), admission
 // webhooks are called.
 type Kube struct {
 	URL    string       // https://127.0.0.1:PORT
@@ -42,6 +42,9 @@ type KubeOptions struct {
 	// Flags are more flags of kube-apiserver, for example
 	// --admission-control-config-file=FILE.
 	Flags []string
+	// Controllers starts kube-controller-manager, too: Deployments get their Pods, and
+	// garbage is collected.
+	Controllers bool
 }
 
 // StartKube starts etcd and kube-apiserver on free loopback ports and waits
@@ -51,10 +54,16 @@ type KubeOptions struct {
 func StartKube(t testing.TB, options KubeOptions) *Kube {
 	t.Helper()
 	etcd, apiserver := tool.Need(t, "etcd"), tool.Need(t, "kube-apiserver")
+	if options.Controllers {
+		tool.Need(t, "kube-controller-manager")
+	}
 	var err error
 	for range startAttempts {
 		var k *Kube
 		if k, err = startKube(t, etcd, apiserver, options); err == nil {
+			if options.Controllers {
+				k.startControllers(t)
+			}
 			return k
 		}
 		t.Logf("starting kube-apiserver: %v", err)
@@ -118,6 +127,23 @@ func startKube(t testing.TB, etcd, apiserver string, options KubeOptions) (*Kube
 		return nil, fmt.Errorf("kube-apiserver: %w", err)
 	}
 	return k, nil
+}
+
+// startControllers starts kube-controller-manager. It is not waited for: what it does
+// shows in the API.
+func (k *Kube) startControllers(t testing.TB) {
+	t.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = start(t, k.path("controllers.log"), tool.Need(t, "kube-controller-manager"),
+		"--kubeconfig="+k.Kubeconfig(), "--service-account-private-key-file="+k.path("sa.key"), "--root-ca-file="+k.path("ca.crt"),
+		"--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(ports[0]), "--cert-dir="+k.path("certs"),
+		"--use-service-account-credentials=false")
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (k *Kube) path(name string) string { return filepath.Join(k.Dir, name) }

@@ -1,0 +1,78 @@
+{{/* The rights, in parts: which process has which depends on operator.separate. */}}
+
+{{- define "gatehouse.rules.read" -}}
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get, list, watch]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [get, list, watch]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [clusterroles]
+  resourceNames: [{{ include "gatehouse.role" . }}]
+  verbs: [get]
+{{- end -}}
+
+{{- define "gatehouse.rules.policies" -}}
+- apiGroups: [policy.sigstore.dev]
+  resources: [clusterimagepolicies, trustroots]
+  verbs: [get, list, watch]
+- apiGroups: [policy.sigstore.dev]
+  resources: [clusterimagepolicies/status, trustroots/status]
+  verbs: [patch]
+- apiGroups: [gatehouse.dev]
+  resources: [imagerules]
+  verbs: [get, list, watch]
+- apiGroups: [gatehouse.dev]
+  resources: [imagerules/status]
+  verbs: [patch]
+{{- if .Values.webhook.fallbackPolicy }}
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingadmissionpolicies, validatingadmissionpolicybindings]
+  verbs: [create]
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingadmissionpolicies, validatingadmissionpolicybindings]
+  resourceNames: [gatehouse-fallback]
+  verbs: [get, patch, delete]
+{{- end }}
+{{- end -}}
+
+{{- define "gatehouse.rules.manage" -}}
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [create]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [clusterimagepolicies.policy.sigstore.dev, trustroots.policy.sigstore.dev, imagerules.gatehouse.dev]
+  verbs: [patch]
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingwebhookconfigurations, mutatingwebhookconfigurations]
+  verbs: [create]
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingwebhookconfigurations, mutatingwebhookconfigurations]
+  resourceNames: [gatehouse]
+  verbs: [get, patch, delete]
+{{- end -}}
+
+{{- define "gatehouse.rules.home" -}}
+- apiGroups: [""]
+  resources: [secrets, configmaps]
+  verbs: [get, list, watch]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [gatehouse, gatehouse-server]
+  verbs: [get, update]
+{{- end -}}
+
+{{- define "gatehouse.rules.certificate" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [gatehouse-webhook]
+  verbs: [update]
+{{- end -}}

@@ -1,0 +1,152 @@
+package operator
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
+)
+
+// Definition is a custom resource that we define where nobody else does. All versions
+// have one schema, so that nothing converts them.
+type Definition struct {
+	Group, Kind, Plural, Singular string
+	ShortNames, Categories        []string
+	Versions                      []string // the first is stored
+	Grammar                       manifest.Type
+	// Columns of kubectl get besides name and age: title and JSON path.
+	Columns [][2]string
+}
+
+// Name is that of the CustomResourceDefinition.
+func (d Definition) Name() string { return d.Plural + "." + d.Group }
+
+// Object is the CustomResourceDefinition.
+func (d Definition) Object() *kube.Object {
+	var columns []any
+	for _, c := range append(d.Columns, [2]string{"Age", ".metadata.creationTimestamp"}) {
+		kind := "string"
+		if c[0] == "Age" {
+			kind = "date"
+		}
+		columns = append(columns, map[string]any{"name": c[0], "type": kind, "jsonPath": c[1]})
+	}
+	var versions []any
+	for i, v := range d.Versions {
+		versions = append(versions, map[string]any{
+			"name": v, "served": true, "storage": i == 0, "subresources": map[string]any{"status": map[string]any{}},
+			"schema": map[string]any{"openAPIV3Schema": Schema(d.Grammar)}, "additionalPrinterColumns": columns,
+		})
+	}
+	names := map[string]any{"kind": d.Kind, "plural": d.Plural, "singular": d.Singular, "listKind": d.Kind + "List"}
+	if len(d.ShortNames) > 0 {
+		names["shortNames"] = anys(d.ShortNames)
+	}
+	if len(d.Categories) > 0 {
+		names["categories"] = anys(d.Categories)
+	}
+	return object(definitions, "CustomResourceDefinition", "", d.Name(), map[string]any{"spec": map[string]any{
+		"group": d.Group, "names": names, "scope": "Cluster", "versions": versions,
+		"conversion": map[string]any{"strategy": "None"},
+	}})
+}
+
+// Schema is a grammar as an OpenAPI schema of a CustomResourceDefinition. It refuses
+// wrong sorts of values. Unknown fields it keeps, so that the webhook sees them and can
+// say what was meant: the API server would drop them without a word.
+func Schema(t manifest.Type) map[string]any {
+	s := schema(t)
+	if properties, ok := s["properties"].(map[string]any); ok {
+		// The API server has its own rules for these, and refuses others.
+		if _, has := properties["metadata"]; has {
+			properties["metadata"] = map[string]any{"type": "object"}
+		}
+		delete(s, "required")
+		if _, has := properties["spec"]; has {
+			s["required"] = []any{"spec"}
+		}
+		properties["status"] = map[string]any{"type": "object", keepUnknown: true}
+	}
+	return s
+}
+
+const keepUnknown = "x-kubernetes-preserve-unknown-fields"
+
+func schema(t manifest.Type) map[string]any {
+	if t.Why != "" || t.Instead != "" {
+		// Whoever writes another sort of value here means something that only the
+		// webhook can tell.
+		return map[string]any{keepUnknown: true}
+	}
+	switch t.Kind {
+	case manifest.Bool:
+		return map[string]any{"type": "boolean"}
+	case manifest.Int:
+		return map[string]any{"type": "integer"}
+	case manifest.Number:
+		return map[string]any{"type": "number"}
+	case manifest.TextMap:
+		return map[string]any{"type": "object", "additionalProperties": map[string]any{"type": "string"}}
+	case manifest.List:
+		items := map[string]any{keepUnknown: true}
+		if t.Elem != nil {
+			items = schema(*t.Elem)
+		}
+		return map[string]any{"type": "array", "items": items}
+	case manifest.Object:
+		properties, required := map[string]any{}, []any{}
+		for _, f := range t.Fields {
+			properties[f.Name] = schema(f.Type)
+			if f.Required {
+				required = append(required, f.Name)
+			}
+		}
+		s := map[string]any{"type": "object", "properties": properties, keepUnknown: true}
+		if len(required) > 0 {
+			s["required"] = required
+		}
+		return s
+	case manifest.Text:
+		s := map[string]any{"type": "string"}
+		if len(t.Enum) > 0 {
+			s["enum"] = anys(t.Enum)
+		}
+		return s
+	}
+	return map[string]any{keepUnknown: true}
+}
+
+// definitions makes the custom resources that are missing, and keeps ours as they are
+// here. One that another program made stays as it is.
+func (k *Keeper) definitions(ctx context.Context) error {
+	if len(k.o.Definitions) == 0 {
+		return nil
+	}
+	if !k.o.View.crds.Synced() {
+		return notSynced(k.o.View.crds)
+	}
+	var failed []error
+	for _, d := range k.o.Definitions {
+		if there := k.o.View.crds.Get("", d.Name()); there == nil || ours(there) {
+			failed = append(failed, k.applied(ctx, definitions, d.Object()))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// Install makes the custom resources that are missing, and replaces ours. It returns
+// the names of those that were left alone, because another program made them.
+func Install(ctx context.Context, c *kube.Client, all []Definition) (left []string, err error) {
+	for _, d := range all {
+		there, err := c.Get(ctx, definitions, "", d.Name())
+		if err == nil && !ours(there) {
+			left = append(left, d.Name())
+			continue
+		}
+		if _, err := c.Apply(ctx, definitions, d.Object()); err != nil {
+			return left, err
+		}
+	}
+	return left, nil
+}

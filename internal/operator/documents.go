@@ -1,0 +1,212 @@
+package operator
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
+)
+
+// Limits of what a cluster's policies are made of.
+const (
+	documentsMax      = 4_000
+	documentsBytesMax = 32 << 20
+)
+
+// Prefixes of paths of documents.
+const (
+	// PolicyPath is that of policies: cluster/KIND/NAME, and
+	// cluster/ConfigMap/NAME/ENTRY.
+	PolicyPath = "cluster/"
+	// ReferencePath is that of what policies refer to: reference/Secret/NAMESPACE/NAME
+	// and reference/ConfigMap/NAMESPACE/NAME, as manifests.
+	ReferencePath = "reference/"
+)
+
+// Documents returns all that policies of the cluster are made of, by path. Errors:
+// CodeUnavailable while it is not known whole, CodeTooLarge.
+func (v *View) Documents() (map[string]string, error) {
+	if err := v.whole(); err != nil {
+		return nil, err
+	}
+	docs, size := map[string]string{}, 0
+	add := func(path, source string) {
+		docs[path] = source
+		size += len(source)
+	}
+	policies := v.policies()
+	for _, o := range policies {
+		source, err := manifestOf(o)
+		if err != nil {
+			return nil, err
+		}
+		add(PolicyPath+o.GetKind()+"/"+o.GetName(), source)
+	}
+	for _, o := range v.configMaps.List() {
+		if o.GetLabels()[labelPolicies] != "true" {
+			continue
+		}
+		for name, text := range entriesOf(o) {
+			if slices.Contains([]string{".yaml", ".yml", ".json", ".rego"}, path.Ext(name)) {
+				add(PolicyPath+"ConfigMap/"+o.GetName()+"/"+name, string(text))
+			}
+		}
+	}
+	named := references(policies, v.o.Namespace)
+	if v.o.Named != nil {
+		named = append(named, v.o.Named()...)
+	}
+	for _, r := range named {
+		source, err := v.reference(r)
+		if err != nil {
+			return nil, err
+		}
+		if source != "" && docs[r.Path()] == "" {
+			add(r.Path(), source)
+		}
+	}
+	if len(docs) > documentsMax || size > documentsBytesMax {
+		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the cluster has %d documents of policies of %d bytes; %d of %d bytes are allowed",
+			len(docs), size, documentsMax, documentsBytesMax)
+	}
+	return docs, nil
+}
+
+// applied is where kubectl keeps a copy of the whole object.
+const applied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// manifestOf is a policy as its author wrote it: without what the API server added and
+// what we say of it.
+func manifestOf(o *kube.Object) (string, error) {
+	clean := map[string]any{"apiVersion": o.GetAPIVersion(), "kind": o.GetKind()}
+	for k, v := range o.Object {
+		if !slices.Contains([]string{"apiVersion", "kind", "metadata", "status"}, k) {
+			clean[k] = v
+		}
+	}
+	metadata := map[string]any{"name": o.GetName()}
+	if labels := o.GetLabels(); len(labels) > 0 {
+		metadata["labels"] = labels
+	}
+	annotations := maps.Clone(o.GetAnnotations())
+	delete(annotations, applied)
+	if len(annotations) > 0 {
+		metadata["annotations"] = annotations
+	}
+	clean["metadata"] = metadata
+	b, err := yaml.Marshal(clean)
+	return string(b), err
+}
+
+// entriesOf are the entries of a ConfigMap, text and bytes.
+func entriesOf(o *kube.Object) map[string][]byte {
+	out := map[string][]byte{}
+	if data, ok := o.Object["data"].(map[string]any); ok {
+		for k, v := range data {
+			if text, ok := v.(string); ok {
+				out[k] = []byte(text)
+			}
+		}
+	}
+	if b, err := json.Marshal(o.Object["binaryData"]); err == nil {
+		var data map[string][]byte
+		if json.Unmarshal(b, &data) == nil {
+			maps.Copy(out, data)
+		}
+	}
+	return out
+}
+
+// Reference is a Secret or ConfigMap that a policy names.
+type Reference struct{ Kind, Namespace, Name string }
+
+// Path is that of its document.
+func (r Reference) Path() string {
+	return ReferencePath + r.Kind + "/" + r.Namespace + "/" + r.Name
+}
+
+// references finds, wherever they stand in policies, secretRef and configMapRef. A
+// namespace that is not given is ours.
+func references(policies []*kube.Object, home string) []Reference {
+	found := map[Reference]bool{}
+	for _, o := range policies {
+		walk(o.Object["spec"], func(key string, value map[string]any) {
+			kind := map[string]string{"secretRef": "Secret", "configMapRef": "ConfigMap"}[key]
+			name, _ := value["name"].(string)
+			namespace, _ := value["namespace"].(string)
+			if namespace == "" {
+				namespace = home
+			}
+			if kind != "" && name != "" && len(found) < documentsMax {
+				found[Reference{kind, namespace, name}] = true
+			}
+		})
+	}
+	return slices.SortedFunc(maps.Keys(found), func(a, b Reference) int { return cmp.Compare(a.Path(), b.Path()) })
+}
+
+// walk visits every object that is the value of a key. The API server bounds the depth
+// of what it keeps.
+func walk(v any, visit func(key string, value map[string]any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, inner := range v {
+			if m, ok := inner.(map[string]any); ok {
+				visit(key, m)
+			}
+			walk(inner, visit)
+		}
+	case []any:
+		for _, inner := range v {
+			walk(inner, visit)
+		}
+	}
+}
+
+// reference is the manifest of what a policy refers to, "" where it is not there or lies
+// in another namespace than ours. Of Secrets only what is public is taken: keys and
+// certificates.
+func (v *View) reference(r Reference) (string, error) {
+	if r.Namespace != v.o.Namespace {
+		return "", nil
+	}
+	doc := map[string]any{"apiVersion": "v1", "kind": r.Kind, "metadata": map[string]any{"name": r.Name, "namespace": r.Namespace}}
+	switch r.Kind {
+	case "Secret":
+		data := map[string][]byte{} // base64 in JSON
+		for name, b := range v.secret(r.Name) {
+			if public(b) {
+				data[name] = b
+			}
+		}
+		if len(data) == 0 {
+			return "", nil
+		}
+		doc["data"] = data
+	case "ConfigMap":
+		o := v.configMaps.Get(v.o.Namespace, r.Name)
+		if o == nil {
+			return "", nil
+		}
+		for _, key := range []string{"data", "binaryData"} {
+			if o.Object[key] != nil {
+				doc[key] = o.Object[key]
+			}
+		}
+	}
+	b, err := yaml.Marshal(doc)
+	return string(b), err
+}
+
+// public reports whether an entry of a Secret holds nothing that must stay secret.
+func public(b []byte) bool {
+	text := string(b)
+	return strings.Contains(text, "-----BEGIN ") && !strings.Contains(text, "PRIVATE KEY-----")
+}

@@ -1,0 +1,152 @@
+package operator
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+
+	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
+)
+
+const (
+	// lookupsMax bounds the kinds that policies look up, and inventoryMax their objects.
+	lookupsMax   = 100
+	inventoryMax = 200_000
+)
+
+// inventory keeps copies of those objects that policies look up beside the one that
+// they judge.
+type inventory struct {
+	mu      sync.Mutex
+	wanted  []gatehouse.ObjectKind
+	watches map[kube.Resource]*lookup
+	dirty   bool
+	last    *gatehouse.ClusterInventory
+	objects map[objectKey]knownObject
+}
+
+type lookup struct {
+	*kube.Watch
+	kind gatehouse.ObjectKind
+	stop context.CancelFunc
+}
+
+type objectKey struct {
+	kind            gatehouse.ObjectKind
+	namespace, name string
+}
+
+type knownObject struct {
+	version string
+	object  *gatehouse.ClusterObject
+}
+
+// Lookup says which kinds policies look up; an empty group, version or kind, or "*", is
+// any. What is not wanted any more is forgotten.
+func (v *View) Lookup(kinds []gatehouse.ObjectKind) {
+	i := &v.inventory
+	i.mu.Lock()
+	same := slices.Equal(i.wanted, kinds)
+	i.wanted = slices.Clone(kinds)
+	i.mu.Unlock()
+	if !same {
+		poke(v.regroup)
+	}
+}
+
+// regroupLookups starts and ends watches as policies look up other kinds. Kinds that the
+// cluster does not serve yet are asked for again when its definitions change.
+func (v *View) regroupLookups(ctx context.Context, all *sync.WaitGroup) error {
+	i := &v.inventory
+	i.mu.Lock()
+	wanted := i.wanted
+	i.mu.Unlock()
+	served, err := v.o.Client.Kinds(ctx, wanted, lookupsMax)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for r, w := range i.watches {
+		if err == nil && !slices.ContainsFunc(served, func(s kube.ServedKind) bool { return s.Resource == r }) {
+			w.stop()
+			delete(i.watches, r)
+			i.dirty = true
+		}
+	}
+	for _, s := range served {
+		if i.watches[s.Resource] != nil {
+			continue
+		}
+		w, watchErr := v.o.Client.Watch(kube.Selection{Resource: s.Resource}, v.inventory.changed)
+		if watchErr != nil {
+			return watchErr
+		}
+		within, stop := context.WithCancel(ctx)
+		if i.watches == nil {
+			i.watches = map[kube.Resource]*lookup{}
+		}
+		i.watches[s.Resource] = &lookup{w, s.Kind, stop}
+		all.Go(func() { w.Run(within) })
+	}
+	return err
+}
+
+func (i *inventory) changed() {
+	i.mu.Lock()
+	i.dirty = true
+	i.mu.Unlock()
+}
+
+// Inventory returns a snapshot of what policies look up; nil where they look nothing up.
+// Objects that stayed the same are shared with earlier snapshots. A kind that is not
+// known whole is not among its kinds.
+func (v *View) Inventory() *gatehouse.ClusterInventory {
+	i := &v.inventory
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.watches) == 0 {
+		return nil
+	}
+	synced := 0
+	for _, w := range i.watches {
+		if w.Synced() {
+			synced++
+		}
+	}
+	if i.last != nil && !i.dirty && len(i.last.Kinds) == synced {
+		return i.last
+	}
+	i.dirty = false
+	i.last = i.snapshot()
+	return i.last
+}
+
+func (i *inventory) snapshot() *gatehouse.ClusterInventory {
+	out := &gatehouse.ClusterInventory{}
+	objects := map[objectKey]knownObject{}
+	for _, w := range i.watches {
+		if !w.Synced() {
+			continue
+		}
+		list := w.List()
+		if len(out.Objects)+len(list) > inventoryMax {
+			continue // not known whole: what looks it up denies
+		}
+		out.Kinds = append(out.Kinds, w.kind)
+		for _, o := range list {
+			key := objectKey{w.kind, o.GetNamespace(), o.GetName()}
+			known, ok := i.objects[key]
+			if !ok || known.version != o.GetResourceVersion() {
+				b, err := json.Marshal(o.Object)
+				if err != nil {
+					continue
+				}
+				known = knownObject{o.GetResourceVersion(), &gatehouse.ClusterObject{Kind: w.kind, Namespace: key.namespace, Name: key.name, Object: b}}
+			}
+			objects[key] = known
+			out.Objects = append(out.Objects, known.object)
+		}
+	}
+	i.objects = objects
+	return out
+}

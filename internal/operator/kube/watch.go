@@ -1,0 +1,173 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/gatehouse-dev/gatehouse"
+)
+
+// pageSize is how many objects one answer of a list has.
+const pageSize = 500
+
+// Selection says what of a collection is watched.
+type Selection struct {
+	Resource  Resource
+	Namespace string // empty: all, or those that lie in none
+	Labels    string // label selector; empty: all
+	Name      string // of the only one; empty: all
+	// Trim takes away what is not needed before an object is kept; nil: nothing but
+	// the record of who set which field.
+	Trim func(*Object)
+}
+
+// Watch keeps a copy of a collection, as new as the API server tells. While the API
+// server is away the copy stays as it was. Make it with [Client.Watch], then call Run.
+type Watch struct {
+	what     Selection
+	informer cache.SharedIndexInformer
+	client   *Client
+
+	mu      sync.Mutex
+	failure error // of the last attempt; nil since it succeeded
+}
+
+// Watch prepares a watch. changed is told of every change, from one goroutine; it must
+// not wait long. Errors: never for a well-formed selection.
+func (c *Client) Watch(what Selection, changed func()) (*Watch, error) {
+	api := c.collection(what.Resource, what.Namespace)
+	tweak := func(o *metav1.ListOptions) {
+		o.LabelSelector = what.Labels
+		if what.Name != "" {
+			o.FieldSelector = "metadata.name=" + what.Name
+		}
+	}
+	w := &Watch{what: what, client: c}
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			tweak(&o)
+			if o.Limit == 0 {
+				o.Limit = pageSize
+			}
+			list, err := api.List(ctx, o)
+			w.note(err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			tweak(&o)
+			return api.Watch(ctx, o)
+		},
+	}
+	w.informer = cache.NewSharedIndexInformer(source, &Object{}, 0, cache.Indexers{})
+	err := w.informer.SetTransform(func(o any) (any, error) {
+		if obj, ok := o.(*Object); ok {
+			obj.SetManagedFields(nil)
+			if what.Trim != nil {
+				what.Trim(obj)
+			}
+		}
+		return o, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.informer.SetWatchErrorHandlerWithContext(w.broken); err != nil {
+		return nil, err
+	}
+	_, err = w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { changed() }, DeleteFunc: func(any) { changed() },
+		UpdateFunc: func(before, after any) {
+			a, okA := before.(*Object)
+			b, okB := after.(*Object)
+			if !okA || !okB || a.GetResourceVersion() != b.GetResourceVersion() {
+				changed()
+			}
+		},
+	})
+	return w, err
+}
+
+// note remembers how the last list went.
+func (w *Watch) note(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		err = w.client.failed("list", w.what.Resource, w.what.Namespace, w.what.Name, err)
+	}
+	w.failure = err
+}
+
+// broken is told when a list fails, or a watch ends other than in good order.
+func (w *Watch) broken(ctx context.Context, _ *cache.Reflector, err error) {
+	w.client.log.DebugContext(ctx, "watch broken", "resource", w.what.Resource.String(), "error", err)
+}
+
+// Run watches until ctx ends.
+func (w *Watch) Run(ctx context.Context) { w.informer.RunWithContext(ctx) }
+
+// Synced reports whether the copy has been whole once.
+func (w *Watch) Synced() bool { return w.informer.HasSynced() }
+
+// Failure is why the last list failed; nil if it did not.
+func (w *Watch) Failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failure
+}
+
+// WaitSynced waits until the copy is whole. Errors: that of the last attempt, or of ctx.
+func (w *Watch) WaitSynced(ctx context.Context) error {
+	const every = 50 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for !w.Synced() {
+		select {
+		case <-ctx.Done():
+			if err := w.Failure(); err != nil {
+				return err
+			}
+			return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s of %s have not been read: %w", w.what.Resource.Resource, w.client.url, ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Get returns a copy of an object, or nil. namespace is empty for what lies in none.
+func (w *Watch) Get(namespace, name string) *Object {
+	key := name
+	if namespace != "" {
+		key = namespace + "/" + name
+	}
+	item, ok, err := w.informer.GetStore().GetByKey(key)
+	if err != nil || !ok {
+		return nil
+	}
+	if o, ok := item.(*Object); ok {
+		return o.DeepCopy()
+	}
+	return nil
+}
+
+// List returns what there is, by namespace and name. The objects are shared: they must
+// not be changed.
+func (w *Watch) List() []*Object {
+	var out []*Object
+	for _, item := range w.informer.GetStore().List() {
+		if o, ok := item.(*Object); ok {
+			out = append(out, o)
+		}
+	}
+	slices.SortFunc(out, func(a, b *Object) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return out
+}

@@ -1,0 +1,223 @@
+package operator
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse/internal/decide/cip"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
+	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
+)
+
+func objectOf(t *testing.T, text string) *kube.Object {
+	t.Helper()
+	o := &kube.Object{}
+	if err := o.UnmarshalJSON([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestManifestIsWhatItsAuthorWrote(t *testing.T) {
+	got, err := manifestOf(objectOf(t, `{"apiVersion":"policy.sigstore.dev/v1beta1","kind":"ClusterImagePolicy",
+		"metadata":{"name":"a","uid":"1","resourceVersion":"7","generation":2,"creationTimestamp":"2026-01-01T00:00:00Z",
+			"labels":{"team":"x"},"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{}","why":"because"}},
+		"spec":{"images":[{"glob":"**"}]},"status":{"conditions":[]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  annotations:
+    why: because
+  labels:
+    team: x
+  name: a
+spec:
+  images:
+  - glob: '**'
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReferencesAreFoundWhereverTheyStand(t *testing.T) {
+	got := references([]*kube.Object{
+		objectOf(t, `{"apiVersion":"a/v1","kind":"A","metadata":{"name":"a"},"spec":{"authorities":[
+			{"key":{"secretRef":{"name":"keys"}}},{"keyless":{"ca-cert":{"secretRef":{"name":"ca","namespace":"other"}}}},
+			{"attestations":[{"policy":{"configMapRef":{"name":"rules","key":"x"}}}]}],"policy":{"configMapRef":{"name":"rules"}}}}`),
+		objectOf(t, `{"apiVersion":"a/v1","kind":"A","metadata":{"name":"b"},"spec":{"secretRef":"text","list":[[{"secretRef":{}}]]}}`),
+	}, "home")
+	want := []Reference{{"ConfigMap", "home", "rules"}, {"Secret", "home", "keys"}, {"Secret", "other", "ca"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOnlyWhatIsPublicIsTakenOfSecrets(t *testing.T) {
+	for text, want := range map[string]bool{
+		"-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n":   true,
+		"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n": true,
+		"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nx":           false,
+		"-----BEGIN RSA PRIVATE KEY-----\nx":                          false,
+		"-----BEGIN PUBLIC KEY-----\n-----BEGIN EC PRIVATE KEY-----":  false,
+		"hunter2": false, "": false,
+	} {
+		if public([]byte(text)) != want {
+			t.Errorf("%q: public = %v", text, !want)
+		}
+	}
+}
+
+func TestStatusChangesWhenThePolicyDoes(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	o := objectOf(t, `{"apiVersion":"policy.sigstore.dev/v1beta1","kind":"ClusterImagePolicy","metadata":{"name":"a","generation":1}}`)
+	write := func(s Status, at time.Time) bool {
+		conditions, changed := s.conditions(o, at)
+		o.Object["status"] = map[string]any{"observedGeneration": o.GetGeneration(), "conditions": conditions}
+		return changed
+	}
+	ready := func() map[string]any {
+		return o.Object["status"].(map[string]any)["conditions"].([]any)[0].(map[string]any)
+	}
+	if !write(Status{}, now) || ready()["status"] != "True" {
+		t.Errorf("a good policy has %v", ready())
+	}
+	if write(Status{}, now.Add(time.Hour)) {
+		t.Error("the same again is a change")
+	}
+	if !write(Status{Problem: "spec.mode: no"}, now.Add(time.Hour)) || ready()["status"] != "False" || ready()["message"] != "spec.mode: no" {
+		t.Errorf("a bad policy has %v", ready())
+	}
+	if ready()["lastTransitionTime"] != "2026-01-01T01:00:00Z" {
+		t.Errorf("it changed at %v", ready()["lastTransitionTime"])
+	}
+	if !write(Status{Problem: "spec.mode: no longer"}, now.Add(2*time.Hour)) || ready()["lastTransitionTime"] != "2026-01-01T01:00:00Z" {
+		t.Errorf("another message has %v", ready())
+	}
+	o.SetGeneration(2)
+	if !write(Status{Problem: "spec.mode: no longer"}, now) {
+		t.Error("another generation is no change")
+	}
+	if got := len(o.Object["status"].(map[string]any)["conditions"].([]any)); got != len(sigstoreTypes) {
+		t.Errorf("%d conditions", got)
+	}
+}
+
+// TestSchemaRefusesWrongSortsOnly: what the webhook can explain better comes through.
+func TestSchemaRefusesWrongSortsOnly(t *testing.T) {
+	s := Schema(cip.Schema())
+	at := func(path string) map[string]any {
+		v := s
+		for part := range strings.SplitSeq(path, ".") {
+			if part == "[]" {
+				v, _ = v["items"].(map[string]any)
+				continue
+			}
+			properties, _ := v["properties"].(map[string]any)
+			v, _ = properties[part].(map[string]any)
+		}
+		return v
+	}
+	for path, kind := range map[string]string{
+		"spec": "object", "spec.images": "array", "spec.images.[].glob": "string", "spec.mode": "string",
+		"spec.authorities.[].keyless.insecureIgnoreSCT": "boolean", "metadata": "object", "status": "object",
+		"spec.match.[].selector.matchLabels": "object",
+	} {
+		if got := at(path)["type"]; got != kind {
+			t.Errorf("%s is of type %v, not %s", path, got, kind)
+		}
+	}
+	if got := at("spec.mode")["enum"]; !cmp.Equal(got, []any{"enforce", "warn"}) {
+		t.Errorf("spec.mode is one of %v", got)
+	}
+	if static := at("spec.authorities.[].static"); static["type"] != nil || static[keepUnknown] != true {
+		t.Errorf("static is %v: the API server would refuse a text before the webhook can say what was meant", static)
+	}
+	if at("spec")[keepUnknown] != true {
+		t.Error("unknown fields of spec are dropped without a word")
+	}
+	if metadata := at("metadata"); len(metadata) != 1 {
+		t.Errorf("metadata is %v, which is the API server's own", metadata)
+	}
+	if got := schema(manifest.Type{Kind: manifest.Any}); !cmp.Equal(got, map[string]any{keepUnknown: true}) {
+		t.Errorf("anything is %v", got)
+	}
+}
+
+func TestWebhookConfigurations(t *testing.T) {
+	w := Webhook{Service: Service{"gatehouse", "hook", 8443}, Fail: true, Timeout: 7 * time.Second,
+		Skip: []string{"kube-system"}, Selector: "team in (a,b),!off", Resources: []string{"services", "networking.k8s.io/ingresses"},
+		PolicyGroups: []string{"gatehouse.dev"}, Mutate: true}
+	validate, mutate, err := w.configurations("gatehouse", []byte("CA"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, h := range validate.Object["webhooks"].([]any) {
+		hook := h.(map[string]any)
+		names = append(names, hook["name"].(string))
+		if hook["failurePolicy"] != "Fail" || hook["timeoutSeconds"] != int64(7) {
+			t.Errorf("%s: %v", hook["name"], hook)
+		}
+		selector, _ := json.Marshal(hook["namespaceSelector"])
+		switch hook["name"] {
+		case "policies.gatehouse.dev":
+			if hook["namespaceSelector"] != nil {
+				t.Errorf("policies lie in no namespace, and are picked by %s", selector)
+			}
+		default:
+			want := `{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["gatehouse","kube-system"]},` +
+				`{"key":"off","operator":"DoesNotExist"},{"key":"team","operator":"In","values":["a","b"]}]}`
+			if string(selector) != want {
+				t.Errorf("%s picks %s", hook["name"], selector)
+			}
+		}
+	}
+	if !slices.Equal(names, []string{"images.gatehouse.dev", "objects.gatehouse.dev", "policies.gatehouse.dev"}) {
+		t.Errorf("webhooks are %v", names)
+	}
+	if mutate == nil || mutate.Object["webhooks"].([]any)[0].(map[string]any)["reinvocationPolicy"] != "IfNeeded" {
+		t.Error("the mutating webhook is not asked again after others")
+	}
+	for url, want := range map[string]string{"https://10.0.0.1:8443": "10.0.0.1", "https://[::1]:8443": "::1", "https://[::1]": "::1", "https://a.example": "a.example"} {
+		if got := (Webhook{URL: url}).Names(); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s is called %v", url, got)
+		}
+	}
+	if err := CheckSelector("a in ("); err == nil {
+		t.Error("a broken selector is taken")
+	}
+}
+
+func TestDefinitionsAreServedWhenEstablished(t *testing.T) {
+	d := Definition{Group: "a.example", Kind: "B", Plural: "bs", Singular: "b", Versions: []string{"v1", "v2"}}.Object()
+	if _, _, versions := served(d); versions != nil {
+		t.Errorf("versions %v are served before it is established", versions)
+	}
+	d.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Established", "status": "True"}}}
+	group, plural, versions := served(d)
+	if group != "a.example" || plural != "bs" || !slices.Equal(versions, []string{"v1", "v2"}) {
+		t.Errorf("%s %s %v", group, plural, versions)
+	}
+	trimDefinition(d)
+	if strings.Contains(toJSON(t, d), "openAPIV3Schema") {
+		t.Error("schemas are kept")
+	}
+}
+
+func toJSON(t *testing.T, o *kube.Object) string {
+	t.Helper()
+	b, err := o.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
