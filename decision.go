@@ -53,6 +53,8 @@ type User struct {
 	Name   string   `json:"username"`
 	UID    string   `json:"uid,omitempty"`
 	Groups []string `json:"groups,omitempty"`
+	// Extra is what the login says besides, by name: it may narrow what it is good for.
+	Extra map[string][]string `json:"extra,omitempty"`
 }
 
 // Kind is a Kubernetes group, version and kind.

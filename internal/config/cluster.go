@@ -72,9 +72,12 @@ func (c Config) checkCluster() error {
 	if c.WebhookOverlap < 0 {
 		return invalid("webhook-overlap", "%s is negative", FormatDuration(c.WebhookOverlap))
 	}
-	for _, name := range append([]string{c.ClusterNamespace}, c.WebhookSkipNamespaces...) {
-		if name != "" && !labelName.MatchString(name) {
-			return invalid("webhook-skip-namespaces", "%q is not the name of a namespace", name)
+	if c.ClusterNamespace != "" && !labelName.MatchString(c.ClusterNamespace) {
+		return invalid("cluster-namespace", "%q is not the name of a namespace", c.ClusterNamespace)
+	}
+	for _, name := range c.AdmissionExemptNamespaces {
+		if !labelName.MatchString(name) {
+			return invalid("admission-exempt-namespaces", "%q is not the name of a namespace", name)
 		}
 	}
 	for _, r := range c.WebhookResources {

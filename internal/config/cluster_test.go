@@ -25,7 +25,8 @@ func TestClusterSettings(t *testing.T) {
 		"timeout too long":     {func(c *config.Config) { c.WebhookTimeout = time.Minute }, false},
 		"timeout of a moment":  {func(c *config.Config) { c.WebhookTimeout = 1500 * time.Millisecond }, false},
 		"failure policy":       {func(c *config.Config) { c.WebhookFailurePolicy = "open" }, false},
-		"namespace":            {func(c *config.Config) { c.WebhookSkipNamespaces = []string{"Kube System"} }, false},
+		"exempt namespace":     {func(c *config.Config) { c.AdmissionExemptNamespaces = []string{"Kube System"} }, false},
+		"namespace":            {func(c *config.Config) { c.ClusterNamespace = "Gatehouse" }, false},
 		"resources": {func(c *config.Config) {
 			c.WebhookResources = []string{"services", "networking.k8s.io/ingresses", "*/*"}
 		}, true},

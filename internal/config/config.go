@@ -108,8 +108,9 @@ type Config struct {
 	// registry or the database does not answer. Tags are never resolved from them.
 	// 0 denies at once.
 	AdmissionMaxStale time.Duration `yaml:"admission-max-stale" help:"how old facts may be while a registry does not answer; 0 denies at once"`
-	// Namespaces whose objects the webhook admits unjudged: those that the cluster
-	// needs to start, and the one that Gatehouse itself runs in.
+	// Namespaces whose objects are admitted unjudged: those that the cluster needs to
+	// start, and the one that Gatehouse itself runs in. The webhook configurations that
+	// the server keeps spare them, and with kubeconfig our own namespace always.
 	AdmissionExemptNamespaces []string `yaml:"admission-exempt-namespaces" help:"namespaces whose objects are admitted unjudged"`
 	// Where custom resources keep Pod templates, Pod specs, containers or images, for
 	// resources that the webhook does not know: KIND.GROUP=PATH each, with [*] for
@@ -145,9 +146,6 @@ type Config struct {
 	WebhookFailurePolicy string `yaml:"webhook-failure-policy" help:"what the cluster does when the webhook does not answer: fail or ignore"`
 	// How long the API server waits for the webhook, 1s to 30s.
 	WebhookTimeout time.Duration `yaml:"webhook-timeout" help:"how long the API server waits for the webhook"`
-	// Namespaces that the webhook does not see. Our own is always one of them: it must
-	// be able to start.
-	WebhookSkipNamespaces []string `yaml:"webhook-skip-namespaces" help:"namespaces that the webhook does not see, besides our own"`
 	// Label selector of the namespaces that the webhook sees, for example
 	// policy.sigstore.dev/include=true. Empty: all. Whoever may label a namespace can then
 	// take it out.
@@ -332,8 +330,8 @@ func Default() Config {
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny", AdmissionRecord: 7 * day,
 		AdmissionMutate: "pods", AdmissionMaxStale: day, AdmissionExemptNamespaces: []string{"kube-system"},
 		ClusterManage: true, WebhookFailurePolicy: "fail", WebhookTimeout: 10 * time.Second, WebhookOverlap: 5 * time.Minute,
-		WebhookSkipNamespaces: []string{"kube-system"}, FallbackPolicy: true,
-		FeedInterval: 6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
+		FallbackPolicy: true,
+		FeedInterval:   6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
 		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,

@@ -73,12 +73,21 @@ func Schema(t manifest.Type) map[string]any {
 
 const keepUnknown = "x-kubernetes-preserve-unknown-fields"
 
+// schema is that of a value. Where the grammar knows the right form of what people
+// write wrongly, any sort of value passes, so that the webhook can tell them: its fields
+// are there for kubectl explain alone.
 func schema(t manifest.Type) map[string]any {
-	if t.Why != "" || t.Instead != "" {
-		// Whoever writes another sort of value here means something that only the
-		// webhook can tell.
-		return map[string]any{keepUnknown: true}
+	s := typed(t)
+	if t.Why != "" || t.Instead != "" || t.Shape != "" {
+		for _, strict := range []string{"type", "enum", "required"} {
+			delete(s, strict)
+		}
+		s[keepUnknown] = true
 	}
+	return s
+}
+
+func typed(t manifest.Type) map[string]any {
 	switch t.Kind {
 	case manifest.Bool:
 		return map[string]any{"type": "boolean"}

@@ -186,7 +186,12 @@ func (k *Keeper) webhook(ctx context.Context) error {
 		}
 		bundle = m.Bundle()
 	}
-	validate, mutate, err := k.o.Webhook.configurations(k.o.Namespace, bundle)
+	w := *k.o.Webhook
+	var err error
+	if w.Policies, err = k.o.View.judged(w.Policies); err != nil {
+		return err
+	}
+	validate, mutate, err := w.configurations(k.o.Namespace, bundle)
 	if err != nil {
 		return err
 	}

@@ -138,8 +138,10 @@ func TestSchemaRefusesWrongSortsOnly(t *testing.T) {
 	if got := at("spec.mode")["enum"]; !cmp.Equal(got, []any{"enforce", "warn"}) {
 		t.Errorf("spec.mode is one of %v", got)
 	}
-	if static := at("spec.authorities.[].static"); static["type"] != nil || static[keepUnknown] != true {
-		t.Errorf("static is %v: the API server would refuse a text before the webhook can say what was meant", static)
+	for _, path := range []string{"spec.authorities.[].static", "spec.authorities.[].key", "spec.images.[]"} {
+		if s := at(path); s["type"] != nil || s["required"] != nil || s[keepUnknown] != true || s["properties"] == nil {
+			t.Errorf("%s is %v: the API server would refuse a text before the webhook can say what was meant", path, s)
+		}
 	}
 	if at("spec")[keepUnknown] != true {
 		t.Error("unknown fields of spec are dropped without a word")
@@ -155,7 +157,7 @@ func TestSchemaRefusesWrongSortsOnly(t *testing.T) {
 func TestWebhookConfigurations(t *testing.T) {
 	w := Webhook{Service: Service{"gatehouse", "hook", 8443}, Fail: true, Timeout: 7 * time.Second,
 		Skip: []string{"kube-system"}, Selector: "team in (a,b),!off", Resources: []string{"services", "networking.k8s.io/ingresses"},
-		PolicyGroups: []string{"gatehouse.dev"}, Mutate: true}
+		Policies: []PolicyKind{{Group: "gatehouse.dev", Plural: "imagerules"}, {Group: "constraints.gatekeeper.sh", Plural: "*"}}, Mutate: MutatePods}
 	validate, mutate, err := w.configurations("gatehouse", []byte("CA"))
 	if err != nil {
 		t.Fatal(err)
@@ -184,9 +186,13 @@ func TestWebhookConfigurations(t *testing.T) {
 	if !slices.Equal(names, []string{"images.gatehouse.dev", "objects.gatehouse.dev", "policies.gatehouse.dev"}) {
 		t.Errorf("webhooks are %v", names)
 	}
-	if mutate == nil || mutate.Object["webhooks"].([]any)[0].(map[string]any)["reinvocationPolicy"] != "IfNeeded" {
-		t.Error("the mutating webhook is not asked again after others")
+	policies := toJSON(t, &kube.Object{Object: validate.Object["webhooks"].([]any)[2].(map[string]any)})
+	for _, want := range []string{`"apiGroups":["gatehouse.dev"],"apiVersions":["*"],"operations":["CREATE","UPDATE"],"resources":["imagerules"]`, `"resources":["*"]`} {
+		if !strings.Contains(policies, want) {
+			t.Errorf("policies are judged by %s, without %s", policies, want)
+		}
 	}
+	mutatingWebhooks(t, w, mutate)
 	for url, want := range map[string]string{"https://10.0.0.1:8443": "10.0.0.1", "https://[::1]:8443": "::1", "https://[::1]": "::1", "https://a.example": "a.example"} {
 		if got := (Webhook{URL: url}).Names(); !slices.Equal(got, []string{want}) {
 			t.Errorf("%s is called %v", url, got)
@@ -194,6 +200,32 @@ func TestWebhookConfigurations(t *testing.T) {
 	}
 	if err := CheckSelector("a in ("); err == nil {
 		t.Error("a broken selector is taken")
+	}
+}
+
+// mutatingWebhooks looks at what /mutate is asked about: of Pods alone, where the
+// templates of others stay as their authors wrote them.
+func mutatingWebhooks(t *testing.T, w Webhook, pods *kube.Object) {
+	t.Helper()
+	if pods == nil {
+		t.Fatal("nothing is mutated")
+	}
+	text := toJSON(t, pods)
+	for _, want := range []string{`"reinvocationPolicy":"IfNeeded"`, `"path":"/mutate"`, `"pods/ephemeralcontainers"`, `"values":["gatehouse","kube-system"]`, `"sideEffects":"NoneOnDryRun"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("Pods are mutated by %s, without %s", text, want)
+		}
+	}
+	if strings.Contains(text, "deployments") {
+		t.Errorf("Deployments are mutated: %s", text)
+	}
+	w.Mutate = MutateAll
+	if _, all, err := w.configurations("gatehouse", nil); err != nil || !strings.Contains(toJSON(t, all), "deployments") || !strings.Contains(toJSON(t, all), "ingresses") {
+		t.Errorf("all is %v, %v", all, err)
+	}
+	w.Mutate = "off"
+	if _, none, err := w.configurations("gatehouse", nil); err != nil || none != nil {
+		t.Errorf("nothing is %v, %v", none, err)
 	}
 }
 

@@ -30,17 +30,23 @@ type Webhook struct {
 	// picks those that we are; empty: all others.
 	Skip     []string
 	Selector string
-	// Mutate asks us at /mutate, too.
-	Mutate bool
+	// Mutate says what /mutate is asked about: MutatePods, MutateAll, or nothing.
+	Mutate string
 	// Resources are more resources that we are asked about, GROUP/RESOURCE or RESOURCE.
 	Resources []string
-	// PolicyGroups are groups of custom resources that hold policies: each change of
-	// one is judged before it counts.
-	PolicyGroups []string
+	// Policies are custom resources that hold policies: each is judged before it
+	// counts, whatever namespace it lies in.
+	Policies []PolicyKind
 	// OtherCA: another program writes what our certificate is trusted by into the
 	// configurations.
 	OtherCA bool
 }
+
+// What may be mutated: Pods alone, or whatever holds templates of them, too.
+const (
+	MutatePods = "pods"
+	MutateAll  = "all"
+)
 
 // Service is a Service of the cluster.
 type Service struct {
@@ -129,9 +135,23 @@ func rule(group string, scope string, versions []string, resources ...string) ma
 	}
 }
 
+// podRules are about Pods alone.
+func podRules() []any {
+	return []any{rule("", "Namespaced", []string{"v1"}, "pods", "pods/ephemeralcontainers")}
+}
+
 func workloadRules() (rules []any) {
 	for _, w := range workloads {
 		rules = append(rules, rule(w.group, "Namespaced", []string{"v1"}, w.resources...))
+	}
+	return rules
+}
+
+// policyRules are about policies; none is of a subresource, so that their status can
+// be written while nobody answers.
+func policyRules(kinds []PolicyKind) (rules []any) {
+	for _, k := range kinds {
+		rules = append(rules, rule(k.Group, "*", []string{"*"}, k.Plural))
 	}
 	return rules
 }
@@ -164,40 +184,79 @@ func (w Webhook) configurations(home string, bundle []byte) (validate, mutate *k
 	if err != nil {
 		return nil, nil, err
 	}
-	hook := func(name, path string, rules []any, selector map[string]any) map[string]any {
-		h := map[string]any{
-			"name": name, "clientConfig": w.client(path, bundle), "rules": rules,
-			"failurePolicy": "Ignore", "matchPolicy": "Equivalent", "sideEffects": "NoneOnDryRun",
-			"timeoutSeconds": int64(w.Timeout / time.Second), "admissionReviewVersions": []any{"v1"},
-		}
-		if w.Fail {
-			h["failurePolicy"] = "Fail"
-		}
-		if selector != nil {
-			h["namespaceSelector"] = selector
-		}
-		return h
+	hooks := []any{w.hook("images.gatehouse.dev", "/validate", bundle, workloadRules(), selector)}
+	more := w.moreRules()
+	if len(more) > 0 {
+		hooks = append(hooks, sparing(w.hook("objects.gatehouse.dev", "/validate", bundle, more, selector)))
 	}
-	hooks := []any{hook("images.gatehouse.dev", "/validate", workloadRules(), selector)}
-	if rules := w.moreRules(); len(rules) > 0 {
-		more := hook("objects.gatehouse.dev", "/validate", rules, selector)
-		more["matchConditions"] = quietObjects
-		hooks = append(hooks, more)
-	}
-	if len(w.PolicyGroups) > 0 {
-		var rules []any
-		for _, g := range w.PolicyGroups {
-			rules = append(rules, rule(g, "*", []string{"*"}, "*"))
-		}
-		hooks = append(hooks, hook("policies.gatehouse.dev", "/validate", rules, nil))
+	if len(w.Policies) > 0 {
+		hooks = append(hooks, w.hook("policies.gatehouse.dev", "/validate", bundle, policyRules(w.Policies), nil))
 	}
 	validate = object(validating, "ValidatingWebhookConfiguration", "", configurationName, map[string]any{"webhooks": hooks})
-	if w.Mutate {
-		h := hook("pods.gatehouse.dev", "/mutate", workloadRules(), selector)
-		h["reinvocationPolicy"] = "IfNeeded"
-		mutate = object(mutating, "MutatingWebhookConfiguration", "", configurationName, map[string]any{"webhooks": []any{h}})
+	switch w.Mutate {
+	case MutatePods:
+		hooks = []any{again(w.hook("pods.gatehouse.dev", "/mutate", bundle, podRules(), selector))}
+	case MutateAll:
+		hooks = []any{again(w.hook("pods.gatehouse.dev", "/mutate", bundle, workloadRules(), selector))}
+		if len(more) > 0 {
+			hooks = append(hooks, again(sparing(w.hook("objects.gatehouse.dev", "/mutate", bundle, more, selector))))
+		}
+	default:
+		return validate, nil, nil
 	}
-	return validate, mutate, nil
+	return validate, object(mutating, "MutatingWebhookConfiguration", "", configurationName, map[string]any{"webhooks": hooks}), nil
+}
+
+// hook is one webhook. Without a selector it is asked about every namespace.
+func (w Webhook) hook(name, path string, bundle []byte, rules []any, selector map[string]any) map[string]any {
+	h := map[string]any{
+		"name": name, "clientConfig": w.client(path, bundle), "rules": rules,
+		// A review is recorded, and a token that breaks the glass is used up, unless the
+		// review is of a dry run.
+		"failurePolicy": "Ignore", "matchPolicy": "Equivalent", "sideEffects": "NoneOnDryRun",
+		"timeoutSeconds": int64(w.Timeout / time.Second), "admissionReviewVersions": []any{"v1"},
+	}
+	if w.Fail {
+		h["failurePolicy"] = "Fail"
+	}
+	if selector != nil {
+		h["namespaceSelector"] = selector
+	}
+	return h
+}
+
+// sparing leaves out of a webhook what nobody is asked about.
+func sparing(h map[string]any) map[string]any {
+	h["matchConditions"] = quietObjects
+	return h
+}
+
+// again has a mutating webhook asked once more when another one changed something.
+func again(h map[string]any) map[string]any {
+	h["reinvocationPolicy"] = "IfNeeded"
+	return h
+}
+
+// judged leaves out of kinds those that another program defined and enforces. Errors:
+// CodeUnavailable while that is not known.
+func (v *View) judged(kinds []PolicyKind) (out []PolicyKind, err error) {
+	for _, k := range kinds {
+		if !k.OursOnly {
+			out = append(out, k)
+			continue
+		}
+		if !v.crds.Synced() {
+			return nil, notSynced(v.crds)
+		}
+		if !slices.ContainsFunc(v.crds.List(), func(d *kube.Object) bool {
+			spec, _ := d.Object["spec"].(map[string]any)
+			names, _ := spec["names"].(map[string]any)
+			return spec["group"] == k.Group && (k.Plural == "*" || names["plural"] == k.Plural) && !ours(d)
+		}) {
+			out = append(out, k)
+		}
+	}
+	return out, nil
 }
 
 func (w Webhook) client(path string, bundle []byte) map[string]any {

@@ -26,8 +26,11 @@ type cluster struct {
 }
 
 // clusterOf reads the settings. Errors: CodeInvalid.
-func clusterOf(cfg config.Config) (cluster, error) {
-	c := cluster{mutate: cfg.AdmissionMutate, exempt: cfg.AdmissionExemptNamespaces, templates: map[string][]string{}}
+func clusterOf(cfg config.Config) (c cluster, err error) {
+	c = cluster{mutate: cfg.AdmissionMutate, templates: map[string][]string{}}
+	if c.exempt, err = exemptOf(cfg); err != nil {
+		return c, err
+	}
 	for _, entry := range cfg.AdmissionTemplates {
 		kind, path, ok := strings.Cut(entry, "=")
 		name, group, qualified := strings.Cut(kind, ".")
@@ -41,6 +44,16 @@ func clusterOf(cfg config.Config) (cluster, error) {
 		c.templates[kind] = append(c.templates[kind], path)
 	}
 	return c, nil
+}
+
+// exemptOf lists the namespaces whose objects are not judged: those of the settings and
+// our own, where a cluster says which it is: it must be able to start.
+func exemptOf(cfg config.Config) ([]string, error) {
+	if cfg.Kubeconfig == "" {
+		return cfg.AdmissionExemptNamespaces, nil
+	}
+	home, err := homeOf(cfg)
+	return append(slices.Clone(cfg.AdmissionExemptNamespaces), home), err
 }
 
 // exempts reports whether a request is about an object of a namespace that is not
@@ -172,7 +185,7 @@ func (p *policies) objections(ctx context.Context, req gatehouse.Request) []gate
 	}
 	var docs []db.Policy
 	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
-		docs, err = tx.Policies(ctx)
+		docs, _, err = p.documents(ctx, tx)
 		return err
 	})
 	if err != nil {

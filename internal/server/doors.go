@@ -57,6 +57,6 @@ func alwaysOf(cfg config.Config) (a admit.Always, err error) {
 		}
 		a.Digests = append(a.Digests, d)
 	}
-	a.Namespaces = cfg.AdmissionExemptNamespaces
-	return a, nil
+	a.Namespaces, err = exemptOf(cfg)
+	return a, err
 }

@@ -124,7 +124,7 @@ func (s *Server) openKubernetes(ctx context.Context, getenv func(string) string)
 		options.Ready = c.ready
 		c.keepers = append(c.keepers, operator.NewKeeper(options))
 	}
-	s.kubernetes, s.decider.kubernetes = c, c
+	s.kubernetes, s.decider.kubernetes, s.glass.access = c, c, c
 	return nil
 }
 
@@ -159,7 +159,8 @@ func webhookOf(cfg config.Config) (*operator.Webhook, error) {
 	return &operator.Webhook{
 		Service: operator.Service(service), URL: cfg.WebhookURL,
 		Fail: cfg.WebhookFailurePolicy == "fail", Timeout: cfg.WebhookTimeout,
-		Skip: cfg.WebhookSkipNamespaces, Selector: cfg.WebhookNamespaces, Resources: cfg.WebhookResources,
+		Skip: cfg.AdmissionExemptNamespaces, Selector: cfg.WebhookNamespaces, Resources: cfg.WebhookResources,
+		Mutate: cfg.AdmissionMutate, Policies: PolicyKinds(),
 		OtherCA: cfg.AdmissionTLSCert != "",
 	}, nil
 }
@@ -220,6 +221,13 @@ func (c *kubernetes) complete(ctx context.Context, set decide.PolicySet, req *ga
 		return
 	}
 	req.NamespaceObject = o
+}
+
+// CanBreakGlass implements clusterAccess.
+func (c *kubernetes) CanBreakGlass(ctx context.Context, user gatehouse.User, namespace string) (bool, error) {
+	return operator.Allowed(ctx, c.client, user, operator.Access{
+		Namespace: namespace, Verb: "create", Group: ruleGroup, Resource: "breakglasses",
+	})
 }
 
 // take makes the documents of the cluster those that count.

@@ -161,7 +161,7 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 		}
 	}
 	told := doc
-	told.Request.User.UID = ""
+	told.Request.User.UID, told.Request.User.Extra = "", nil // both may be another with each login
 	var generated bool
 	told.Object, generated = general(doc.Object)
 	told.OldObject, _ = general(doc.OldObject)

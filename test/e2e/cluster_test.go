@@ -76,7 +76,7 @@ func TestClusterIsKeptInStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := []string{"--kubeconfig", k.Kubeconfig(), "--webhook-url", g.AdmissionURL, "--webhook-overlap", "0s",
-		"--webhook-skip-namespaces", "kube-system,kube-system-like"}
+		"--admission-exempt-namespaces", "kube-system,kube-system-like"}
 	g.Start(t, flags...)
 
 	until(t, "the custom resources are served", func() bool { return k.Call(t, http.MethodGet, cipPath, nil).OK() })

@@ -43,7 +43,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   "webhook-service" (printf "%s/%s-webhook:443" .Release.Namespace $name)
   "webhook-failure-policy" .Values.webhook.failurePolicy
   "webhook-timeout" (printf "%vs" .Values.webhook.timeoutSeconds)
-  "webhook-skip-namespaces" .Values.webhook.skipNamespaces
+  "admission-exempt-namespaces" .Values.webhook.skipNamespaces
   "webhook-namespaces" .Values.webhook.namespaces
   "webhook-resources" .Values.webhook.resources
   "fallback-policy" .Values.webhook.fallbackPolicy

@@ -26,6 +26,9 @@
 - apiGroups: [gatehouse.dev]
   resources: [imagerules/status]
   verbs: [patch]
+- apiGroups: [authorization.k8s.io]
+  resources: [subjectaccessreviews]
+  verbs: [create]
 {{- if .Values.webhook.fallbackPolicy }}
 - apiGroups: [admissionregistration.k8s.io]
   resources: [validatingadmissionpolicies, validatingadmissionpolicybindings]
