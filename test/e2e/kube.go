@@ -210,6 +210,13 @@ func (s Status) OK() bool { return s.Code >= 200 && s.Code < 300 }
 // sends none. A request that got no answer fails the test.
 func (k *Kube) Call(t testing.TB, method, path string, body any) Status {
 	t.Helper()
+	return k.CallAs(t, "", method, path, body)
+}
+
+// CallAs is Call by another user, who has no groups but system:authenticated; empty is
+// the administrator.
+func (k *Kube) CallAs(t testing.TB, user, method, path string, body any) Status {
+	t.Helper()
 	var reader io.Reader
 	kind := "application/json"
 	if body != nil {
@@ -229,6 +236,10 @@ func (k *Kube) Call(t testing.TB, method, path string, body any) Status {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+k.Token)
+	if user != "" {
+		req.Header.Set("Impersonate-User", user)
+		req.Header.Set("Impersonate-Group", "system:authenticated")
+	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", kind)
 	resp, err := k.Client.Do(req)
