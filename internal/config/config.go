@@ -110,7 +110,8 @@ type Config struct {
 	AdmissionMaxStale time.Duration `yaml:"admission-max-stale" help:"how old facts may be while a registry does not answer; 0 denies at once"`
 	// Namespaces whose objects are admitted unjudged: those that the cluster needs to
 	// start, and the one that Gatehouse itself runs in. The webhook configurations that
-	// the server keeps spare them, and with kubeconfig our own namespace always.
+	// the server keeps spare them, and with kubeconfig always our own namespace and that
+	// of webhook-service.
 	AdmissionExemptNamespaces []string `yaml:"admission-exempt-namespaces" help:"namespaces whose objects are admitted unjudged"`
 	// Where custom resources keep Pod templates, Pod specs, containers or images, for
 	// resources that the webhook does not know: KIND.GROUP=PATH each, with [*] for

@@ -155,7 +155,7 @@ func TestSchemaRefusesWrongSortsOnly(t *testing.T) {
 }
 
 func TestWebhookConfigurations(t *testing.T) {
-	w := Webhook{Service: Service{"gatehouse", "hook", 8443}, Fail: true, Timeout: 7 * time.Second,
+	w := Webhook{Service: Service{"front", "hook", 8443}, Fail: true, Timeout: 7 * time.Second,
 		Skip: []string{"kube-system"}, Selector: "team in (a,b),!off", Resources: []string{"services", "networking.k8s.io/ingresses"},
 		Policies: []PolicyKind{{Group: "gatehouse.dev", Plural: "imagerules"}, {Group: "constraints.gatekeeper.sh", Plural: "*"}}, Mutate: MutatePods}
 	validate, mutate, err := w.configurations("gatehouse", []byte("CA"))
@@ -176,7 +176,7 @@ func TestWebhookConfigurations(t *testing.T) {
 				t.Errorf("policies lie in no namespace, and are picked by %s", selector)
 			}
 		default:
-			want := `{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["gatehouse","kube-system"]},` +
+			want := `{"matchExpressions":[{"key":"kubernetes.io/metadata.name","operator":"NotIn","values":["front","gatehouse","kube-system"]},` +
 				`{"key":"off","operator":"DoesNotExist"},{"key":"team","operator":"In","values":["a","b"]}]}`
 			if string(selector) != want {
 				t.Errorf("%s picks %s", hook["name"], selector)
@@ -211,7 +211,7 @@ func mutatingWebhooks(t *testing.T, w Webhook, pods *kube.Object) {
 		t.Fatal("nothing is mutated")
 	}
 	text := toJSON(t, pods)
-	for _, want := range []string{`"reinvocationPolicy":"IfNeeded"`, `"path":"/mutate"`, `"pods/ephemeralcontainers"`, `"values":["gatehouse","kube-system"]`, `"sideEffects":"NoneOnDryRun"`} {
+	for _, want := range []string{`"reinvocationPolicy":"IfNeeded"`, `"path":"/mutate"`, `"pods/ephemeralcontainers"`, `"values":["front","gatehouse","kube-system"]`, `"sideEffects":"NoneOnDryRun"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("Pods are mutated by %s, without %s", text, want)
 		}

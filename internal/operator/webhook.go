@@ -26,7 +26,8 @@ type Webhook struct {
 	// Fail denies what we do not answer within Timeout; else it is admitted.
 	Fail    bool
 	Timeout time.Duration
-	// Skip are the namespaces that we are not asked about; Selector, a label selector,
+	// Skip are namespaces that we are not asked about, beside our own and that of the
+	// Service; Selector, a label selector,
 	// picks those that we are; empty: all others.
 	Skip     []string
 	Selector string
@@ -108,9 +109,14 @@ func anys(list []string) []any {
 }
 
 // namespaces is the selector of the namespaces that we are asked about. home is ours,
-// which is never one: it must be able to start.
+// which is never one, and neither is that of the Service: what answers must be able to
+// start.
 func (w Webhook) namespaces(home string) (map[string]any, error) {
-	skip := slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(w.Skip), home))))
+	skip := append(slices.Clone(w.Skip), home)
+	if w.Service.Namespace != "" {
+		skip = append(skip, w.Service.Namespace)
+	}
+	skip = slices.Compact(slices.Sorted(slices.Values(skip)))
 	more, err := selectorOf(w.Selector)
 	if err != nil {
 		return nil, err

@@ -46,14 +46,23 @@ func clusterOf(cfg config.Config) (c cluster, err error) {
 	return c, nil
 }
 
-// exemptOf lists the namespaces whose objects are not judged: those of the settings and
-// our own, where a cluster says which it is: it must be able to start.
+// exemptOf lists the namespaces whose objects are not judged: those of the settings,
+// and, where there is a cluster, our own and that of the webhook's Service: what answers
+// must be able to start. Errors: CodeInvalid.
 func exemptOf(cfg config.Config) ([]string, error) {
 	if cfg.Kubeconfig == "" {
 		return cfg.AdmissionExemptNamespaces, nil
 	}
 	home, err := homeOf(cfg)
-	return append(slices.Clone(cfg.AdmissionExemptNamespaces), home), err
+	if err != nil {
+		return nil, err
+	}
+	out := append(slices.Clone(cfg.AdmissionExemptNamespaces), home)
+	service, err := cfg.Service()
+	if service.Namespace != "" {
+		out = append(out, service.Namespace)
+	}
+	return out, err
 }
 
 // exempts reports whether a request is about an object of a namespace that is not

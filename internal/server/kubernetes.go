@@ -115,6 +115,9 @@ func (s *Server) openKubernetes(ctx context.Context, getenv func(string) string)
 		Client: c.client, View: c.view, Namespace: c.home, Identity: identity(), Lease: leaseServer, Owner: s.cfg.ClusterOwner, Webhook: c.webhook,
 		Documents: c.take, Status: c.status, Log: s.log,
 	}
+	if inForce.Webhook == nil {
+		inForce.Webhook = sparedOf(s.cfg)
+	}
 	if s.cfg.FallbackPolicy {
 		inForce.Fallback = c.fallback
 	}
@@ -156,13 +159,16 @@ func webhookOf(cfg config.Config) (*operator.Webhook, error) {
 	if err != nil || cfg.WebhookService == "" && cfg.WebhookURL == "" {
 		return nil, err
 	}
-	return &operator.Webhook{
-		Service: operator.Service(service), URL: cfg.WebhookURL,
-		Fail: cfg.WebhookFailurePolicy == "fail", Timeout: cfg.WebhookTimeout,
-		Skip: cfg.AdmissionExemptNamespaces, Selector: cfg.WebhookNamespaces, Resources: cfg.WebhookResources,
-		Mutate: cfg.AdmissionMutate, Policies: PolicyKinds(),
-		OtherCA: cfg.AdmissionTLSCert != "",
-	}, nil
+	w := sparedOf(cfg)
+	w.Service, w.URL, w.Fail, w.Timeout = operator.Service(service), cfg.WebhookURL, cfg.WebhookFailurePolicy == "fail", cfg.WebhookTimeout
+	w.Resources, w.Mutate, w.Policies = cfg.WebhookResources, cfg.AdmissionMutate, PolicyKinds()
+	w.OtherCA = cfg.AdmissionTLSCert != ""
+	return w, nil
+}
+
+// sparedOf is a webhook that says only which namespaces are left alone.
+func sparedOf(cfg config.Config) *operator.Webhook {
+	return &operator.Webhook{Skip: cfg.AdmissionExemptNamespaces, Selector: cfg.WebhookNamespaces}
 }
 
 // keeperOf is what the settings say of the things of ours in the cluster.

@@ -61,6 +61,11 @@ func TestFallbackIsThePolicies(t *testing.T) {
 		}
 	}
 	ephemeral(t, k)
+	for _, spared := range []string{"gatehouse", "kube-system"} {
+		if s := k.CreatePod(t, spared, e2e.Pod("own", "evil.example/app")); !s.OK() {
+			t.Errorf("what %s needs cannot start: %s", spared, s.Message)
+		}
+	}
 }
 
 func withInit(pod map[string]any, image string) map[string]any {
