@@ -17,7 +17,7 @@ import (
 )
 
 // packageTimeout ends a test binary that hangs; its stacks are the output.
-const packageTimeout = "15m"
+const packageTimeout = "25m"
 
 // processes are the packages that run the binary beside other servers, for
 // minutes: they belong to `make e2e` alone.

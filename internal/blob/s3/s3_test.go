@@ -255,7 +255,7 @@ func TestFaults(t *testing.T) {
 
 func faultCase(t *broken, fault func(s3test.Op, int) s3test.Fault, mayFail bool, failed *atomic.Int64) {
 	s, err := s3.Open(t.Context(), t.b.Via(t.URL), s3.Options{
-		Getenv: t.b.Getenv, Transport: s3test.Transport(t), RetryTime: 4 * time.Second, RequestTime: time.Second,
+		Getenv: t.b.Getenv, Transport: s3test.Transport(t), RetryTime: 20 * time.Second, RequestTime: 2 * time.Second,
 	})
 	t.must(nil, err)
 	if mayFail { // it will, whatever the time
