@@ -414,7 +414,7 @@ func TestRequestIsWhole(t *testing.T) {
 	got.Now = time.Time{}
 	want := gatehouse.Request{
 		UID: "u", Kind: gatehouse.ObjectKind{Group: "g", Version: "v", Kind: "K"}, Resource: gatehouse.ObjectResource{Group: "g", Version: "v", Resource: "ks"},
-		SubResource: "status", Name: "n", Namespace: "ns", Operation: "UPDATE", User: gatehouse.User{Name: "jane", UID: "7", Groups: []string{"a"}}, DryRun: true,
+		SubResource: "status", Name: "n", Namespace: "ns", Operation: "UPDATE", User: gatehouse.User{Name: "jane", UID: "7", Groups: []string{"a"}, Extra: map[string][]string{"x": {"y"}}}, DryRun: true,
 		Object: []byte(`{"a":1}`), OldObject: []byte(`{"a":2}`), Review: []byte(request), Mutated: true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
