@@ -54,7 +54,8 @@ func (d Definition) Object() *kube.Object {
 
 // Schema is a grammar as an OpenAPI schema of a CustomResourceDefinition. It refuses
 // wrong sorts of values. Unknown fields it keeps, so that the webhook sees them and can
-// say what was meant: the API server would drop them without a word.
+// say what was meant: the API server would drop them without a word. It asks for no
+// field but spec: who wrote one wrong has to hear that, and not that another is missing.
 func Schema(t manifest.Type) map[string]any {
 	s := schema(t)
 	if properties, ok := s["properties"].(map[string]any); ok {
@@ -62,7 +63,6 @@ func Schema(t manifest.Type) map[string]any {
 		if _, has := properties["metadata"]; has {
 			properties["metadata"] = map[string]any{"type": "object"}
 		}
-		delete(s, "required")
 		if _, has := properties["spec"]; has {
 			s["required"] = []any{"spec"}
 		}
@@ -79,9 +79,8 @@ const keepUnknown = "x-kubernetes-preserve-unknown-fields"
 func schema(t manifest.Type) map[string]any {
 	s := typed(t)
 	if t.Why != "" || t.Instead != "" || t.Shape != "" {
-		for _, strict := range []string{"type", "enum", "required"} {
-			delete(s, strict)
-		}
+		delete(s, "type")
+		delete(s, "enum")
 		s[keepUnknown] = true
 	}
 	return s
@@ -104,18 +103,11 @@ func typed(t manifest.Type) map[string]any {
 		}
 		return map[string]any{"type": "array", "items": items}
 	case manifest.Object:
-		properties, required := map[string]any{}, []any{}
+		properties := map[string]any{}
 		for _, f := range t.Fields {
 			properties[f.Name] = schema(f.Type)
-			if f.Required {
-				required = append(required, f.Name)
-			}
 		}
-		s := map[string]any{"type": "object", "properties": properties, keepUnknown: true}
-		if len(required) > 0 {
-			s["required"] = required
-		}
-		return s
+		return map[string]any{"type": "object", "properties": properties, keepUnknown: true}
 	case manifest.Text:
 		s := map[string]any{"type": "string"}
 		if len(t.Enum) > 0 {

@@ -139,9 +139,12 @@ func TestSchemaRefusesWrongSortsOnly(t *testing.T) {
 		t.Errorf("spec.mode is one of %v", got)
 	}
 	for _, path := range []string{"spec.authorities.[].static", "spec.authorities.[].key", "spec.images.[]"} {
-		if s := at(path); s["type"] != nil || s["required"] != nil || s[keepUnknown] != true || s["properties"] == nil {
+		if s := at(path); s["type"] != nil || s[keepUnknown] != true || s["properties"] == nil {
 			t.Errorf("%s is %v: the API server would refuse a text before the webhook can say what was meant", path, s)
 		}
+	}
+	if !cmp.Equal(s["required"], []any{"spec"}) || at("spec.match.[].selector.matchExpressions.[]")["required"] != nil {
+		t.Errorf("%v is required, and in a selector %v", s["required"], at("spec.match.[].selector.matchExpressions.[]")["required"])
 	}
 	if at("spec")[keepUnknown] != true {
 		t.Error("unknown fields of spec are dropped without a word")

@@ -116,6 +116,10 @@ func (c *watched) badPolicies(t *testing.T) {
 	if s := c.dry(t, "/apis/gatehouse.dev/v1alpha1/imagerules", rule); s.OK() || !strings.Contains(s.Message, "spec.registries") {
 		t.Errorf("a bad ImageRule: %d %s", s.Code, s.Message)
 	}
+	// What the API server itself refuses, it refuses in words as good.
+	if s := c.dry(t, cipPath, c.production("bad", object{"mode": "enforced"})); s.OK() || !strings.Contains(s.Message, `"enforce", "warn"`) {
+		t.Errorf("a bad mode: %d %s", s.Code, s.Message)
+	}
 }
 
 // twoPolicies puts both into the cluster and has both judge.
