@@ -30,6 +30,7 @@ func TestPoliciesOfACluster(t *testing.T) {
 	}
 	cfg := config.Default()
 	cfg.Data, cfg.Listen, cfg.AdmissionListen, cfg.Kubeconfig = filepath.Join(dir, "data"), "127.0.0.1:0", "127.0.0.1:0", kubeconfig
+	cfg.WebhookService = "front/webhook"
 	env := func(key string) string {
 		return map[string]string{"GATEHOUSE_ADMIN_PASSWORD": "correct horse battery"}[key]
 	}
@@ -54,6 +55,13 @@ func TestPoliciesOfACluster(t *testing.T) {
 	s := open()
 	if got := verdict(s); got != gatehouse.Deny {
 		t.Errorf("before the cluster was read: %s", got)
+	}
+	for _, namespace := range []string{"gatehouse", "front", "kube-system"} {
+		own := pod
+		own.Namespace = namespace
+		if got := s.decider.Decide(t.Context(), own).Verdict; got != gatehouse.Allow {
+			t.Errorf("what %s needs to start: %s", namespace, got)
+		}
 	}
 	if err := s.kubernetes.take(t.Context(), map[string]string{"cluster/ClusterImagePolicy/p": good, "reference/Secret/gatehouse/keys": `{"a":"YQ=="}`}); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ const (
 	clusterWait = 60 * time.Second // for what controllers do
 	cipPath     = "/apis/policy.sigstore.dev/v1beta1/clusterimagepolicies"
 	hooksPath   = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/gatehouse"
+	pinsPath    = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/gatehouse"
 	secretPath  = "/api/v1/namespaces/gatehouse/secrets/gatehouse-webhook"
 )
 
@@ -104,8 +105,10 @@ func TestClusterIsKeptInStep(t *testing.T) {
 	}
 
 	// What somebody breaks is made whole again.
-	k.Must(t, http.MethodDelete, hooksPath, nil)
-	until(t, "the configuration is back", func() bool { return k.Call(t, http.MethodGet, hooksPath, nil).OK() })
+	for _, path := range []string{hooksPath, pinsPath} {
+		k.Must(t, http.MethodDelete, path, nil)
+		until(t, "the configuration is back", func() bool { return k.Call(t, http.MethodGet, path, nil).OK() })
+	}
 
 	// With nobody there the door is shut, and stays so without any webhook.
 	until(t, "the fallback policy is there", func() bool {
@@ -116,6 +119,7 @@ func TestClusterIsKeptInStep(t *testing.T) {
 		t.Error("a Pod was admitted with nobody there")
 	}
 	k.Must(t, http.MethodDelete, hooksPath, nil)
+	k.Must(t, http.MethodDelete, pinsPath, nil)
 	until(t, "the signed image is admitted by the fallback", func() bool {
 		return k.Call(t, http.MethodPost, "/api/v1/namespaces/shop/pods?dryRun=All", e2e.Pod("fallback", signed)).OK()
 	})
