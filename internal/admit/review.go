@@ -22,7 +22,7 @@ type review struct {
 }
 
 // reviewRequest is the part of an AdmissionRequest that is read by name. raw is all
-// of it, for policies that read more (options, requestKind, userInfo.extra).
+// of it, for policies that read more (options, requestKind).
 type reviewRequest struct {
 	raw         json.RawMessage
 	UID         string
