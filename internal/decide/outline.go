@@ -12,9 +12,19 @@ type Outline struct {
 	Images bool
 	// Globs are those of all images that some policy picks.
 	Globs []string
-	// Denied are those of images that are refused whatever else is said, and Digest of
-	// images that must be given by digest, by policies that enforce.
-	Denied, Digest []string
+	// Names are what policies that enforce say of names, whatever else they say.
+	Names []NameRule
+}
+
+// NameRule is what a policy says of the names of images that one of the globs Images
+// speaks of. Each list is of globs.
+type NameRule struct {
+	Policy string
+	Images []string
+	// Deny may not run, and where Allow is not empty only those of it may.
+	Deny, Allow []string
+	// Digest: names have to hold digests.
+	Digest bool
 }
 
 // outlined is an ImagePolicy that tells its Outline. Of one that does not, nobody knows
@@ -24,7 +34,7 @@ type outlined interface{ Outline() Outline }
 // Outline joins those of the set's policies. Images is false where one of them does not
 // tell its own.
 func (s PolicySet) Outline() (out Outline) {
-	globs, denied, digest := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	globs := map[string]bool{}
 	for _, p := range s.Policies {
 		if _, ok := p.(ImagePolicy); !ok {
 			continue
@@ -35,12 +45,11 @@ func (s PolicySet) Outline() (out Outline) {
 		}
 		one := o.Outline()
 		out.Images = true
-		for to, list := range map[*map[string]bool][]string{&globs: one.Globs, &denied: one.Denied, &digest: one.Digest} {
-			for _, g := range list {
-				(*to)[g] = true
-			}
+		for _, g := range one.Globs {
+			globs[g] = true
 		}
+		out.Names = append(out.Names, one.Names...)
 	}
-	out.Globs, out.Denied, out.Digest = slices.Sorted(maps.Keys(globs)), slices.Sorted(maps.Keys(denied)), slices.Sorted(maps.Keys(digest))
+	out.Globs = slices.Sorted(maps.Keys(globs))
 	return out
 }

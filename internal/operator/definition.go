@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
 )
@@ -17,6 +18,11 @@ type Definition struct {
 	Grammar                       manifest.Type
 	// Columns of kubectl get besides name and age: title and JSON path.
 	Columns [][2]string
+	// OpenAPI is the schema; nil: that of the grammar.
+	OpenAPI map[string]any
+	Labels  map[string]string
+	// Owner goes with all that was made of it; nil: none.
+	Owner *kube.Object
 }
 
 // Name is that of the CustomResourceDefinition.
@@ -32,11 +38,15 @@ func (d Definition) Object() *kube.Object {
 		}
 		columns = append(columns, map[string]any{"name": c[0], "type": kind, "jsonPath": c[1]})
 	}
+	openAPI := d.OpenAPI
+	if openAPI == nil {
+		openAPI = Schema(d.Grammar)
+	}
 	var versions []any
 	for i, v := range d.Versions {
 		versions = append(versions, map[string]any{
 			"name": v, "served": true, "storage": i == 0, "subresources": map[string]any{"status": map[string]any{}},
-			"schema": map[string]any{"openAPIV3Schema": Schema(d.Grammar)}, "additionalPrinterColumns": columns,
+			"schema": map[string]any{"openAPIV3Schema": openAPI}, "additionalPrinterColumns": columns,
 		})
 	}
 	names := map[string]any{"kind": d.Kind, "plural": d.Plural, "singular": d.Singular, "listKind": d.Kind + "List"}
@@ -46,10 +56,22 @@ func (d Definition) Object() *kube.Object {
 	if len(d.Categories) > 0 {
 		names["categories"] = anys(d.Categories)
 	}
-	return object(definitions, "CustomResourceDefinition", "", d.Name(), map[string]any{"spec": map[string]any{
+	out := object(definitions, "CustomResourceDefinition", "", d.Name(), map[string]any{"spec": map[string]any{
 		"group": d.Group, "names": names, "scope": "Cluster", "versions": versions,
 		"conversion": map[string]any{"strategy": "None"},
 	}})
+	metadata, _ := out.Object["metadata"].(map[string]any)
+	labels, _ := metadata["labels"].(map[string]any)
+	for k, v := range d.Labels {
+		labels[k] = v
+	}
+	if o := d.Owner; o != nil {
+		metadata["ownerReferences"] = []any{map[string]any{
+			"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "name": o.GetName(), "uid": string(o.GetUID()),
+			"controller": true,
+		}}
+	}
+	return out
 }
 
 // Schema is a grammar as an OpenAPI schema of a CustomResourceDefinition. It refuses
@@ -129,11 +151,40 @@ func (k *Keeper) definitions(ctx context.Context) error {
 	}
 	var failed []error
 	for _, d := range k.o.Definitions {
-		if there := k.o.View.crds.Get("", d.Name()); there == nil || ours(there) {
-			failed = append(failed, k.applied(ctx, definitions, d.Object()))
+		failed = append(failed, k.define(ctx, d))
+	}
+	if k.o.Constraints != nil {
+		for _, t := range k.o.View.templates() {
+			failed = append(failed, k.defineConstraint(ctx, t))
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// define makes a custom resource, or makes ours as it has to be. What the view shows to
+// be as it was left is not asked about.
+func (k *Keeper) define(ctx context.Context, d Definition) error {
+	there := k.o.View.crds.Get("", d.Name())
+	if there != nil && !ours(there) {
+		return nil
+	}
+	o := d.Object()
+	wanted, err := o.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	if there != nil && k.done[definitions.Resource+"/"+d.Name()] == (done{string(wanted), there.GetResourceVersion()}) {
+		return nil
+	}
+	err = k.applied(ctx, definitions, o)
+	if there == nil && gatehouse.CodeOf(err) == gatehouse.CodeDenied {
+		// Rights cannot tell definitions apart whose names templates choose: whoever may
+		// not change all may still add one.
+		if _, created := k.o.Client.Create(ctx, definitions, o); gatehouse.CodeOf(created) != gatehouse.CodeDenied {
+			return ignoreConflict(created)
+		}
+	}
+	return err
 }
 
 // Install makes the custom resources that are missing, and replaces ours. It returns

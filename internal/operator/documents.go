@@ -2,6 +2,7 @@ package operator
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"maps"
 	"path"
@@ -42,12 +43,16 @@ func (v *View) Documents() (map[string]string, error) {
 		size += len(source)
 	}
 	policies := v.policies()
+	templates := templateKinds(policies)
 	for _, o := range policies {
+		if isConstraint(o) && !templates[o.GetKind()] {
+			continue // its template was deleted, which takes it along
+		}
 		source, err := manifestOf(o)
 		if err != nil {
 			return nil, err
 		}
-		add(PolicyPath+o.GetKind()+"/"+o.GetName(), source)
+		add(documentPath(o), source)
 	}
 	for _, o := range v.configMaps.List() {
 		if o.GetLabels()[labelPolicies] != "true" {
@@ -79,6 +84,20 @@ func (v *View) Documents() (map[string]string, error) {
 	return docs, nil
 }
 
+// DocumentPath is that of the document of a policy. Constraints have kinds that others
+// chose: one that is called as a kind of ours must not stand in its place.
+func DocumentPath(group, kind, name string) string {
+	if group == groupConstraints && slices.Contains(ownKinds, kind) {
+		kind = groupConstraints + "/" + kind
+	}
+	return PolicyPath + kind + "/" + name
+}
+
+func documentPath(o *kube.Object) string { return DocumentPath(groupOf(o), o.GetKind(), o.GetName()) }
+
+// ownKinds are those of documents that are no constraints.
+var ownKinds = []string{"ClusterImagePolicy", "TrustRoot", "ImageRule", "ConstraintTemplate", "ExpansionTemplate", "SyncSet", "ConfigMap"}
+
 // applied is where kubectl keeps a copy of the whole object.
 const applied = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -95,9 +114,7 @@ func manifestOf(o *kube.Object) (string, error) {
 	if labels := o.GetLabels(); len(labels) > 0 {
 		metadata["labels"] = labels
 	}
-	annotations := maps.Clone(o.GetAnnotations())
-	delete(annotations, applied)
-	if len(annotations) > 0 {
+	if annotations := annotationsWithout(o, applied); len(annotations) > 0 {
 		metadata["annotations"] = annotations
 	}
 	clean["metadata"] = metadata
@@ -132,20 +149,16 @@ func (r Reference) Path() string {
 	return ReferencePath + r.Kind + "/" + r.Namespace + "/" + r.Name
 }
 
-// references finds, wherever they stand in policies, secretRef and configMapRef. A
-// namespace that is not given is ours.
+// references finds, wherever they stand in policies, secretRef and configMapRef. They
+// are read from our namespace, whatever the policy says: others are not ours to read.
 func references(policies []*kube.Object, home string) []Reference {
 	found := map[Reference]bool{}
 	for _, o := range policies {
 		walk(o.Object["spec"], func(key string, value map[string]any) {
 			kind := map[string]string{"secretRef": "Secret", "configMapRef": "ConfigMap"}[key]
 			name, _ := value["name"].(string)
-			namespace, _ := value["namespace"].(string)
-			if namespace == "" {
-				namespace = home
-			}
 			if kind != "" && name != "" && len(found) < documentsMax {
-				found[Reference{kind, namespace, name}] = true
+				found[Reference{kind, home, name}] = true
 			}
 		})
 	}
@@ -170,9 +183,8 @@ func walk(v any, visit func(key string, value map[string]any)) {
 	}
 }
 
-// reference is the manifest of what a policy refers to, "" where it is not there or lies
-// in another namespace than ours. Of Secrets only what is public is taken: keys and
-// certificates.
+// reference is the manifest of what a policy refers to, "" where it is not there. Of
+// Secrets only what is public is taken: keys and certificates.
 func (v *View) reference(r Reference) (string, error) {
 	if r.Namespace != v.o.Namespace {
 		return "", nil
@@ -180,16 +192,11 @@ func (v *View) reference(r Reference) (string, error) {
 	doc := map[string]any{"apiVersion": "v1", "kind": r.Kind, "metadata": map[string]any{"name": r.Name, "namespace": r.Namespace}}
 	switch r.Kind {
 	case "Secret":
-		data := map[string][]byte{} // base64 in JSON
-		for name, b := range v.secret(r.Name) {
-			if public(b) {
-				data[name] = b
-			}
-		}
+		data := Public(v.secret(r.Name))
 		if len(data) == 0 {
 			return "", nil
 		}
-		doc["data"] = data
+		doc["data"] = data // base64 in JSON
 	case "ConfigMap":
 		o := v.configMaps.Get(v.o.Namespace, r.Name)
 		if o == nil {
@@ -203,6 +210,71 @@ func (v *View) reference(r Reference) (string, error) {
 	}
 	b, err := yaml.Marshal(doc)
 	return string(b), err
+}
+
+// Referred reads a document that [View.Documents] made of a Secret or ConfigMap.
+func Referred(source string) (map[string][]byte, error) {
+	o := &kube.Object{}
+	if err := yaml.Unmarshal([]byte(source), &o.Object); err != nil {
+		return nil, err
+	}
+	if o.GetKind() == "Secret" {
+		return secretData(o), nil
+	}
+	return entriesOf(o), nil
+}
+
+// Secret returns what a Secret of our namespace holds now. CodeUnavailable: that is not
+// known yet. CodeNotFound: there is none.
+func (v *View) Secret(name string) (map[string][]byte, error) {
+	if !v.secrets.Synced() {
+		return nil, notSynced(v.secrets)
+	}
+	if data := v.secret(name); data != nil {
+		return data, nil
+	}
+	return nil, v.missing("Secret")
+}
+
+// ConfigMap returns what a ConfigMap of our namespace holds now. Errors: as Secret.
+func (v *View) ConfigMap(name string) (map[string][]byte, error) {
+	if !v.configMaps.Synced() {
+		return nil, notSynced(v.configMaps)
+	}
+	if o := v.configMaps.Get(v.o.Namespace, name); o != nil {
+		return entriesOf(o), nil
+	}
+	return nil, v.missing("ConfigMap")
+}
+
+func (v *View) missing(kind string) error {
+	return gatehouse.Errorf(gatehouse.CodeNotFound, "there is no such %s in the namespace %s", kind, v.o.Namespace).WithHint("create it there: it counts from then on")
+}
+
+// PullSecret reads a Secret of any namespace, as far as our account may.
+func (v *View) PullSecret(ctx context.Context, namespace, name string) (map[string][]byte, error) {
+	if namespace == v.o.Namespace {
+		return v.Secret(name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, namespaceWait)
+	defer cancel()
+	o, err := v.o.Client.Get(ctx, secrets, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	return secretData(o), nil
+}
+
+// Public are those entries of a Secret that need not stay secret: public keys and
+// certificates.
+func Public(data map[string][]byte) map[string][]byte {
+	out := map[string][]byte{}
+	for name, b := range data {
+		if public(b) {
+			out[name] = b
+		}
+	}
+	return out
 }
 
 // public reports whether an entry of a Secret holds nothing that must stay secret.

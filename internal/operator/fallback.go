@@ -9,6 +9,10 @@ import (
 
 const fallbackName = "gatehouse-fallback"
 
+// nameRulesMax bounds the policies that it speaks of: the API server bounds what one
+// such policy may cost. Those beyond are left to the webhook.
+const nameRulesMax = 20
+
 // Fallback is what of the policies the API server can judge by itself: names of
 // images, and whether they have a digest. It holds while nobody else answers. Each list
 // is of globs as policies have them.
@@ -16,13 +20,22 @@ type Fallback struct {
 	// Open: images that no policy picks may run; else Allow says which may.
 	Open  bool
 	Allow []string
-	// Deny may not run whatever else is said, and Digest only by digest.
-	Deny, Digest []string
+	// Names are what single policies say.
+	Names []NameRule
 	// Keep leaves what is in the cluster: the policies are not known whole.
 	Keep bool
 }
 
-func (f Fallback) empty() bool { return f.Open && len(f.Deny)+len(f.Digest) == 0 }
+// NameRule is what a policy says of images that one of the globs Images speaks of: Deny
+// may not run, where Allow is not empty only those of it may, and with Digest only by
+// digest.
+type NameRule struct {
+	Policy              string
+	Images, Deny, Allow []string
+	Digest              bool
+}
+
+func (f Fallback) empty() bool { return f.Open && len(f.Names) == 0 }
 
 // fallback keeps the ValidatingAdmissionPolicy and its binding.
 func (k *Keeper) fallback(ctx context.Context) error {
@@ -70,11 +83,18 @@ func (f Fallback) policy(selector map[string]any) *kube.Object {
 	if !f.Open {
 		say(matches(f.Allow), "is named by no policy")
 	}
-	if len(f.Deny) > 0 {
-		say("!"+matches(f.Deny), "is denied by name")
-	}
-	if len(f.Digest) > 0 {
-		say(`(i.contains("@") || !`+matches(f.Digest)+")", "must be given by its digest")
+	for _, r := range f.Names[:min(len(f.Names), nameRulesMax)] {
+		others := "!" + matches(r.Images) + " || "
+		by := " (" + r.Policy + ")" // a name of Kubernetes, which needs no escaping
+		if len(r.Deny) > 0 {
+			say("("+others+"!"+matches(r.Deny)+")", "is denied by name"+by)
+		}
+		if len(r.Allow) > 0 {
+			say("("+others+matches(r.Allow)+")", "is of no registry that is trusted"+by)
+		}
+		if r.Digest {
+			say("("+others+`i.contains("@"))`, "must be given by its digest"+by)
+		}
 	}
 	variable := func(name, expression string) any {
 		return map[string]any{"name": name, "expression": expression}

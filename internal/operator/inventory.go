@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
@@ -21,6 +22,9 @@ const (
 type inventory struct {
 	mu      sync.Mutex
 	wanted  []gatehouse.ObjectKind
+	also    map[int][]gatehouse.ObjectKind // what is looked up for a while, by its turn
+	asked   int                            // turn of the last question
+	met     int                            // turn up to which watches have been started
 	watches map[kube.Resource]*lookup
 	dirty   bool
 	last    *gatehouse.ClusterInventory
@@ -56,12 +60,64 @@ func (v *View) Lookup(kinds []gatehouse.ObjectKind) {
 	}
 }
 
+// LookupFor copies more kinds until release is called, and waits until they are known
+// or ctx ends: what is not known then is not among the kinds of the inventory.
+func (v *View) LookupFor(ctx context.Context, kinds []gatehouse.ObjectKind) (release func()) {
+	i := &v.inventory
+	i.mu.Lock()
+	i.asked++
+	turn := i.asked
+	if i.also == nil {
+		i.also = map[int][]gatehouse.ObjectKind{}
+	}
+	i.also[turn] = slices.Clone(kinds)
+	i.mu.Unlock()
+	poke(v.regroup)
+	tick := time.NewTicker(lookupPoll)
+	defer tick.Stop()
+	for !i.known(turn) {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			continue
+		}
+		break
+	}
+	return func() {
+		i.mu.Lock()
+		delete(i.also, turn)
+		i.mu.Unlock()
+		poke(v.regroup)
+	}
+}
+
+// lookupPoll is how often it is looked whether copies are whole.
+const lookupPoll = 20 * time.Millisecond
+
+// known reports whether everything that was asked for up to turn has been copied.
+func (i *inventory) known(turn int) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.met < turn {
+		return false
+	}
+	for _, w := range i.watches {
+		if !w.Synced() {
+			return false
+		}
+	}
+	return true
+}
+
 // regroupLookups starts and ends watches as policies look up other kinds. Kinds that the
 // cluster does not serve yet are asked for again when its definitions change.
 func (v *View) regroupLookups(ctx context.Context, all *sync.WaitGroup) error {
 	i := &v.inventory
 	i.mu.Lock()
-	wanted := i.wanted
+	wanted, turn := slices.Clone(i.wanted), i.asked
+	for _, kinds := range i.also {
+		wanted = append(wanted, kinds...)
+	}
 	i.mu.Unlock()
 	served, err := v.o.Client.Kinds(ctx, wanted, lookupsMax)
 	i.mu.Lock()
@@ -88,6 +144,7 @@ func (v *View) regroupLookups(ctx context.Context, all *sync.WaitGroup) error {
 		i.watches[s.Resource] = &lookup{w, s.Kind, stop}
 		all.Go(func() { w.Run(within) })
 	}
+	i.met = max(i.met, turn)
 	return err
 }
 

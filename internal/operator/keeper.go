@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/manifest"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/pki"
 )
@@ -47,6 +48,9 @@ type KeeperOptions struct {
 	Owner string
 	// Definitions of custom resources that are made where they are missing.
 	Definitions []Definition
+	// Constraints is the grammar of Gatekeeper's constraints: each template in the view
+	// gets the definition of its kind. Nil: they get none.
+	Constraints *manifest.Type
 	// Documents takes what policies are made of, whenever it may have changed.
 	Documents func(context.Context, map[string]string) error
 	// Webhook is how the cluster asks us. With Ready its configurations are kept, and
@@ -72,6 +76,7 @@ type Keeper struct {
 	led   bool
 	wake  <-chan struct{}
 	done  map[string]done
+	loose map[string]string // definitions without a schema of parameters → version of their template
 	taken map[string]string // documents that were handed over, since we have the lease
 }
 
@@ -85,7 +90,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 		o.Now = time.Now
 	}
 	return &Keeper{
-		o: o, done: map[string]done{}, wake: o.View.follow(),
+		o: o, done: map[string]done{}, loose: map[string]string{}, wake: o.View.follow(),
 		lease: lease{client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, now: o.Now},
 	}
 }

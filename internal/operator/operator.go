@@ -32,6 +32,8 @@ const (
 	labelManaged  = "app.kubernetes.io/managed-by"
 	labelPolicies = "gatehouse.dev/policies"
 	managedByUs   = "gatehouse"
+	// labelGatekeeper marks what Gatekeeper's installation made, or took over from us.
+	labelGatekeeper = "gatekeeper.sh/system"
 )
 
 // object makes an object of a kind, marked as ours.
@@ -51,4 +53,7 @@ func object(r kube.Resource, kind, namespace, name string, fields map[string]any
 	return &kube.Object{Object: o}
 }
 
-func ours(o *kube.Object) bool { return o.GetLabels()[labelManaged] == managedByUs }
+func ours(o *kube.Object) bool {
+	labels := o.GetLabels()
+	return labels[labelManaged] == managedByUs && labels[labelGatekeeper] == ""
+}

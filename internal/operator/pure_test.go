@@ -55,7 +55,7 @@ func TestReferencesAreFoundWhereverTheyStand(t *testing.T) {
 			{"attestations":[{"policy":{"configMapRef":{"name":"rules","key":"x"}}}]}],"policy":{"configMapRef":{"name":"rules"}}}}`),
 		objectOf(t, `{"apiVersion":"a/v1","kind":"A","metadata":{"name":"b"},"spec":{"secretRef":"text","list":[[{"secretRef":{}}]]}}`),
 	}, "home")
-	want := []Reference{{"ConfigMap", "home", "rules"}, {"Secret", "home", "keys"}, {"Secret", "other", "ca"}}
+	want := []Reference{{"ConfigMap", "home", "rules"}, {"Secret", "home", "ca"}, {"Secret", "home", "keys"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -36,23 +37,39 @@ func (k *Keeper) status(ctx context.Context) error {
 	var failed []error
 	for r, objects := range k.o.View.byResource() {
 		for _, o := range objects {
-			s, known := all[PolicyPath+o.GetKind()+"/"+o.GetName()]
+			s, known := all[documentPath(o)]
 			if !known || !k.lease.held() {
 				continue
 			}
-			conditions, changed := s.conditions(o, k.o.Now())
+			patch, changed := s.patch(o, k.o.Now())
 			if !changed {
 				continue
 			}
-			err := k.o.Client.MergeStatus(ctx, r, "", o.GetName(), map[string]any{
-				"observedGeneration": o.GetGeneration(), "conditions": conditions,
-			})
+			err := k.o.Client.MergeStatus(ctx, r, "", o.GetName(), patch)
 			if gatehouse.CodeOf(err) != gatehouse.CodeNotFound { // it is gone, or has no status
 				failed = append(failed, err)
 			}
 		}
 	}
+	for path, s := range all { // these have no status
+		if strings.HasPrefix(path, PolicyPath+"ConfigMap/") {
+			var err error
+			if s.Problem != "" {
+				err = errors.New(clip(s.Problem, messageMax))
+			}
+			k.o.View.complain(ctx, "read "+path, err)
+		}
+	}
 	return errors.Join(failed...)
+}
+
+// patch is what the status of a policy has to hold; changed: it does not.
+func (s Status) patch(o *kube.Object, now time.Time) (patch map[string]any, changed bool) {
+	if group := groupOf(o); group == groupTemplates || group == groupConstraints {
+		return s.gatekeeperStatus(o)
+	}
+	conditions, changed := s.conditions(o, now)
+	return map[string]any{"observedGeneration": o.GetGeneration(), "conditions": conditions}, changed
 }
 
 // conditions are those of a policy; changed: its own are others.

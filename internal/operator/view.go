@@ -17,7 +17,7 @@ import (
 
 const (
 	// kindsMax bounds the kinds that are watched.
-	kindsMax = 1_000
+	kindsMax = 1_100
 	// namespaceWait is how long a namespace that is not known yet may take.
 	namespaceWait = 2 * time.Second
 )
@@ -39,7 +39,9 @@ type ViewOptions struct {
 	Kinds     []PolicyKind
 	// Named lists what policies from elsewhere refer to in our namespace; nil: nothing.
 	Named func() []Reference
-	Log   *slog.Logger
+	// Changed is told of every change; it must not wait long. Nil: nobody is.
+	Changed func()
+	Log     *slog.Logger
 }
 
 // View is what is known of the cluster. It stays as it was while the cluster is away.
@@ -74,7 +76,7 @@ func NewView(o ViewOptions) (*View, error) {
 	}{
 		{&v.namespaces, kube.Selection{Resource: namespaces}, func() {}},
 		{&v.crds, kube.Selection{Resource: definitions, Trim: trimDefinition}, func() { poke(v.regroup); v.Wake() }},
-		{&v.secrets, kube.Selection{Resource: secrets, Namespace: o.Namespace}, v.Wake},
+		{&v.secrets, kube.Selection{Resource: secrets, Namespace: o.Namespace, Trim: trimSecret}, v.Wake},
 		{&v.configMaps, kube.Selection{Resource: configMaps, Namespace: o.Namespace}, v.Wake},
 	} {
 		watch, err := o.Client.Watch(w.what, w.changed)
@@ -99,6 +101,23 @@ func trimDefinition(o *kube.Object) {
 	o.SetAnnotations(nil)
 }
 
+// foreignSecrets are types of Secrets that are others' own: large, and nothing that a
+// policy could name.
+var foreignSecrets = []string{"helm.sh/release.v1", "kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"}
+
+func trimSecret(o *kube.Object) {
+	if kind, _ := o.Object["type"].(string); slices.Contains(foreignSecrets, kind) {
+		delete(o.Object, "data")
+	}
+	o.SetAnnotations(annotationsWithout(o, applied))
+}
+
+func annotationsWithout(o *kube.Object, name string) map[string]string {
+	annotations := maps.Clone(o.GetAnnotations())
+	delete(annotations, name)
+	return annotations
+}
+
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -108,6 +127,9 @@ func poke(c chan struct{}) {
 
 // Wake tells all who follow the view that there is something to see.
 func (v *View) Wake() {
+	if v.o.Changed != nil {
+		v.o.Changed()
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, c := range v.wakes {
@@ -219,6 +241,9 @@ func (v *View) whole() error {
 		}
 	}
 	want := v.wanted()
+	if len(want) >= kindsMax {
+		return gatehouse.Errorf(gatehouse.CodeTooLarge, "the cluster has more than %d kinds of policies", kindsMax)
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, r := range want {

@@ -103,6 +103,39 @@ func TestViewOfACluster(t *testing.T) {
 		t.Errorf("of the secret there is:\n%s", got)
 	}
 
+	single(t, k, v)
+	spaces(t, k, v)
+	lookups(t, k, v)
+
+	// What goes is gone.
+	k.Must(t, http.MethodDelete, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rules.a.example", nil)
+	eventually(t, "the kind is gone", func() bool { return cmp.Equal(paths(), want[:1]) })
+}
+
+// single reads Secrets and ConfigMaps one by one.
+func single(t *testing.T, k *e2e.Kube, v *View) {
+	t.Helper()
+	if got, err := v.Secret("keys"); err != nil || len(got) != 3 {
+		t.Errorf("the secret has %d entries, %v", len(got), err)
+	}
+	if got, err := v.ConfigMap("modules"); err != nil || string(got["notes.txt"]) != "no policy" {
+		t.Errorf("the map has %v, %v", got, err)
+	}
+	for _, err := range []error{second(v.Secret("none")), second(v.ConfigMap("none")), second(v.PullSecret(t.Context(), "default", "none"))} {
+		if gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+			t.Errorf("what is not there: %v", err)
+		}
+	}
+	k.Must(t, http.MethodPost, "/api/v1/namespaces/default/secrets", map[string]any{"apiVersion": "v1", "kind": "Secret",
+		"metadata": map[string]any{"name": "pull"}, "stringData": map[string]string{"a": "b"}})
+	if got, err := v.PullSecret(t.Context(), "default", "pull"); err != nil || string(got["a"]) != "b" {
+		t.Errorf("a secret of another namespace: %v, %v", got, err)
+	}
+}
+
+// spaces asks for namespaces.
+func spaces(t *testing.T, k *e2e.Kube, v *View) {
+	t.Helper()
 	// Namespaces are known with their labels, also one that came a moment ago.
 	if b, err := v.Namespace(t.Context(), "home"); err != nil || !strings.Contains(string(b), `"team":"x"`) || !strings.Contains(string(b), `"kind":"Namespace"`) {
 		t.Errorf("the namespace is %s, %v", b, err)
@@ -114,7 +147,11 @@ func TestViewOfACluster(t *testing.T) {
 	if _, err := v.Namespace(t.Context(), "none"); gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 		t.Errorf("a namespace that is not there: %v", err)
 	}
+}
 
+// lookups follows what policies look up.
+func lookups(t *testing.T, k *e2e.Kube, v *View) {
+	t.Helper()
 	// What policies look up is copied, and follows what changes; objects that stay the
 	// same are shared.
 	if v.Inventory() != nil {
@@ -139,13 +176,18 @@ func TestViewOfACluster(t *testing.T) {
 	if find("home") != before {
 		t.Error("an object that stayed the same is not shared")
 	}
+	// What is looked up for a while is there when that is told, and gone afterwards.
+	release := v.LookupFor(t.Context(), []gatehouse.ObjectKind{{Version: "v1", Kind: "Secret"}})
+	if inv := v.Inventory(); len(inv.Kinds) != 2 || !slices.ContainsFunc(inv.Objects, func(o *gatehouse.ClusterObject) bool { return o.Name == "keys" }) {
+		t.Errorf("what is looked up for a while is %v", inv.Kinds)
+	}
+	release()
+	eventually(t, "it is no longer", func() bool { return find("home") != nil })
 	v.Lookup(nil)
 	eventually(t, "nothing is looked up any more", func() bool { return v.Inventory() == nil })
-
-	// What goes is gone.
-	k.Must(t, http.MethodDelete, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/rules.a.example", nil)
-	eventually(t, "the kind is gone", func() bool { return cmp.Equal(paths(), want[:1]) })
 }
+
+func second[T any](_ T, err error) error { return err }
 
 // TestKindsOfACluster: discovery finds what is asked for, by name and by any.
 func TestKindsOfACluster(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
+	"github.com/gatehouse-dev/gatehouse/internal/operator"
 )
 
 // cluster is what the settings say of requests of a cluster.
@@ -174,9 +175,6 @@ func (p pinning) Refused(ctx context.Context, req gatehouse.Request) bool {
 // policyGroups are the API groups of policies.
 var policyGroups = []string{"policy.sigstore.dev", "gatehouse.dev", "templates.gatekeeper.sh", "constraints.gatekeeper.sh"}
 
-// clusterPath names a policy of the cluster among the files of a set.
-func clusterPath(kind, name string) string { return "cluster/" + kind + "/" + name }
-
 // isPolicy reports whether a request puts a policy into the cluster.
 func isPolicy(req gatehouse.Request) bool {
 	return slices.Contains(policyGroups, req.Kind.Group) && req.SubResource == "" && (req.Operation == "CREATE" || req.Operation == "UPDATE")
@@ -200,7 +198,7 @@ func (p *policies) objections(ctx context.Context, req gatehouse.Request) []gate
 	if err != nil {
 		return []gatehouse.Reason{deny("the policies that are in force cannot be read", "try again")}
 	}
-	path := clusterPath(req.Kind.Kind, name)
+	path := operator.DocumentPath(req.Kind.Group, req.Kind.Kind, name)
 	refusal, warnings := load.Refusal(p.loader().Check(path, source, p.with(docs, path, nil)))
 	var out []gatehouse.Reason
 	if refusal != "" {

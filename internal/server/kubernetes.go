@@ -55,11 +55,11 @@ type kubernetes struct {
 
 // PolicyKinds are the custom resources that hold policies.
 func PolicyKinds() []operator.PolicyKind {
-	return []operator.PolicyKind{
+	return append([]operator.PolicyKind{
 		{Group: cip.Group, Plural: "clusterimagepolicies", Versions: []string{"v1beta1", "v1alpha1"}},
 		{Group: cip.Group, Plural: "trustroots", Versions: []string{"v1alpha1"}},
 		{Group: ruleGroup, Plural: "imagerules", Versions: []string{ruleVersion}},
-	}
+	}, gatekeeperKinds()...)
 }
 
 // ruleGroup and ruleVersion are those of ImageRule.
@@ -69,7 +69,7 @@ var ruleGroup, ruleVersion, _ = strings.Cut(rule.Version, "/")
 func Definitions() []operator.Definition {
 	ready := [2]string{"Ready", `.status.conditions[?(@.type=="Ready")].status`}
 	mode := [2]string{"Mode", ".spec.mode"}
-	return []operator.Definition{
+	return append([]operator.Definition{
 		{
 			Group: cip.Group, Kind: cip.Kind, Plural: "clusterimagepolicies", Singular: "clusterimagepolicy",
 			ShortNames: []string{"cip"}, Categories: []string{"all", "sigstore"},
@@ -84,7 +84,7 @@ func Definitions() []operator.Definition {
 			Group: ruleGroup, Kind: rule.Kind, Plural: "imagerules", Singular: "imagerule",
 			Categories: []string{"gatehouse"}, Versions: []string{ruleVersion}, Grammar: rule.Schema(), Columns: [][2]string{mode, ready},
 		},
-	}
+	}, gatekeeperDefinitions()...)
 }
 
 // openCluster prepares what the settings say of a cluster. It asks it nothing.
@@ -106,11 +106,12 @@ func (s *Server) openKubernetes(ctx context.Context, getenv func(string) string)
 		return err
 	}
 	c.view, err = operator.NewView(operator.ViewOptions{
-		Client: c.client, Namespace: c.home, Kinds: PolicyKinds(), Log: s.log,
+		Client: c.client, Namespace: c.home, Kinds: PolicyKinds(), Named: s.policies.named, Log: s.log,
 	})
 	if err != nil {
 		return err
 	}
+	s.policies.outside.SetCluster(clusterObjects{c.view, c.home})
 	inForce := operator.KeeperOptions{
 		Client: c.client, View: c.view, Namespace: c.home, Identity: identity(), Lease: leaseServer, Owner: s.cfg.ClusterOwner, Webhook: c.webhook,
 		Documents: c.take, Status: c.status, Log: s.log,
@@ -175,7 +176,7 @@ func sparedOf(cfg config.Config) *operator.Webhook {
 func keeperOf(cfg config.Config, client *kube.Client, view *operator.View, home string, webhook *operator.Webhook, log *slog.Logger) operator.KeeperOptions {
 	o := operator.KeeperOptions{
 		Client: client, View: view, Namespace: home, Identity: identity(), Lease: leaseCluster, Owner: cfg.ClusterOwner,
-		Definitions: Definitions(), Webhook: webhook, Terms: pki.DefaultTerms(), Log: log,
+		Definitions: Definitions(), Constraints: constraintGrammar(), Webhook: webhook, Terms: pki.DefaultTerms(), Log: log,
 	}
 	o.Terms.Overlap = cfg.WebhookOverlap
 	if webhook != nil {

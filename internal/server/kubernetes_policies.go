@@ -73,5 +73,29 @@ func fallbackOf(set decide.PolicySet) operator.Fallback {
 	if !set.Complete || !o.Images {
 		return operator.Fallback{Keep: !set.Complete, Open: true}
 	}
-	return operator.Fallback{Open: set.NoMatch != gatehouse.Deny, Allow: o.Globs, Deny: o.Denied, Digest: o.Digest}
+	f := operator.Fallback{Open: set.NoMatch != gatehouse.Deny, Allow: o.Globs}
+	for _, r := range o.Names {
+		f.Names = append(f.Names, operator.NameRule(r))
+	}
+	return f
+}
+
+// lookUpWait is how long objects of the cluster may take to be copied that only a
+// simulation looks up.
+const lookUpWait = 30 * time.Second
+
+// lookUp returns what sets of policies look up in the cluster, until release is called;
+// nil where there is no cluster, or they look nothing up.
+func (c *kubernetes) lookUp(ctx context.Context, sets ...decide.PolicySet) (inventory *gatehouse.ClusterInventory, release func()) {
+	var kinds []gatehouse.ObjectKind
+	for _, set := range sets {
+		kinds = append(kinds, set.Lookups...)
+	}
+	if c == nil || len(kinds) == 0 {
+		return nil, func() {}
+	}
+	short, cancel := context.WithTimeout(ctx, lookUpWait)
+	defer cancel()
+	release = c.view.LookupFor(short, kinds)
+	return c.view.Inventory(), release
 }

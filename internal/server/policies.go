@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/load"
+	"github.com/gatehouse-dev/gatehouse/internal/operator"
 	"github.com/gatehouse-dev/gatehouse/internal/outside"
 	"github.com/gatehouse-dev/gatehouse/internal/pipeline"
 )
@@ -39,8 +40,9 @@ type policies struct {
 	turn atomic.Int64
 	// cluster: there is one, whose documents count beside the others.
 	cluster bool
-	// outside answers what policies refer to.
-	outside *outside.Kept
+	// outside answers what policies refer to, but what referred has of it.
+	outside  *outside.Kept
+	referred atomic.Pointer[referred]
 	// seen is when the database last told which set is in force, Unix nanoseconds.
 	seen     atomic.Int64
 	maxStale time.Duration // how long a set counts that cannot be asked about
@@ -77,6 +79,7 @@ type compiled struct {
 	set     decide.PolicySet
 	// problems are those of the cluster's documents, by path; "" for a good one.
 	problems map[string]string
+	named    []operator.Reference // what policies refer to in the cluster
 }
 
 // fresh returns the set that was compiled last, if nothing that it was made of has
@@ -134,8 +137,14 @@ func (p *policies) load(files []load.File) (decide.PolicySet, []decide.Problem) 
 	return p.loader().Load(files, p.noMatch)
 }
 
-func (p *policies) loader() load.Loader {
+func (p *policies) loader() load.Loader { return p.loaderAsking(func(operator.Reference) {}) }
+
+// loaderAsking is loader that tells asked what policies name of the cluster.
+func (p *policies) loaderAsking(asked func(operator.Reference)) load.Loader {
 	l := load.Loader{Outside: p.outside.Outside()}
+	if known := p.referred.Load(); known != nil {
+		known.refer(&l.Outside, asked)
+	}
 	if own := p.own.Load(); own != nil {
 		l.Outside.Trust = *own
 	}
@@ -149,7 +158,7 @@ func (p *policies) check() error {
 		return refusal(p.unread)
 	}
 	_, problems := p.load(p.files)
-	if p.outside.Failing() { // a start waits for nobody: until it is known, the set denies
+	if p.outside.Failing() || p.cluster { // a start waits for nobody: until it is known, the set denies
 		problems = slices.DeleteFunc(problems, func(bad decide.Problem) bool {
 			if bad.Elsewhere {
 				p.log.Warn("a policy refers to what cannot be read", "problem", bad.String(), "hint", bad.Hint)
@@ -221,18 +230,22 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 	// No policies at all are a whole set, which denies everything.
 	set = decide.PolicySet{Complete: true, NoMatch: p.noMatch}
 	var problems []decide.Problem
+	var named []operator.Reference
+	known := referredOf(docs)
+	p.referred.Store(&known)
 	if files := p.with(docs, "", nil); len(files) > 0 {
-		set, problems = p.load(files) // a problem makes it not Complete, and it denies
+		l := p.loaderAsking(func(r operator.Reference) { named = append(named, r) })
+		set, problems = l.Load(files, p.noMatch) // a problem makes it not Complete, and it denies
 	}
 	p.outside.Keep(mark)
 	if p.cluster && read.IsZero() {
 		set.Complete = false // nobody knows which policies the cluster has
 	}
-	p.current.Store(&compiled{version, own, turn, set, clusterProblems(docs, problems)}) // if one has changed meanwhile, the next one compiles again
+	p.current.Store(&compiled{version, own, turn, set, clusterProblems(docs, problems), named}) // if one has changed meanwhile, the next one compiles again
 	return set, version, nil
 }
 
-// with lists all files, the named document replaced by source (nil: left out).
+// with lists all policies, the named document replaced by source (nil: left out).
 func (p *policies) with(docs []db.Policy, name string, source []byte) []load.File {
 	files := append([]load.File(nil), p.files...)
 	for _, d := range docs {
@@ -340,7 +353,7 @@ func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, 
 			return err
 		}
 		_, problems := p.load(p.with(docs, name, source))
-		if err := refusal(problems); err != nil {
+		if err := refusal(p.new(problems, docs, name)); err != nil {
 			return err
 		}
 		out.Warnings = out.Warnings[:0] // the transaction may be tried again
@@ -355,6 +368,16 @@ func (p policyAPI) Put(ctx context.Context, actor gatehouse.Actor, name string, 
 		return pipeline.PoliciesChanged(ctx, tx)
 	})
 	return out, err
+}
+
+// new leaves out the problems that documents of the cluster have without the named one:
+// it is not what has to be repaired. Their authors are told in the cluster.
+func (p *policies) new(problems []decide.Problem, docs []db.Policy, name string) []decide.Problem {
+	if !slices.ContainsFunc(decide.Errors(problems), func(bad decide.Problem) bool { return isCluster(bad.Path) }) {
+		return problems
+	}
+	_, before := p.load(p.with(docs, name, nil))
+	return slices.DeleteFunc(slices.Clone(problems), func(bad decide.Problem) bool { return isCluster(bad.Path) && slices.Contains(before, bad) })
 }
 
 // Delete takes a document away. A trust root that other policies name stays: without

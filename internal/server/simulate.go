@@ -81,7 +81,9 @@ func (p policyAPI) Simulate(ctx context.Context, in api.Simulation) (any, error)
 		return nil, err
 	}
 	p.decider.reviews.flush(ctx)
-	run := &simulationRun{policyAPI: p, now: now, then: then, facts: remembering(p.decider.facts.sources())}
+	inventory, release := p.decider.kubernetes.lookUp(ctx, now, then)
+	defer release()
+	run := &simulationRun{policyAPI: p, now: now, then: then, inventory: inventory, facts: remembering(p.decider.facts.sources())}
 	run.out = simulation{Since: in.Since, Changes: []simulated{}, Warnings: warnings}
 	if err := run.all(ctx); err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func (p policyAPI) sets(ctx context.Context, in api.Simulation) (now, then decid
 	}
 	var docs []db.Policy
 	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
-		docs, err = tx.Policies(ctx)
+		docs, _, err = p.documents(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -114,9 +116,10 @@ func (p policyAPI) sets(ctx context.Context, in api.Simulation) (now, then decid
 		instead = append(instead, load.File{Path: d.Name, Data: []byte(d.Source)})
 	}
 	then, problems := p.load(load.Replace(p.with(docs, "", nil), instead))
-	if err := refusal(problems); err != nil {
+	if err := refusal(p.new(problems, docs, "")); err != nil {
 		return now, then, nil, err
 	}
+	then.Names = p.names
 	for _, w := range problems {
 		if len(warnings) < warningsMax && slices.ContainsFunc(instead, func(f load.File) bool { return f.Path == w.Path }) {
 			warnings = append(warnings, warning{w.Line, w.Field, w.Message, w.Hint})
@@ -136,6 +139,7 @@ func (p policyAPI) sets(ctx context.Context, in api.Simulation) (now, then decid
 type simulationRun struct {
 	policyAPI
 	now, then decide.PolicySet
+	inventory *gatehouse.ClusterInventory // of now; nil: there is none
 	facts     *rememberedFacts
 
 	mu  sync.Mutex
@@ -219,8 +223,11 @@ func (s *simulationRun) one(ctx context.Context, r db.Review) error {
 func (s *simulationRun) judge(ctx context.Context, set decide.PolicySet, req gatehouse.Request, digests map[string]gatehouse.Digest) (_ gatehouse.Decision, knew bool) {
 	sources := s.facts.Sources
 	sources.Resolver, sources.Verifier, sources.Scanner, sources.Configs = asThen{s.facts, digests}, s.facts, s.facts, s.facts
+	if len(set.Lookups) > 0 {
+		req.Inventory = s.inventory
+	}
 	known := gather.Facts(ctx, set, req, sources)
-	knew = true
+	knew = len(set.Lookups) == 0 || s.inventory != nil
 	for _, f := range known.Images {
 		for _, err := range f.Failed {
 			knew = knew && err != nil && err.Detail == decide.DetailNotContacted

@@ -386,7 +386,7 @@ func FuzzDocuments(f *testing.F) {
 		}
 		for _, doc := range constraints {
 			p, problems := l.Constraint(doc)
-			if (p == nil) != (len(decide.Errors(problems)) > 0) {
+			if (p == nil) != (len(decide.Wrong(problems)) > 0) {
 				t.Errorf("a policy with problems, or none without: %v", problems)
 			}
 			if p != nil {

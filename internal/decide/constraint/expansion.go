@@ -31,7 +31,7 @@ type expansion struct {
 type kindSet struct{ groups, versions, kinds []string }
 
 func (l *Library) addExpansion(doc *manifest.Document) []decide.Problem {
-	r, problems := read(doc, schemaExpansion())
+	r, problems := read(doc, SchemaExpansion())
 	if r == nil {
 		return problems
 	}
@@ -144,7 +144,7 @@ func (e *expansion) generate(parent *review) (*review, error) {
 }
 
 func (l *Library) addSyncSet(doc *manifest.Document) []decide.Problem {
-	r, problems := read(doc, schemaSyncSet())
+	r, problems := read(doc, SchemaSyncSet())
 	if r == nil {
 		return problems
 	}

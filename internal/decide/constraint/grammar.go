@@ -84,8 +84,8 @@ func schemaMatch() manifest.Type {
 	)
 }
 
-// schemaExpansion is the grammar of an ExpansionTemplate.
-func schemaExpansion() manifest.Type {
+// SchemaExpansion is the grammar of an ExpansionTemplate.
+func SchemaExpansion() manifest.Type {
 	return document(object(
 		manifest.Field{Name: "applyTo", Required: true, Type: listOf(object(
 			manifest.Field{Name: "groups", Type: texts},
@@ -102,8 +102,8 @@ func schemaGVK() manifest.Type {
 	return object(manifest.Field{Name: "group"}, manifest.Field{Name: "version"}, manifest.Field{Name: "kind"})
 }
 
-// schemaSyncSet is the grammar of a SyncSet.
-func schemaSyncSet() manifest.Type {
+// SchemaSyncSet is the grammar of a SyncSet.
+func SchemaSyncSet() manifest.Type {
 	return document(object(manifest.Field{Name: "gvks", Type: listOf(schemaGVK())}))
 }
 

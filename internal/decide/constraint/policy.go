@@ -65,7 +65,8 @@ func (p *parameters) cel(constraint map[string]any) any {
 	return p.celDoc
 }
 
-// Constraint reads a constraint, whose template must have been added.
+// Constraint reads a constraint, whose template should have been added: without it the
+// constraint denies what it matches, and the problem is Elsewhere.
 func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem) {
 	r, problems := read(doc, SchemaConstraint())
 	if r == nil {
@@ -75,8 +76,9 @@ func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem)
 	kind, name := doc.Field("kind"), textAt(r.obj, "metadata", "name")
 	t := l.templates[kind]
 	if t == nil {
-		r.problem("kind", "there is no ConstraintTemplate of the kind "+clip(kind), "load the template "+strings.ToLower(clip(kind))+" beside its constraints"+l.nearest(kind))
-		return nil, r.problems
+		r.problem("kind", errAbsent{kind}.Error(), "load the template "+strings.ToLower(clip(kind))+" beside its constraints"+l.nearest(kind))
+		r.problems[len(r.problems)-1].Elsewhere = true
+		t = absent(kind)
 	}
 	if name == "" || l.point != PointTest && !manifest.ValidName(name) {
 		r.problem("metadata.name", "invalid value: "+clip(name), "names are lower case letters, digits, - and .")
@@ -93,7 +95,7 @@ func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem)
 			r.problem(dotted("spec.parameters", w.field), w.message, "the template "+t.name+" says what parameters there are")
 		}
 	}
-	if len(decide.Errors(r.problems)) > 0 {
+	if len(decide.Wrong(r.problems)) > 0 {
 		return nil, r.problems
 	}
 	if p.parameters.value != nil {
@@ -101,6 +103,21 @@ func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem)
 	}
 	t.used = true
 	return p, r.problems
+}
+
+// errAbsent: there is no template for a constraint.
+type errAbsent struct{ kind string }
+
+func (e errAbsent) Error() string {
+	return "there is no ConstraintTemplate of the kind " + clip(e.kind)
+}
+
+func (e errAbsent) violations(context.Context, question) ([]string, error) { return nil, e }
+
+// absent stands in for the template of a kind that nobody has loaded. What goes away is
+// not its business: it could never go otherwise.
+func absent(kind string) *template {
+	return &template{name: strings.ToLower(kind), kind: kind, operations: []string{"CREATE", "UPDATE"}, engine: errAbsent{kind}}
 }
 
 // withParameters is the constraint with the defaults of its template.
@@ -325,7 +342,10 @@ func (p *Policy) broken(err error) decide.Judgement {
 		Hint: "repair the template in " + p.template.path + ", or the constraint in " + p.where,
 	}
 	var lookup errLookup
+	var none errAbsent
 	switch {
+	case errors.As(err, &none):
+		r.Hint = "load the template beside the constraint in " + p.where + ", or delete the constraint"
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Message = "the constraint could not be evaluated in time"
 	case errors.As(err, &lookup), errors.Is(err, errNoNamespace):

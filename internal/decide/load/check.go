@@ -25,7 +25,26 @@ func (o Loader) Check(path string, document []byte, beside []File) []decide.Prob
 	}
 	files := slices.DeleteFunc(slices.Clone(beside), func(f File) bool { return f.Path == path })
 	_, problems = o.Load(append(files, File{Path: path, Data: document}), gatehouse.Deny)
-	return slices.DeleteFunc(problems, func(p decide.Problem) bool { return p.Path != path })
+	own := slices.DeleteFunc(slices.Clone(problems), func(p decide.Problem) bool { return p.Path != path })
+	return append(own, o.spoiled(path, decide.Wrong(problems), files)...)
+}
+
+// spoiled tells which of the other files the one at path would keep from loading, as a
+// template does whose constraints have other parameters: nothing would be allowed then.
+func (o Loader) spoiled(path string, wrong []decide.Problem, files []File) []decide.Problem {
+	others := slices.DeleteFunc(slices.Clone(wrong), func(p decide.Problem) bool { return p.Path == path })
+	if len(others) == 0 {
+		return nil
+	}
+	_, before := o.Load(files, gatehouse.Deny)
+	for _, p := range others {
+		if !slices.Contains(before, p) {
+			return []decide.Problem{{
+				Path: path, Message: "another policy would not load any more: " + clip(p.String()), Hint: "change that one first, or delete it",
+			}}
+		}
+	}
+	return nil
 }
 
 // Limits of one answer.

@@ -221,3 +221,78 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// TestConstraintBeforeItsTemplate: the order in which they are loaded does not matter, and
+// a constraint whose template is not there denies what it matches, and nothing else.
+func TestConstraintBeforeItsTemplate(t *testing.T) {
+	const text = `{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"Absent","metadata":{"name":"a"},
+		"spec":{"match":{"kinds":[{"apiGroups":[""],"kinds":["Service"]}]}}}`
+	problems := load.Loader{}.Check("cluster/Absent/a", []byte(text), nil)
+	if refusal, warnings := load.Refusal(problems); refusal != "" || len(warnings) != 1 {
+		t.Errorf("at its creation it is refused with %q, warned of with %q", refusal, warnings)
+	}
+	set, _ := load.Load([]load.File{{Path: "a.yaml", Data: []byte(text)}}, gatehouse.Allow)
+	if !set.Complete {
+		t.Error("the set is not whole")
+	}
+	for kind, want := range map[string]gatehouse.Verdict{"Service": gatehouse.Deny, "ConfigMap": gatehouse.Allow} {
+		for _, operation := range []string{"CREATE", "UPDATE", "DELETE"} {
+			d := decide.Decide(t.Context(), set, gatehouse.Request{
+				Kind: gatehouse.ObjectKind{Version: "v1", Kind: kind}, Operation: operation, Name: "x",
+				Object: []byte(`{"apiVersion":"v1","kind":"` + kind + `","metadata":{"name":"x"}}`),
+			})
+			expected := want
+			if operation == "DELETE" {
+				expected = gatehouse.Allow
+			}
+			if d.Verdict != expected {
+				t.Errorf("%s of a %s: %s: %+v", operation, kind, d.Verdict, d.Reasons)
+			}
+		}
+	}
+}
+
+// TestTemplateThatSpoilsItsConstraints: a template is not replaced by one that those who
+// use it do not fit.
+func TestTemplateThatSpoilsItsConstraints(t *testing.T) {
+	template := func(kind string) string {
+		return `{"apiVersion":"templates.gatekeeper.sh/v1","kind":"ConstraintTemplate","metadata":{"name":"limited"},"spec":{"crd":{"spec":{"names":{"kind":"Limited"},
+			"validation":{"openAPIV3Schema":{"type":"object","properties":{"most":{"type":"` + kind + `"}}}}}},
+			"targets":[{"target":"admission.k8s.gatekeeper.sh","rego":"package limited\nviolation[{\"msg\": \"no\"}] { input.parameters.most == 1 }"}]}}`
+	}
+	files := []load.File{
+		{Path: "t", Data: []byte(template("integer"))},
+		{Path: "c", Data: []byte(`{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"Limited","metadata":{"name":"a"},"spec":{"parameters":{"most":1}}}`)},
+		{Path: "other", Data: []byte(`{"kind":"Unknown"}`)}, // is wrong before, too
+	}
+	if problems := (load.Loader{}).Check("t", []byte(template("number")), files); len(decide.Wrong(problems)) > 0 {
+		t.Errorf("a template that fits: %v", problems)
+	}
+	refusal, _ := load.Refusal(load.Loader{}.Check("t", []byte(template("string")), files))
+	if !strings.Contains(refusal, "another policy would not load any more") || !strings.Contains(refusal, "spec.parameters.most") {
+		t.Errorf("one that does not: %q", refusal)
+	}
+}
+
+// TestNamesOfRules: what the API server may judge alone is said by rules that enforce, for
+// all objects and without exceptions.
+func TestNamesOfRules(t *testing.T) {
+	rule := func(name, more string) load.File {
+		return load.File{Path: name, Data: []byte(`{"apiVersion":"gatehouse.dev/v1alpha1","kind":"ImageRule","metadata":{"name":"` + name + `"},
+			"spec":{"images":[{"glob":"a.example/**"}],"registries":{"allow":["a.example"],"deny":["a.example/old/*"]},"requireDigest":true` + more + `}}`)}
+	}
+	set, problems := load.Load([]load.File{
+		rule("all", ""), rule("warns", `,"mode":"warn"`), rule("dry", `,"mode":"dryRun"`), rule("some", `,"match":{"namespaces":["a"]}`),
+		rule("but", `,"exceptions":[{"reasons":["registry-denied"],"owner":"ann@a.example","reason":"moves","expires":"2999-01-01T00:00:00Z"}]`),
+		{Path: "scans", Data: []byte(`{"apiVersion":"gatehouse.dev/v1alpha1","kind":"ImageRule","metadata":{"name":"scans"},"spec":{"images":[{"glob":"**"}],"requireScan":true}}`)},
+	}, gatehouse.Deny)
+	if bad := decide.Errors(problems); len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	want := decide.Outline{Images: true, Globs: []string{"**", "a.example/**"}, Names: []decide.NameRule{{
+		Policy: "all", Images: []string{"a.example/**"}, Deny: []string{"a.example/old/*"}, Allow: []string{"a.example/**"}, Digest: true,
+	}}}
+	if diff := cmp.Diff(want, set.Outline()); diff != "" {
+		t.Error(diff)
+	}
+}

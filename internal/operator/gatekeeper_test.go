@@ -1,0 +1,98 @@
+package operator
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse-dev/gatehouse/internal/decide/constraint"
+)
+
+const templateText = `{"apiVersion":"templates.gatekeeper.sh/v1","kind":"ConstraintTemplate","metadata":{"name":"k8sowner","uid":"u","generation":3},
+	"spec":{"crd":{"spec":{"names":{"kind":"K8sOwner","shortNames":["own"]},"validation":{"openAPIV3Schema":SCHEMA}}}}}`
+
+func parametersOf(t *testing.T, schema string) string {
+	t.Helper()
+	text := []byte(templateText)
+	text = []byte(string(text[:len(text)-len(`SCHEMA}}}}}`)]) + schema + `}}}}}`)
+	d, ok := ConstraintDefinition(objectOf(t, string(text)), constraint.SchemaConstraint())
+	if !ok {
+		t.Fatalf("no definition for %s", text)
+	}
+	b, err := json.Marshal(d.OpenAPI["properties"].(map[string]any)["spec"].(map[string]any)["properties"].(map[string]any)["parameters"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// TestConstraintsHaveTheSchemaOfTheirTemplate: in the form that the API server takes.
+func TestConstraintsHaveTheSchemaOfTheirTemplate(t *testing.T) {
+	const kept = `"x-kubernetes-preserve-unknown-fields":true`
+	for schema, want := range map[string]string{
+		`null`: `{"type":"object",` + kept + `}`,
+		`{"type":"object","properties":{"labels":{"type":"array","items":{"type":"string"}}},"required":["labels"]}`:                                                   `{"properties":{"labels":{"items":{"type":"string"},"type":"array"}},"required":["labels"],"type":"object"}`,
+		`{"properties":{"a":{"items":{"type":"string"}},"b":{},"c":{"additionalProperties":{"type":"integer"}}}}`:                                                      `{"properties":{"a":{"items":{"type":"string"},"type":"array"},"b":{` + kept + `},"c":{"additionalProperties":{"type":"integer"},"type":"object",` + kept + `}},"type":"object",` + kept + `}`,
+		`{"type":"object","properties":{"p":{"x-kubernetes-int-or-string":true,"anyOf":[{"type":"integer"}]},"q":{"anyOf":[{"type":"string"}]},"r":{"type":"array"}}}`: `{"properties":{"p":{"x-kubernetes-int-or-string":true},"q":{` + kept + `},"r":{` + kept + `}},"type":"object"}`,
+		`{"type":"object"}`: `{"type":"object",` + kept + `}`,
+	} {
+		if diff := cmp.Diff(want, parametersOf(t, schema)); diff != "" {
+			t.Errorf("%s: %s", schema, diff)
+		}
+	}
+}
+
+func TestDefinitionOfConstraints(t *testing.T) {
+	o := objectOf(t, `{"apiVersion":"templates.gatekeeper.sh/v1","kind":"ConstraintTemplate","metadata":{"name":"k8sowner","uid":"u"},
+		"spec":{"crd":{"spec":{"names":{"kind":"K8sOwner","shortNames":["own"]}}}}}`)
+	d, ok := ConstraintDefinition(o, constraint.SchemaConstraint())
+	if !ok {
+		t.Fatal("no definition")
+	}
+	crd := d.Object()
+	if crd.GetName() != "k8sowner.constraints.gatekeeper.sh" || !ours(crd) || len(crd.GetOwnerReferences()) != 1 || crd.GetOwnerReferences()[0].UID != "u" {
+		t.Errorf("the definition is %s", toJSON(t, crd))
+	}
+	o.SetName("other") // Gatekeeper refuses such a template, too
+	if _, ok := ConstraintDefinition(o, constraint.SchemaConstraint()); ok {
+		t.Error("a template whose name is not its kind has a definition")
+	}
+}
+
+// TestConstraintsDoNotHideOtherPolicies: whoever names a kind of constraints as one of
+// ours gets no other policy out of the way.
+func TestConstraintsDoNotHideOtherPolicies(t *testing.T) {
+	a := objectOf(t, `{"apiVersion":"gatehouse.dev/v1alpha1","kind":"ImageRule","metadata":{"name":"a"}}`)
+	b := objectOf(t, `{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"ImageRule","metadata":{"name":"a"}}`)
+	if documentPath(a) == documentPath(b) || documentPath(a) != "cluster/ImageRule/a" {
+		t.Errorf("%s and %s", documentPath(a), documentPath(b))
+	}
+}
+
+// TestGatekeeperStatus: what waits for a template or a constraint sees what it waits for.
+func TestGatekeeperStatus(t *testing.T) {
+	o := objectOf(t, `{"apiVersion":"templates.gatekeeper.sh/v1","kind":"ConstraintTemplate","metadata":{"name":"k8sowner","uid":"u","generation":3}}`)
+	write := func(s Status) (patch map[string]any, changed bool) {
+		patch, changed = s.gatekeeperStatus(o)
+		b, err := json.Marshal(patch) // as the API server gives it back
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Object["status"] = objectOf(t, `{"kind":"x","apiVersion":"v1","status":`+string(b)+`}`).Object["status"]
+		return patch, changed
+	}
+	if patch, changed := write(Status{}); !changed || patch["created"] != true {
+		t.Errorf("%v, %v", patch, changed)
+	}
+	if _, changed := write(Status{}); changed {
+		t.Error("the same again is a change")
+	}
+	if patch, changed := write(Status{Problem: "no"}); !changed || patch["created"] != false {
+		t.Errorf("%v, %v", patch, changed)
+	}
+	o = objectOf(t, `{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"K8sOwner","metadata":{"name":"k","uid":"u","generation":1}}`)
+	if patch, _ := write(Status{}); patch["byPod"].([]any)[0].(map[string]any)["enforced"] != true || patch["created"] != nil {
+		t.Errorf("%v", patch)
+	}
+}
