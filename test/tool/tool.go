@@ -67,6 +67,8 @@ func Tools() []Tool {
 			Package: "k8s.io/kubernetes/cmd/kube-apiserver", Stages: []string{"e2e"}, LDFlags: kubeVersion},
 		{Name: "kube-controller-manager", Dir: "kube", Module: "k8s.io/kubernetes",
 			Package: "k8s.io/kubernetes/cmd/kube-controller-manager", Stages: []string{"e2e"}, LDFlags: kubeVersion},
+		{Name: "helm", Dir: "helm", Module: "helm.sh/helm/v3",
+			Package: "helm.sh/helm/v3/cmd/helm", Stages: []string{"e2e"}},
 		{Name: "syft", Dir: "syft", Module: "github.com/anchore/syft",
 			Package: "github.com/anchore/syft/cmd/syft", Stages: []string{"e2e", "bench"}},
 		{Name: "trivy", Dir: "trivy", Module: "github.com/aquasecurity/trivy",
