@@ -50,8 +50,13 @@ func RunOperator(ctx context.Context, cfg config.Config, getenv func(string) str
 	}
 	options := keeperOf(cfg, client.Client, view, home, webhook, log)
 	options.Ready = func(ctx context.Context, bundle []byte) error { return answers(ctx, *webhook, bundle) }
-	log.InfoContext(ctx, "operator start", "cluster", client.URL(), "namespace", home)
+	health, err := listenHealth(ctx, cfg.MetricsListen)
+	if err != nil {
+		return err
+	}
+	log.InfoContext(ctx, "operator start", "cluster", client.URL(), "namespace", home, "health", cfg.MetricsListen)
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return serveHealth(ctx, health, view.Synced) })
 	g.Go(func() error { return view.Run(ctx) })
 	g.Go(func() error { return operator.NewKeeper(options).Run(ctx) })
 	err = g.Wait()

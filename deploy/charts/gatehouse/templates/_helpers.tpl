@@ -23,6 +23,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether rows and blobs lie outside of the pods, so that there may be several. */}}
+{{- define "gatehouse.shared" -}}
+{{- if and .Values.database.secretName .Values.storage.url }}true{{ end -}}
+{{- end -}}
+
 {{/* The ClusterRole that everything made in the cluster goes away with. */}}
 {{- define "gatehouse.role" -}}
 {{ printf "%s-%s" .Release.Namespace (include "gatehouse.name" .) }}
@@ -56,8 +61,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- if .Values.database.secretName -}}{{- $_ := set $own "database-file" "/etc/gatehouse/database/url" -}}{{- end -}}
 {{- if .Values.storage.url -}}{{- $_ := set $own "storage" .Values.storage.url -}}{{- end -}}
+{{- if and .Values.ingress.enabled (not .Values.config.hostnames) -}}{{- $_ := set $own "hostnames" (list .Values.ingress.host) -}}{{- end -}}
 {{- if .Values.policies -}}{{- $_ := set $own "policy" (list "/etc/gatehouse/policies") -}}{{- end -}}
-{{- merge $own .Values.config | toYaml -}}
+{{- $all := deepCopy .Values.config -}}
+{{- range $key, $value := $own -}}{{- $_ := set $all $key $value -}}{{- end -}}
+{{- $all | toYaml -}}
 {{- end -}}
 
 {{- define "gatehouse.security" -}}
@@ -66,6 +74,43 @@ runAsUser: 65532
 runAsGroup: 65532
 fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{/* Replicas of a component, given as (list . component), on several nodes. */}}
+{{- define "gatehouse.spread" -}}
+{{- if (index . 0).Values.topologySpread }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "gatehouse.selector" (index . 0) | nindent 8 }}
+        app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+{{- end -}}
+
+{{/* A PodDisruptionBudget: (list . name component replicas). */}}
+{{- define "gatehouse.budget" -}}
+{{- $root := index . 0 -}}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ index . 1 }}
+  labels: {{- include "gatehouse.labels" $root | nindent 4 }}
+spec:
+  {{- if gt (int (index . 3)) 1 }}
+  minAvailable: {{ $root.Values.podDisruptionBudget.minAvailable }}
+  {{- else }}
+  # Of one replica none would ever be let go.
+  maxUnavailable: 1
+  {{- end }}
+  # A pod that is not ready holds no node up.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "gatehouse.selector" $root | nindent 6 }}
+      app.kubernetes.io/component: {{ index . 2 }}
 {{- end -}}
 
 {{- define "gatehouse.containerSecurity" -}}
