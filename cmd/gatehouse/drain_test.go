@@ -170,7 +170,9 @@ func TestDrain(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode == 503
 	})
-	p.must(200, "GET", "/v2/", nil)
+	if !p.must(200, "GET", "/v2/", nil).Close {
+		t.Error("the connection is kept for a request that may come too late")
+	}
 	p.until("the end of accepting", func() bool {
 		c, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
 		if err == nil {

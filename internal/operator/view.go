@@ -36,7 +36,8 @@ type PolicyKind struct {
 type ViewOptions struct {
 	Client    *kube.Client
 	Namespace string // ours
-	Kinds     []PolicyKind
+	// Kinds are those of policies; without any the view is of the webhook's certificate.
+	Kinds []PolicyKind
 	// Named lists what policies from elsewhere refer to in our namespace; nil: nothing.
 	Named func() []Reference
 	// Changed is told of every change; it must not wait long. Nil: nobody is.
@@ -68,6 +69,11 @@ type policyWatch struct {
 
 // NewView prepares the watches.
 func NewView(o ViewOptions) (*View, error) {
+	// Who takes no policies needs the certificate alone, and may see nothing else.
+	only := ""
+	if len(o.Kinds) == 0 {
+		only = certificateSecret
+	}
 	v := &View{o: o, regroup: make(chan struct{}, 1), kinds: map[kube.Resource]*policyWatch{}, said: map[string]bool{}}
 	for _, w := range []struct {
 		to      **kube.Watch
@@ -76,8 +82,8 @@ func NewView(o ViewOptions) (*View, error) {
 	}{
 		{&v.namespaces, kube.Selection{Resource: namespaces}, func() {}},
 		{&v.crds, kube.Selection{Resource: definitions, Trim: trimDefinition}, func() { poke(v.regroup); v.Wake() }},
-		{&v.secrets, kube.Selection{Resource: secrets, Namespace: o.Namespace, Trim: trimSecret}, v.Wake},
-		{&v.configMaps, kube.Selection{Resource: configMaps, Namespace: o.Namespace}, v.Wake},
+		{&v.secrets, kube.Selection{Resource: secrets, Namespace: o.Namespace, Name: only, Trim: trimSecret}, v.Wake},
+		{&v.configMaps, kube.Selection{Resource: configMaps, Namespace: o.Namespace, Name: only}, v.Wake},
 	} {
 		watch, err := o.Client.Watch(w.what, w.changed)
 		if err != nil {

@@ -94,7 +94,7 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, name string, l ne
 	connections := s.metrics.connections.WithLabelValues(name)
 	perAddress := crowd{max: connectionsMax}
 	srv := &http.Server{
-		Handler: impatient(h), HTTP2: &http.HTTP2Config{WriteByteTimeout: patience},
+		Handler: s.leaving(impatient(h)), HTTP2: &http.HTTP2Config{WriteByteTimeout: patience},
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerMax,
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return base },
@@ -119,6 +119,18 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group, name string, l ne
 		<-ctx.Done()
 		s.drain(srv, name, cut)
 		return nil
+	})
+}
+
+// leaving has clients take another connection for their next request while the server
+// is not ready: one that it closes at the end may carry a request by then, which the API
+// server does not send again.
+func (s *Server) leaving(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.ready.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
 	})
 }
 

@@ -39,6 +39,9 @@ func (g *Gatehouse) Stop() { g.process.Stop() }
 // Kill ends the server at once and waits for it.
 func (g *Gatehouse) Kill() { g.process.Kill() }
 
+// ID is the process id of the server that was started last.
+func (g *Gatehouse) ID() int { return g.process.ID() }
+
 // BuildGatehouse builds the binary of this clone, with the flags of the tests
 // (not those of make build), so that it shares what they have compiled.
 func BuildGatehouse(t testing.TB) string {
@@ -78,12 +81,24 @@ func Build(ctx context.Context, path string, race bool) error {
 // so that policies can name it. Call Start next.
 func ReserveGatehouse(t testing.TB) *Gatehouse {
 	t.Helper()
+	return reserve(t, BuildGatehouse(t))
+}
+
+// Another prepares one more server of the same binary, with addresses and a directory of
+// its own. With the same database it is a replica of the first.
+func (g *Gatehouse) Another(t testing.TB) *Gatehouse {
+	t.Helper()
+	return reserve(t, g.Binary)
+}
+
+func reserve(t testing.TB, binary string) *Gatehouse {
+	t.Helper()
 	ports, err := freePorts(2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := &Gatehouse{
-		Binary:       BuildGatehouse(t),
+		Binary:       binary,
 		Host:         "127.0.0.1:" + strconv.Itoa(ports[0]),
 		AdmissionURL: "https://127.0.0.1:" + strconv.Itoa(ports[1]),
 		Dir:          t.TempDir(),

@@ -165,6 +165,16 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
+// FreeAddress is an address of this machine on which nothing listens at this moment.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	ports, err := freePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "127.0.0.1:" + strconv.Itoa(ports[0])
+}
+
 // waitReady asks url until it answers 200, the process ends or time is up.
 func waitReady(ctx context.Context, p *Process, client *http.Client, url, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWait)

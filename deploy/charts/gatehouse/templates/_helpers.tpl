@@ -45,7 +45,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   "kubeconfig" "in-cluster"
   "cluster-manage" (not .Values.operator.separate)
   "cluster-owner" (include "gatehouse.role" .)
-  "webhook-service" (printf "%s/%s-webhook:443" .Release.Namespace $name)
+  "webhook-service" (printf "%s/%s-webhook" .Release.Namespace $name)
   "webhook-failure-policy" .Values.webhook.failurePolicy
   "webhook-timeout" (printf "%vs" .Values.webhook.timeoutSeconds)
   "admission-exempt-namespaces" .Values.webhook.skipNamespaces

@@ -67,6 +67,16 @@
 - apiGroups: [""]
   resources: [secrets, configmaps]
   verbs: [get, list, watch]
+{{- end -}}
+
+{{- define "gatehouse.rules.homeOfOperator" -}}
+- apiGroups: [""]
+  resources: [secrets, configmaps]
+  resourceNames: [gatehouse-webhook]
+  verbs: [get, list, watch]
+{{- end -}}
+
+{{- define "gatehouse.rules.leases" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [create]
