@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,14 +44,40 @@ func (g *Gatehouse) Kill() { g.process.Kill() }
 func (g *Gatehouse) ID() int { return g.process.ID() }
 
 // BuildGatehouse builds the binary of this clone, with the flags of the tests
-// (not those of make build), so that it shares what they have compiled.
+// (not those of make build), so that it shares what they have compiled. After KeepBuilds
+// it is built once.
 func BuildGatehouse(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "gatehouse")
+	built.Lock()
+	defer built.Unlock()
+	if built.path != "" {
+		return built.path
+	}
+	dir := built.dir
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	path := filepath.Join(dir, "gatehouse")
 	if err := Build(t.Context(), path, false); err != nil {
 		t.Fatal(err)
 	}
+	if built.dir != "" {
+		built.path = path
+	}
 	return path
+}
+
+var built struct {
+	sync.Mutex
+	dir, path string
+}
+
+// KeepBuilds has the binary that tests build kept in dir, for all tests of this process:
+// to link it takes longer than most of them. It is for TestMain, which removes dir.
+func KeepBuilds(dir string) {
+	built.Lock()
+	defer built.Unlock()
+	built.dir = dir
 }
 
 // Build builds the binary of this clone at path, with the race detector in it or

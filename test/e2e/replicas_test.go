@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-dev/gatehouse/test/e2e"
 	"github.com/gatehouse-dev/gatehouse/test/tool"
@@ -175,7 +176,11 @@ func (l *load) right(t *testing.T, what string) {
 // order not one review is lost.
 func TestTwoReplicas(t *testing.T) {
 	tool.Need(t, "kube-apiserver")
-	database := dbtest.EmptyPostgres(t)
+	database, bucket := dbtest.EmptyPostgres(t), s3test.Start(t)
+	for _, e := range bucket.Env {
+		name, value, _ := strings.Cut(e, "=")
+		t.Setenv(name, value)
+	}
 	a := e2e.ReserveGatehouse(t)
 	b := a.Another(t)
 	k := e2e.StartKube(t, e2e.KubeOptions{})
@@ -190,7 +195,7 @@ spec:
   authorities: [{name: all, static: {action: pass}}]
 `))
 	// Without the fallback policy, whose answer would come before the webhook's.
-	flags := []string{"--database", database, "--kubeconfig", k.Kubeconfig(), "--webhook-url", "https://" + door.addr,
+	flags := []string{"--database", database, "--storage", bucket.URL, "--kubeconfig", k.Kubeconfig(), "--webhook-url", "https://" + door.addr,
 		"--fallback-policy=false", "--drain-delay", "1s", "--policy", policy}
 	digest := "@sha256:" + strings.Repeat("ab", 32)
 	fine, bad := e2e.Pod("fine", "registry.example/fine/app"+digest), e2e.Pod("bad", "registry.example/bad/app"+digest)
