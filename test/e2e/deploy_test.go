@@ -258,7 +258,6 @@ spec:
 func tagsStay(t *testing.T, g *e2e.Gatehouse, k *e2e.Kube) {
 	t.Helper()
 	tagged, digested := signedImage(t, g, "shop/app")
-	k.AddWebhook(t, e2e.Webhook{Name: "mutate", URL: g.AdmissionURL + "/mutate", CA: bundleOf(t, k), Mutating: true, Skip: []string{"kube-system", "gatehouse"}})
 	create(t, k, deployment("tagged", tagged), "shop", "")
 	pinned := tagged + digested[strings.Index(digested, "@"):]
 	image := func(o map[string]any, keys ...string) any {
@@ -271,9 +270,6 @@ func tagsStay(t *testing.T, g *e2e.Gatehouse, k *e2e.Kube) {
 		}
 		return containers[0].(map[string]any)["image"]
 	}
-	defer func() {
-		k.Must(t, http.MethodDelete, "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/mutate", nil)
-	}()
 	until(t, "the Pods of a Deployment are there", func() bool {
 		pods := items(t, k.Must(t, http.MethodGet, "/api/v1/namespaces/shop/pods?labelSelector=app%3Dtagged", nil))
 		if len(pods) > 0 && image(pods[0]) != pinned {
