@@ -36,8 +36,10 @@ type PolicyKind struct {
 type ViewOptions struct {
 	Client    *kube.Client
 	Namespace string // ours
-	// Kinds are those of policies; without any the view is of the webhook's certificate.
-	Kinds []PolicyKind
+	Kinds     []PolicyKind
+	// CertificateOnly leaves Secrets and ConfigMaps alone but for the webhook's certificate:
+	// an account that needs no more may see no more.
+	CertificateOnly bool
 	// Named lists what policies from elsewhere refer to in our namespace; nil: nothing.
 	Named func() []Reference
 	// Changed is told of every change; it must not wait long. Nil: nobody is.
@@ -69,9 +71,8 @@ type policyWatch struct {
 
 // NewView prepares the watches.
 func NewView(o ViewOptions) (*View, error) {
-	// Who takes no policies needs the certificate alone, and may see nothing else.
 	only := ""
-	if len(o.Kinds) == 0 {
+	if o.CertificateOnly {
 		only = certificateSecret
 	}
 	v := &View{o: o, regroup: make(chan struct{}, 1), kinds: map[kube.Resource]*policyWatch{}, said: map[string]bool{}}

@@ -44,7 +44,7 @@ func RunOperator(ctx context.Context, cfg config.Config, getenv func(string) str
 	if err != nil {
 		return err
 	}
-	view, err := operator.NewView(operator.ViewOptions{Client: client.Client, Namespace: home, Kinds: templateKinds(), Log: log})
+	view, err := operator.NewView(operator.ViewOptions{Client: client.Client, Namespace: home, Kinds: templateKinds(), CertificateOnly: true, Log: log})
 	if err != nil {
 		return err
 	}
