@@ -1,6 +1,6 @@
 // Package api is the REST interface under /api/v1: verdicts, findings, reports,
 // events, advisories, malware lists, exceptions, policies, decisions, signatures,
-// promotions, break-glass tokens, settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
+// promotions, break-glass tokens, signed facts, settings of projects, tags and garbage of one server. It parses requests, asks its [Backend] and the
 // interfaces beside it, and writes JSON or RFC 9457 problems. It decides nothing.
 package api
 
@@ -103,6 +103,7 @@ type Options struct {
 	Sigstore   Sigstore // nil: off
 	Promotions Promotions
 	BreakGlass BreakGlass
+	Facts      Facts
 	Log        *slog.Logger
 }
 
@@ -170,6 +171,10 @@ func New(o Options) http.Handler {
 		"PUT /api/v1/malware/lists/{name}":       h.malwarePut,
 		"DELETE /api/v1/malware/lists/{name}":    h.malwareDelete,
 		"GET /api/v1/images/{digest}/signatures": h.imageSignatures,
+
+		"GET /api/v1/facts":         h.facts,
+		"GET /api/v1/facts/changes": h.factChanges,
+		"GET /api/v1/facts/key":     h.factsKey,
 
 		"GET /api/v1/projects":                          h.projectList,
 		"GET /api/v1/projects/{project}/pull-policy":    h.pullPolicyShow,

@@ -28,7 +28,7 @@ var rooms = map[string][]string{
 	"update": {"feed"},
 	"tlog":   {"db"}, "job": {"db"}, "auth": {"db"}, "audit": {"db"},
 	// Joins.
-	"content": {"db", "blob"}, "gather": {}, "retention": {"db"}, "quota": {"db"},
+	"content": {"db", "blob"}, "gather": {}, "facts": {}, "retention": {"db"}, "quota": {"db"},
 	"pipeline": {"content", "db", "blob", "feed", "index", "match", "verify", "gather", "decide", "job", "update", "malware"},
 	// Edges: what they need they ask for in a small interface of their own.
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "notify": {},

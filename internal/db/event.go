@@ -69,3 +69,16 @@ func (t *Tx) Event(ctx context.Context, seq int64) (gatehouse.Event, error) {
 	e.At, e.Payload = fromMicros(at), []byte(payload)
 	return e, unavailable(err)
 }
+
+// LastEvent is the last one that [Tx.Events] could return now; without any its Seq is 0.
+func (t *Tx) LastEvent(ctx context.Context) (gatehouse.Event, error) {
+	var seq int64
+	err := t.tx.QueryRowContext(ctx, `SELECT seq FROM event WHERE txid >= 0`+t.dialect.settled+` ORDER BY txid DESC, seq DESC LIMIT 1`).Scan(&seq)
+	if none(err) {
+		return gatehouse.Event{}, nil
+	}
+	if err != nil {
+		return gatehouse.Event{}, unavailable(err)
+	}
+	return t.Event(ctx, seq)
+}

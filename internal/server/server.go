@@ -85,7 +85,8 @@ type Server struct {
 	main, webhook, monitor net.Listener
 	ready                  atomic.Bool
 	probes                 probes
-	flights                atomic.Int64   // requests that are being answered
+	flights                atomic.Int64 // requests that are being answered
+	installed              atomic.Pointer[string]
 	stop                   []func() error // in reverse order
 
 	// AdminPassword is the new administrator's password on a first start that
@@ -367,7 +368,7 @@ func (s *Server) mainHandler() http.Handler {
 		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
-		Promotions: promotions{s}, BreakGlass: s.glass,
+		Promotions: promotions{s}, BreakGlass: s.glass, Facts: factsFeed{s},
 	}
 	if s.sigstore != nil {
 		options.Sigstore = s.sigstore

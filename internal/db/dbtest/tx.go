@@ -112,6 +112,9 @@ var txTests = []test{
 		s.read(func(tx *db.Tx) error {
 			first, err := tx.Events(s.Context(), 0, 3)
 			s.must(err)
+			last, err := tx.LastEvent(s.Context())
+			s.must(err)
+			want(s, "the last event", "4", last.Tag)
 			rest, err := tx.Events(s.Context(), first[2].Seq, 10)
 			s.must(err)
 			var tags []string
