@@ -75,7 +75,7 @@ Start with: gatehouse quickstart`,
 			a.generateKeyPairCmd(), a.importKeyPairCmd(), a.publicKeyCmd(), a.signCmd(), a.verifyCmd(), a.attestCmd(), a.verifyAttestationCmd(),
 			a.treeCmd(), a.copyCmd(), a.attachCmd(), a.downloadCmd(), a.triangulateCmd(), a.initializeCmd(), a.sigstoreCmd(),
 		}},
-		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd(), a.exceptionCmd(), a.breakGlassCmd(), a.promoteCmd(), a.operatorCmd()}},
+		{"Decide:", []*cobra.Command{a.policyCmd(), a.explainCmd(), a.exceptionCmd(), a.breakGlassCmd(), a.promoteCmd(), a.admissionCmd(), a.operatorCmd()}},
 		{"On nodes:", []*cobra.Command{a.imageVerifierCmd(), a.credentialProviderCmd()}},
 		{"Look after what is stored:", []*cobra.Command{a.projectCmd(), a.tagCmd(), a.gcCmd(), a.fsckCmd()}},
 	} {

@@ -165,6 +165,9 @@ func checkFiles(cfg config.Config, getenv func(string) string) error {
 	if err := server.CheckCluster(cfg); err != nil {
 		return err
 	}
+	if err := server.CheckElsewhere(cfg); err != nil {
+		return err
+	}
 	for _, pair := range []struct{ key, cert, certKey string }{
 		{"tls-cert", cfg.TLSCert, cfg.TLSKey},
 		{"admission-tls-cert", cfg.AdmissionTLSCert, cfg.AdmissionTLSKey},

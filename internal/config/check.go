@@ -19,7 +19,7 @@ func invalid(key, format string, args ...any) *gatehouse.Error {
 // Check finds settings that cannot work or are not safe. It opens nothing.
 // Errors: CodeInvalid; none of them shows a secret.
 func (c Config) Check() error {
-	for _, check := range []func() error{c.checkData, c.checkTLS, c.checkWords, c.checkAddresses, c.checkReach, c.checkAdapter, c.checkOpinion, c.checkSigstore, c.checkCluster} {
+	for _, check := range []func() error{c.checkData, c.checkTLS, c.checkWords, c.checkAddresses, c.checkReach, c.checkAdapter, c.checkOpinion, c.checkSigstore, c.checkCluster, c.checkFacts} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -150,6 +150,27 @@ func (c Config) checkReach() error {
 	}
 	if u.User != nil {
 		return invalid("trace-endpoint", "the URL holds credentials").WithHint("set OTEL_EXPORTER_OTLP_HEADERS instead")
+	}
+	return nil
+}
+
+// checkFacts checks how another server is reached.
+func (c Config) checkFacts() error {
+	if c.FactsServer == "" {
+		if c.FactsKey != "" || c.FactsCA != "" {
+			return invalid("facts-server", "facts-key or facts-ca is set, but no server is named")
+		}
+		return nil
+	}
+	u, err := url.Parse(c.FactsServer)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		return invalid("facts-server", "%q is not https://HOST or https://HOST:PORT", c.FactsServer).WithHint("name and password belong into registry-login-file")
+	case u.Scheme == "http" && !c.Insecure && !Loopback(net.JoinHostPort(u.Hostname(), "80")):
+		return invalid("facts-server", "a password would travel in the clear").WithHint("write https://, or say --insecure if something in between does TLS")
+	case c.FactsKey == "":
+		return invalid("facts-key", "nothing says whom to believe what the server is said to say").
+			WithHint("save the answer of GET %s/api/v1/facts/key, over a way that you trust", strings.TrimSuffix(c.FactsServer, "/"))
 	}
 	return nil
 }

@@ -119,6 +119,18 @@ type Config struct {
 	// Fleet.example.com=spec.groups[*].template.
 	AdmissionTemplates []string `yaml:"admission-templates" help:"where custom resources keep Pod templates: KIND.GROUP=PATH"`
 
+	// For gatehouse admission in another cluster: the server whose images are judged, as
+	// https://HOST or https://HOST:PORT. What it says of them is kept in the data
+	// directory, signatures are verified here, and decisions go on for
+	// admission-max-stale while it is away. Its account is that of registry-login-file.
+	FactsServer string `yaml:"facts-server" help:"server whose signed facts gatehouse admission follows (https://HOST[:PORT])"`
+	// File with the public keys (PEM) that the server signs what it says with, any one of
+	// which counts: the answer of GET /api/v1/facts/key, fetched over a way that you trust.
+	FactsKey string `yaml:"facts-key" help:"file with the public keys that the server signs facts with, PEM"`
+	// File with the certificate authority of the server, PEM. Empty: those that the
+	// machine trusts.
+	FactsCA string `yaml:"facts-ca" help:"file with the certificate authority of --facts-server, PEM; empty is the machine's"`
+
 	// The Kubernetes cluster that the server works for: the path of a kubeconfig file,
 	// of which the current context counts, or in-cluster for the service account of the
 	// pod that it runs in. Policies of the cluster count beside those of policy and of the

@@ -106,6 +106,10 @@ type Sources struct {
 	Platforms Platforms
 	// Versions spares Memory questions about our own images. Nil: each is asked.
 	Versions Versions
+	// AsOf tells when the sources found out what they say of an image of our own
+	// registry, where that is not now; zero: it is. Sources with an AsOf keep by
+	// themselves what they said of those, and Memory is not asked. ref has its digest.
+	AsOf func(ctx context.Context, ref gatehouse.Ref) time.Time
 	// Memory remembers what the sources said. Nil: each request asks anew.
 	Memory *Memory
 	// Own reports whether a registry (host[:port]) is this server's. Nil: none is.

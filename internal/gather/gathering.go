@@ -164,7 +164,13 @@ func (s *subject) ask(ctx context.Context, src Sources) {
 			}
 		}
 	}()
-	if src.Memory != nil {
+	if keeps := src.AsOf; keeps != nil && !s.foreign {
+		defer func() {
+			if s.facts.Image.Digest != "" {
+				s.facts.AsOf = keeps(ctx, s.facts.Image)
+			}
+		}()
+	} else if src.Memory != nil {
 		memory := &remembering{memory: src.Memory, src: src, foreign: s.foreign}
 		src = memory.around()
 		defer func() { s.facts.AsOf = memory.asOf }()

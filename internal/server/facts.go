@@ -32,6 +32,7 @@ type facts struct {
 	verifier   verify.Verifier // remembers results of cryptography, never of policies
 	exceptions *exceptions
 	memory     *gather.Memory // for requests of clusters; nil: none
+	elsewhere  *elsewhere     // the server whose images are ours here; nil: this one
 
 	mu    sync.Mutex
 	scans map[scanKey]gather.Scan
@@ -62,7 +63,12 @@ func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.
 	return f
 }
 
-func (f *facts) isOwn(registry string) bool { return f.hosts.own(registry) }
+func (f *facts) isOwn(registry string) bool {
+	if f.elsewhere != nil {
+		return f.elsewhere.own(registry)
+	}
+	return f.hosts.own(registry)
+}
 
 // mayAsk refuses registries that are not among those that may be contacted,
 // before anything is. A pattern *.DOMAIN is every name below the domain.
@@ -82,6 +88,9 @@ func (f *facts) mayAsk(registry string) error {
 }
 
 func (f *facts) sources() gather.Sources {
+	if f.elsewhere != nil {
+		return f.elsewhere.sources()
+	}
 	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Waiter: f, Builds: f, Own: f.isOwn}
 }
 
@@ -89,7 +98,9 @@ func (f *facts) sources() gather.Sources {
 // answered while a registry is away.
 func (f *facts) live() gather.Sources {
 	src := f.sources()
-	src.Memory, src.Versions = f.memory, f
+	if src.Memory = f.memory; f.elsewhere == nil {
+		src.Versions = f
+	}
 	return src
 }
 

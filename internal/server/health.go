@@ -89,6 +89,9 @@ func (s *Server) probe(ctx context.Context) []probe {
 		{"database", s.db.Get(ctx, func(tx *db.Tx) error { _, err := tx.PolicyVersion(ctx); return err })},
 		{"storage", s.probeStorage(ctx)},
 	}
+	if e := s.facts.elsewhere; e != nil {
+		results = append(results, probe{"facts", e.heard()})
+	}
 	for _, p := range results {
 		if p.err != nil {
 			s.log.WarnContext(ctx, "not ready", "part", p.name, "error", p.err)

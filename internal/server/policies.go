@@ -36,6 +36,8 @@ type policies struct {
 	own atomic.Pointer[[]byte]
 	// names are those of this server's registry; set once, before anything is served.
 	names decide.Names
+	// namesOf are those of another server, which may change; nil: names count.
+	namesOf func() hosts
 	// turn counts how often it has changed.
 	turn atomic.Int64
 	// cluster: there is one, whose documents count beside the others.
@@ -194,7 +196,9 @@ func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
 // versioned is Set with the version of the rows that the set was made from.
 func (p *policies) versioned(ctx context.Context) (set decide.PolicySet, version int64, err error) {
 	set, version, err = p.compile(ctx)
-	set.Names = p.names
+	if set.Names = p.names; p.namesOf != nil {
+		set.Names = p.namesOf().policyNames()
+	}
 	return set, version, err
 }
 

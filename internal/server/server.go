@@ -28,6 +28,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/egress"
+	signed "github.com/gatehouse-dev/gatehouse/internal/facts"
 	"github.com/gatehouse-dev/gatehouse/internal/fetch"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/index"
@@ -76,6 +77,8 @@ type Server struct {
 	statements func() statementLog // nil: there is no log
 	logins     fetch.Credentials   // for other registries; nil: none
 	kubernetes *kubernetes         // nil: none
+	follower   *signed.Follower    // of another server; nil: none
+	only       bool                // this process decides about admission, and nothing else
 	admission  admissionCert
 	certs      []*certificate
 
@@ -101,15 +104,41 @@ func New(ctx context.Context, cfg config.Config, getenv func(string) string, log
 	return newServer(ctx, cfg, getenv, log, time.Now)
 }
 
+// NewAdmission is [New] for a process that decides about admission and does nothing
+// else: beside the servers of its database, or in another cluster for the server that
+// the settings name.
+func NewAdmission(ctx context.Context, cfg config.Config, getenv func(string) string, log *slog.Logger) (*Server, error) {
+	return newAdmission(ctx, cfg, getenv, log, time.Now)
+}
+
+func newAdmission(ctx context.Context, cfg config.Config, getenv func(string) string, log *slog.Logger, now func() time.Time) (*Server, error) {
+	if cfg.AdmissionListen == "" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "admission-listen: the webhook is off, and there is nothing else to do")
+	}
+	if url, err := cfg.DatabaseURL(); err == nil && url == "" && cfg.FactsServer == "" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "there is neither a server to follow nor a database that others use").
+			WithHint("set --server and --facts-key, or --database as gatehouse serve has it")
+	}
+	return openServer(ctx, &Server{cfg: cfg, now: now, only: true}, getenv, log)
+}
+
 func newServer(ctx context.Context, cfg config.Config, getenv func(string) string, log *slog.Logger, now func() time.Time) (*Server, error) {
-	if err := cfg.Check(); err != nil {
+	if cfg.FactsServer != "" {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "facts-server is not for gatehouse serve, which has images of its own").WithHint("start gatehouse admission")
+	}
+	return openServer(ctx, &Server{cfg: cfg, now: now}, getenv, log)
+}
+
+func openServer(ctx context.Context, s *Server, getenv func(string) string, log *slog.Logger) (*Server, error) {
+	if err := s.cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: slog.New(contextLog{log.Handler()}), now: now, metrics: newMetrics(version())}
+	s.log, s.metrics = slog.New(contextLog{log.Handler()}), newMetrics(version())
 	for _, open := range []func() error{
 		func() error { return s.openTrace(ctx, getenv) },
 		func() error { return s.openData(ctx, getenv) },
 		func() error { return s.openTrust(ctx, getenv) },
+		func() error { return s.openElsewhere(getenv) },
 		func() error { return s.openKubernetes(ctx, getenv) },
 		s.listen,
 		func() error { return s.openSigstore(ctx, getenv) },
@@ -290,22 +319,14 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serve(ctx, front, "main", s.main, s.mainHandler())
 	s.serve(ctx, front, "admission", s.webhook, s.webhookHandler())
 	s.serve(ctx, front, "metrics", s.monitor, s.monitorHandler())
-	back.Go(func() error { return stopped(work, s.jobs.Run(work, s.jobHandlers(s.handlers()))) })
-	if s.cfg.Clamd != "" {
-		back.Go(func() error { return stopped(work, s.slowJobs().Run(work, s.jobHandlers(s.pipeline.SlowHandlers()))) })
-	}
-	s.runScanners(work, back)
-	back.Go(func() error { return s.pipeline.RunBackground(work) })
 	back.Go(func() error { return s.decider.keep(work) })
 	back.Go(func() error { return s.housekeeping(work) })
 	back.Go(func() error { return s.policies.follow(work) })
-	if s.cfg.ScrubPeriod > 0 {
-		back.Go(func() error { return s.content.RunScrub(work, s.scrubOptions()) })
+	if s.follower != nil {
+		back.Go(func() error { return s.follower.Run(work) })
 	}
-	back.Go(func() error { return s.content.RunGC(work) })
-	back.Go(func() error { return s.feeds.schedule(work) })
-	if s.sigstore != nil {
-		back.Go(func() error { return s.sigstore.run(work) })
+	if !s.only || s.follower != nil { // others do the work of a database that is theirs
+		s.runWork(work, back)
 	}
 	if s.kubernetes != nil {
 		back.Go(func() error { return s.kubernetes.run(work) })
@@ -336,6 +357,28 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("serve done")
 	return err
+}
+
+// runWork does what makes the facts of a server, or in another cluster what is left of
+// that.
+func (s *Server) runWork(ctx context.Context, back *errgroup.Group) {
+	back.Go(func() error { return stopped(ctx, s.jobs.Run(ctx, s.jobHandlers(s.handlers()))) })
+	if s.only {
+		return
+	}
+	if s.cfg.Clamd != "" {
+		back.Go(func() error { return stopped(ctx, s.slowJobs().Run(ctx, s.jobHandlers(s.pipeline.SlowHandlers()))) })
+	}
+	s.runScanners(ctx, back)
+	back.Go(func() error { return s.pipeline.RunBackground(ctx) })
+	if s.cfg.ScrubPeriod > 0 {
+		back.Go(func() error { return s.content.RunScrub(ctx, s.scrubOptions()) })
+	}
+	back.Go(func() error { return s.content.RunGC(ctx) })
+	back.Go(func() error { return s.feeds.schedule(ctx) })
+	if s.sigstore != nil {
+		back.Go(func() error { return s.sigstore.run(ctx) })
+	}
 }
 
 // handlers are the pipeline's and that of the feeds.
@@ -373,6 +416,12 @@ func (s *Server) mainHandler() http.Handler {
 	if s.sigstore != nil {
 		options.Sigstore = s.sigstore
 		s.sigstore.on(mux)
+	}
+	if s.only {
+		mux.Handle("/api/", s.deciding(api.New(options)))
+		s.probesOn(mux)
+		mux.Handle("GET /metrics", s.metricsForAccounts())
+		return s.observe("main", mux)
 	}
 	mux.Handle("/api/", api.New(options))
 	if s.adapterHandler != nil {
