@@ -12,6 +12,9 @@ import (
 // NewAt is New with a clock.
 var NewAt = newServer
 
+// NewAdmissionAt is NewAdmission with a clock.
+var NewAdmissionAt = newAdmission
+
 // MetricsURL is the base of the listener for monitoring.
 func (s *Server) MetricsURL() string { return s.metricsURL() }
 

@@ -115,6 +115,9 @@ func newAdmission(ctx context.Context, cfg config.Config, getenv func(string) st
 	if cfg.AdmissionListen == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "admission-listen: the webhook is off, and there is nothing else to do")
 	}
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
 	if url, err := cfg.DatabaseURL(); err == nil && url == "" && cfg.FactsServer == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "there is neither a server to follow nor a database that others use").
 			WithHint("set --server and --facts-key, or --database as gatehouse serve has it")

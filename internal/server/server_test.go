@@ -68,7 +68,11 @@ func startWith(t *testing.T, dir string, change func(*config.Config), log *slog.
 	if change != nil {
 		change(&cfg)
 	}
-	srv, err := server.NewAt(t.Context(), cfg, env, log, now)
+	open := server.NewAt
+	if cfg.FactsServer != "" {
+		open = server.NewAdmissionAt
+	}
+	srv, err := open(t.Context(), cfg, env, log, now)
 	if err != nil {
 		t.Fatal(err)
 	}
