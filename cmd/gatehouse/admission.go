@@ -18,8 +18,8 @@ signed, compared with --facts-key and kept on the own disk, signatures of images
 verified here, policies are this cluster's own, and decisions go on for
 --admission-max-stale while the server is away. docs/elsewhere.md tells all of it.
 
-Without --server it works on the database and the storage that gatehouse serve has,
-beside it. Settings are those of gatehouse serve.`,
+Without --server it works on the database (PostgreSQL) and the storage (S3) of
+gatehouse serve, as one more replica that has the webhook and nothing else. Settings are those of gatehouse serve.`,
 		Example: `  gatehouse admission --server https://registry.example.com --facts-key facts.pub --registry-login-file login.json --policy policies
   gatehouse admission --server https://registry.example.com --facts-key facts.pub --kubeconfig in-cluster
   gatehouse admission --config /etc/gatehouse.yaml`,

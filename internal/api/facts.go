@@ -26,7 +26,7 @@ type Facts interface {
 
 const (
 	nonceMax    = 64 // bytes
-	factsPlaces = 50 // repositories that one answer tells of
+	factsPlaces = 10 // repositories that one answer tells of
 )
 
 // nonce reads the text that a signed answer repeats, so that no old one passes for it.

@@ -31,8 +31,6 @@ const Lifetime = 7 * 24 * time.Hour
 // Limits of what is signed and read.
 const (
 	ChangesMax   = 1000      // of one page
-	PlacesMax    = 50        // repositories that one answer about a digest tells of
-	NonceMax     = 64        // bytes
 	BlobMax      = 8 << 20   // bytes of one blob that travels
 	BlobsMax     = 32 << 20  // bytes of all blobs of one image
 	AttachedMax  = 2000      // manifests that hang on one image
@@ -121,9 +119,11 @@ type Manifest struct {
 
 // Scan is what the server knows of the contents; fields as in gatehouse.ImageFacts.
 type Scan struct {
-	Inventory  *gatehouse.Inventory        `json:"inventory,omitempty"`
-	Findings   []gatehouse.Finding         `json:"findings,omitempty"`
-	Complete   bool                        `json:"complete"`
+	Inventory *gatehouse.Inventory `json:"inventory,omitempty"`
+	Findings  []gatehouse.Finding  `json:"findings,omitempty"`
+	Complete  bool                 `json:"complete"`
+	// Pending: the image, or one that it lists, will have been looked into in a moment.
+	Pending    bool                        `json:"pending,omitempty"`
 	Incomplete []string                    `json:"incomplete,omitempty"`
 	FeedAt     time.Time                   `json:"feedAt,omitzero"`
 	Partial    map[gatehouse.Kind][]string `json:"partial,omitempty"`

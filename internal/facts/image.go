@@ -42,6 +42,15 @@ func (f *Follower) Image(ctx context.Context, repo gatehouse.Repo, digest gateho
 	return f.before(n, repo, digest, err)
 }
 
+// Again asks the server about an image now, whatever is kept. Errors: as of Image.
+func (f *Follower) Again(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*Image, error) {
+	h, err := f.ask(ctx, repo, digest)
+	if err != nil {
+		return nil, err
+	}
+	return h.image, nil
+}
+
 // before is what was known of an image before the server stopped to answer, with mu
 // held.
 func (f *Follower) before(n name, repo gatehouse.Repo, digest gatehouse.Digest, why error) (*Image, time.Time, error) {

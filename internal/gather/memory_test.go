@@ -355,3 +355,32 @@ func TestOtherTrustIsAnotherQuestion(t *testing.T) {
 	s.set = set(t, strings.ReplaceAll(signedOnly, "        data:", "        hashAlgorithm: sha512\n        data:"))
 	s.want(t, image, gatehouse.Deny, "")
 }
+
+// TestSourcesThatKeep: where the sources say themselves how old their answers about our
+// own images are, the memory keeps none of those, and the age stands in the decision.
+func TestSourcesThatKeep(t *testing.T) {
+	s := newShop(t, gather.MemoryOptions{MaxStale: time.Hour})
+	var age time.Duration
+	s.src.AsOf = func(_ context.Context, ref gatehouse.Ref) time.Time {
+		if ref.Registry != "own.example" || ref.Digest == "" {
+			t.Errorf("asked about %v", ref)
+		}
+		if age == 0 {
+			return time.Time{}
+		}
+		return time.Now().Add(-age)
+	}
+	own, far := byDigest("own.example/a"), byDigest("far.example/a")
+	s.want(t, own, gatehouse.Allow, "")
+	s.want(t, far, gatehouse.Allow, "")
+	age = time.Hour
+	s.want(t, own, gatehouse.Warn, "1h0m0s ago")
+	s.want(t, far, gatehouse.Allow, "")
+	if n := s.times("own.example/a"); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+	s.verify = func(context.Context, gatehouse.Ref) (bool, error) {
+		return false, gatehouse.Errorf(gatehouse.CodeUnavailable, "too old")
+	}
+	s.want(t, own, gatehouse.Deny, "too old")
+}

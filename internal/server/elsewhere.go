@@ -274,9 +274,34 @@ func (e *elsewhere) Scan(ctx context.Context, ref gatehouse.Ref) (gather.Scan, e
 	}, nil
 }
 
-// Await implements gather.Waiter: the server tells of a scan when it has ended, and
-// nobody here can wait for that.
-func (e *elsewhere) Await(context.Context, gatehouse.Ref) bool { return false }
+// askEvery is how often the server is asked whether a scan has ended.
+const askEvery = 300 * time.Millisecond
+
+// Await implements gather.Waiter: the server is asked until it has looked into the image.
+func (e *elsewhere) Await(ctx context.Context, ref gatehouse.Ref) bool {
+	if !e.own(ref.Registry) {
+		return e.facts.Await(ctx, ref)
+	}
+	budget := awaitMax
+	if end, ok := ctx.Deadline(); ok {
+		budget = min(budget, time.Until(end)-awaitRest)
+	}
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	ticker := time.NewTicker(askEvery)
+	defer ticker.Stop()
+	for waited := false; ; waited = true {
+		img, err := e.follower.Again(ctx, ref.Repo, ref.Digest)
+		if err != nil || !img.Scan.Pending {
+			return waited || err == nil
+		}
+		select {
+		case <-ctx.Done():
+			return waited
+		case <-ticker.C:
+		}
+	}
+}
 
 // Config implements gather.Configs.
 func (e *elsewhere) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error) {

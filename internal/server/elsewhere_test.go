@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
 	"github.com/gatehouse-dev/gatehouse/internal/server"
@@ -53,11 +54,11 @@ func (r *running) follower(dir string, c *ahead, policies map[string]string) *ru
 			r.t.Fatal(err)
 		}
 	}
-	return startAt(r.t, filepath.Join(dir, "data"), func(cfg *config.Config) {
+	return startBy(r.t, server.NewAdmissionAt, filepath.Join(dir, "data"), func(cfg *config.Config) {
 		cfg.Hostnames = nil
 		cfg.FactsServer, cfg.FactsKey = r.url, filepath.Join(dir, "facts.pub")
 		cfg.RegistryLoginFile, cfg.Policy = filepath.Join(dir, "login.json"), []string{filepath.Join(dir, "policies")}
-	}, slog.New(slog.DiscardHandler), c.now)
+	}, slog.New(slog.DiscardHandler), c.now, onlyPassword)
 }
 
 // wantReview asks about an image and wants an answer that has a text in it.
@@ -192,6 +193,32 @@ func (r *running) digestOf(img v1.Image) string {
 	return d.String()
 }
 
+// TestAdmissionBeside: a replica that has the webhook and nothing else decides by the
+// rows of the servers.
+func TestAdmissionBeside(t *testing.T) {
+	bucket, database := s3test.Start(t), dbtest.Postgres(t)
+	env := func(key string) string {
+		if key == "GATEHOUSE_ADMIN_PASSWORD" {
+			return password
+		}
+		return bucket.Getenv(key)
+	}
+	shared := func(c *config.Config) { c.Database, c.Storage = database, bucket.URL }
+	one := startWith(t, t.TempDir(), shared, slog.New(slog.DiscardHandler), time.Now, env)
+	beside := startBy(t, server.NewAdmissionAt, t.TempDir(), shared, slog.New(slog.DiscardHandler), time.Now, env)
+	one.must("POST", "/api/v1/advisories?name=x", criticalOf("CVE-1", "a"))
+	one.must("PUT", "/api/v1/policies/rule.yaml", scanRule)
+	one.pushImage("a/bad:1", npmImage(t, "a", "1"))
+	one.pushImage("a/good:1", npmImage(t, "b", "1"))
+	one.indexed("registry.example/a/bad:1")
+	one.indexed("registry.example/a/good:1")
+	beside.wantReview("registry.example/a/bad:1", false, "CVE-1")
+	beside.wantReview("registry.example/a/good:1", true, "")
+	if code, _ := beside.call("GET", "/v2/", ""); code != http.StatusNotFound {
+		t.Errorf("there is a registry: %d", code)
+	}
+}
+
 // TestFactsFeed: who may ask, and what the letter of the answers is.
 func TestFactsFeed(t *testing.T) {
 	r := start(t, t.TempDir(), nil)
@@ -282,4 +309,57 @@ func TestAdmissionNeedsSomebodyToAsk(t *testing.T) {
 			t.Errorf("%v; want %q", err, want)
 		}
 	}
+}
+
+// configRule asks for what images list of themselves, and for what they are built on.
+const configRule = `apiVersion: gatehouse.dev/v1alpha1
+kind: ImageRule
+metadata: {name: built}
+spec:
+  images: [{glob: "registry.example/apps/**"}]
+  baseImages: {allow: [{glob: "registry.example/base/**"}]}
+`
+
+// TestFactsElsewhere: documents, acceptances, layers and scans that are waited for count
+// in the other cluster as they do at the server.
+func TestFactsElsewhere(t *testing.T) {
+	far, ours := start(t, t.TempDir(), func(c *config.Config) { c.SBOMReferrers = false }), signer(t)
+	far.must("POST", "/api/v1/advisories?name=x", criticalOf("CVE-1", "a"))
+	digest := far.pushImage("team/app:v1", npmImage(t, "a", "1.0.0"))
+	accepted := far.pushImage("team/other:v1", npmImage(t, "a", "2.0.0"))
+	base := npmImage(t, "base", "1")
+	layers, err := npmImage(t, "top", "1").Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	on, err := mutate.AppendLayers(base, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for repo, img := range map[string]v1.Image{"base/node:1": base, "apps/good:1": on, "apps/bad:1": npmImage(t, "foreign", "1")} {
+		far.pushImage(repo, img)
+		far.indexed("registry.example/" + repo)
+	}
+	far.indexed("registry.example/team/app:v1")
+
+	other := far.follower(t.TempDir(), &ahead{}, map[string]string{"vex.yaml": vexRule + authority("vex", ours) + "  unscanned: wait\n", "built.yaml": configRule})
+	other.wantReview("registry.example/apps/good:1", true, "")
+	other.wantReview("registry.example/apps/bad:1", false, "base-untrusted")
+	app := "registry.example/team/app@" + digest
+	other.wantReview(app, false, "CVE-1")
+	far.attach("team/app", digest, gatehouse.TypeOpenVEX, openVEX("CVE-1", digest))
+	document := far.attach("team/app", digest, gatehouse.TypeOpenVEX, openVEX("CVE-1", "pkg:npm/a@1.0.0"))
+	other.wantReview(app, false, "CVE-1")
+	far.signs(ours, document)
+	other.eventually("the signed document", func() bool { ok, _ := other.review(app); return ok })
+
+	other.wantReview("registry.example/team/other@"+accepted, false, "CVE-1")
+	far.must("POST", "/api/v1/exceptions", `{"finding":"CVE-1","reason":"not reached","repository":"team/other","expiresAt":"`+time.Now().Add(time.Hour).UTC().Format(time.RFC3339)+`"}`)
+	other.eventually("the exception", func() bool { ok, _ := other.review("registry.example/team/other@" + accepted); return ok })
+
+	fresh := far.pushImage("team/fresh:v1", npmImage(t, "b", "1"))
+	if ok, why := other.review("registry.example/team/fresh@" + fresh); !ok && !strings.Contains(why, "its scan was waited for") {
+		t.Errorf("nobody waited: %s", why)
+	}
+	other.eventually("the scan", func() bool { ok, _ := other.review("registry.example/team/fresh@" + fresh); return ok })
 }

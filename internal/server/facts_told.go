@@ -40,6 +40,8 @@ func (f *facts) told(ctx context.Context, repo gatehouse.Repo, digest gatehouse.
 	if err := t.contents(ctx, m, 0); err != nil {
 		return nil, err
 	}
+	children := 0
+	t.out.Scan.Pending = !f.indexed(ctx, m, &children, 0) // asked first: the scan is not older
 	return t.out, t.known(ctx, digest)
 }
 
@@ -201,7 +203,7 @@ func (t *teller) known(ctx context.Context, digest gatehouse.Digest) error {
 	}
 	t.out.Scan = signed.Scan{
 		Inventory: scan.Inventory, Findings: scan.Findings, Complete: scan.Complete, Incomplete: scan.Incomplete,
-		FeedAt: scan.FeedAt, Partial: scan.Partial, Overlays: scan.Overlays,
+		FeedAt: scan.FeedAt, Partial: scan.Partial, Overlays: scan.Overlays, Pending: t.out.Scan.Pending,
 	}
 	t.out.Builds, err = t.facts.Builds(ctx, ref)
 	var why *gatehouse.Error

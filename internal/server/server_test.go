@@ -51,26 +51,33 @@ func start(t *testing.T, dir string, change func(*config.Config)) *running {
 // startAt is start with a log and a clock.
 func startAt(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time) *running {
 	t.Helper()
-	return startWith(t, dir, change, log, now, func(key string) string {
-		if key == "GATEHOUSE_ADMIN_PASSWORD" {
-			return password
-		}
-		return ""
-	})
+	return startWith(t, dir, change, log, now, onlyPassword)
+}
+
+// onlyPassword is an environment that has the administrator's password.
+func onlyPassword(key string) string {
+	if key == "GATEHOUSE_ADMIN_PASSWORD" {
+		return password
+	}
+	return ""
 }
 
 // startWith is startAt with an environment.
 func startWith(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
+	t.Helper()
+	return startBy(t, server.NewAt, dir, change, log, now, env)
+}
+
+// opening is server.NewAt, or server.NewAdmissionAt.
+type opening func(context.Context, config.Config, func(string) string, *slog.Logger, func() time.Time) (*server.Server, error)
+
+func startBy(t *testing.T, open opening, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Data, cfg.Listen, cfg.AdmissionListen = dir, "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Hostnames = []string{"registry.example"}
 	if change != nil {
 		change(&cfg)
-	}
-	open := server.NewAt
-	if cfg.FactsServer != "" {
-		open = server.NewAdmissionAt
 	}
 	srv, err := open(t.Context(), cfg, env, log, now)
 	if err != nil {
