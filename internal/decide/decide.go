@@ -152,10 +152,28 @@ func (s *session) reference(i int, f gatehouse.ImageFacts) {
 	case err != nil:
 		r.Message, r.Hint = err.Error(), gatehouse.HintOf(err)
 		s.deny(r)
+	case isIdentifier(f.Written):
+		r.Message = fmt.Sprintf("image reference %q is the identifier of an image that a node has, of whatever registry", f.Written)
+		r.Hint = "write the image as name@sha256:…"
+		s.deny(r)
 	case ref.Name() != f.Image.Name(), ref.Tag != f.Image.Tag, ref.Digest != "" && ref.Digest != f.Image.Digest:
 		r.Code, r.Message = CodeFactsIncomplete, fmt.Sprintf("the facts of image %d are those of %s", i, f.Image)
 		s.deny(r)
 	}
+}
+
+// isIdentifier reports whether a container runtime takes a reference for the identifier
+// of an image that it has, or the beginning of one, although it reads as a repository of
+// Docker Hub: whose image that is, and who was allowed to pull it, nobody here knows.
+func isIdentifier(written string) bool {
+	const digits, whole = "0123456789abcdef", 64
+	switch name, tag, tagged := strings.Cut(written, ":"); {
+	case !tagged:
+		return len(written) == whole && strings.Trim(written, digits) == ""
+	case name == "sha256" || name == "sha384" || name == "sha512":
+		return strings.Trim(tag, digits) == ""
+	}
+	return false
 }
 
 // unmatched applies NoMatch to the images that no image policy picked.

@@ -12,7 +12,8 @@ import (
 // them, and whoever writes one must not choose the policies with it: a policy that
 // does not speak of an image as it is written, but by another of these names, judges
 // it by that one, beside those that speak of it as it is written. The zero Names are
-// those of no registry.
+// those of no registry. Images of any other registry are also judged by the plain spelling
+// of its name ([gatehouse.SameRegistry]).
 type Names struct {
 	// Hosts are the names by which policies may speak of it, host[:port], the main
 	// one first.
@@ -45,23 +46,20 @@ type view struct {
 // Indexes are those of req.Images.
 func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
 	v := view{Request: req, picks: p.Picks(req)}
-	open := map[int]bool{}
+	open := map[int][]string{} // hosts that are left to ask by
 	for i, f := range req.Images {
-		if len(n.Hosts) > 0 && !slices.Contains(v.picks, i) && f.Image.Repo != "" && n.ours(f.Image.Registry) {
-			open[i] = true
+		if hosts := n.others(f); len(hosts) > 0 && !slices.Contains(v.picks, i) {
+			open[i] = hosts
 		}
 	}
-	for _, host := range n.Hosts {
-		if len(open) == 0 {
-			break
-		}
+	for len(open) > 0 {
 		asked := req
 		asked.Images = slices.Clone(req.Images)
-		for i := range open {
-			asked.Images[i].Written = renamed(req.Images[i], host)
+		for i, hosts := range open {
+			asked.Images[i].Written = renamed(req.Images[i], hosts[0])
 		}
 		for _, i := range p.Picks(asked) {
-			if !open[i] {
+			if len(open[i]) == 0 {
 				continue
 			}
 			if v.other == nil {
@@ -70,10 +68,30 @@ func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
 			v.other[i], v.Images[i].Written = true, asked.Images[i].Written
 			delete(open, i)
 		}
+		for i, hosts := range open {
+			if open[i] = hosts[1:]; len(hosts) == 1 {
+				delete(open, i)
+			}
+		}
 	}
 	v.picks = append(slices.Clone(v.picks), slices.Collect(maps.Keys(v.other))...)
 	slices.Sort(v.picks)
 	return v
+}
+
+// others are the registries that an image is also looked for in: all names of ours, or
+// the plain spelling of another one ("ghcr.io" of ghcr.io:443).
+func (n Names) others(f gatehouse.ImageFacts) []string {
+	if f.Image.Repo == "" {
+		return nil
+	}
+	if len(n.Hosts) > 0 && n.ours(f.Image.Registry) {
+		return n.Hosts
+	}
+	if plain := gatehouse.SameRegistry(f.Image.Registry); plain != f.Image.Registry {
+		return []string{plain}
+	}
+	return nil
 }
 
 // renamed is an image reference with another registry, and else as it is written.

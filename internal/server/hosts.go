@@ -4,9 +4,9 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 )
@@ -14,7 +14,7 @@ import (
 // hosts are the registry names that mean this server.
 type hosts struct {
 	names []string        // lower case, in their order, the main one first
-	keys  map[string]bool // the same, as hostKey has them
+	keys  map[string]bool // the same, as [gatehouse.SameRegistry] has them
 	// everywhere is the port where the server listens on all addresses of the machine;
 	// empty where it does not. What is reached there by such an address may be this
 	// server, or something else on another machine.
@@ -37,7 +37,7 @@ func newHosts(configured []string, addr string) hosts {
 		if name = strings.ToLower(name); !slices.Contains(h.names, name) {
 			h.names = append(h.names, name)
 		}
-		h.keys[hostKey(name)] = true
+		h.keys[gatehouse.SameRegistry(name)] = true
 	}
 	return h
 }
@@ -54,64 +54,29 @@ func machineAddresses() map[netip.Addr]bool {
 	return out
 }
 
-// hostKey is what spellings of one registry have in common: an address in its
-// shortest form, lower case, without the port that a client takes where none is
-// written.
-func hostKey(registry string) string {
-	host, port, err := net.SplitHostPort(registry)
-	if err != nil {
-		host, port = strings.TrimSuffix(strings.TrimPrefix(registry, "["), "]"), ""
-	}
-	host = strings.ToLower(host)
-	if ip, ok := address(host); ok {
-		host = ip.String()
-	}
-	if port == "443" || port == "80" {
-		port = ""
-	}
-	return net.JoinHostPort(host, port)
-}
-
-// address reads an IP address in any form that resolvers take, also those of old:
-// 127.1, 0x7f000001 and 0177.0.0.1 are 127.0.0.1.
-func address(host string) (netip.Addr, bool) {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().WithZone(""), true
-	}
-	parts := strings.Split(host, ".")
-	if len(parts) > 4 {
-		return netip.Addr{}, false
-	}
-	var all uint64
-	for i, part := range parts {
-		size := 1 // bytes that the part stands for
-		if i == len(parts)-1 {
-			size = 4 - i
-		}
-		n, err := strconv.ParseUint(part, 0, 8*size)
-		if err != nil {
-			return netip.Addr{}, false
-		}
-		all = all<<(8*size) | n
-	}
-	return netip.AddrFrom4([4]byte{byte(all >> 24), byte(all >> 16), byte(all >> 8), byte(all)}), true
-}
-
 // own reports whether a registry is this one.
-func (h hosts) own(registry string) bool { return h.keys[hostKey(registry)] }
+func (h hosts) own(registry string) bool { return h.keys[gatehouse.SameRegistry(registry)] }
 
 // might reports whether a registry may be this one.
 func (h hosts) might(registry string) bool {
 	if h.own(registry) {
 		return true
 	}
-	host, port, err := net.SplitHostPort(registry)
-	if err != nil || h.everywhere == "" || port != h.everywhere {
+	if h.everywhere == "" {
 		return false
 	}
-	ip, ok := address(host)
-	if !ok {
-		return strings.EqualFold(host, "localhost")
+	// A name with the port that is listened on, whatever the name is, to compare the ports.
+	registry = gatehouse.SameRegistry(registry)
+	host, port := registry, ""
+	if h, p, err := net.SplitHostPort(registry); err == nil {
+		host, port = h, ":"+p
+	}
+	if gatehouse.SameRegistry("a:"+h.everywhere) != "a"+port {
+		return false
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if err != nil {
+		return host == "localhost"
 	}
 	return ip.IsLoopback() || ip.IsUnspecified() || h.machine[ip]
 }

@@ -39,6 +39,11 @@ func TestHosts(t *testing.T) {
 		{"0.0.0.0:5000", "[::]:5000", false, true},
 		{"0.0.0.0:5000", "192.0.2.7:5000", false, false},
 		{"0.0.0.0:5000", "localhost:5001", false, false},
+		{"0.0.0.0:5000", "localhost:05000", false, true},
+		{"0.0.0.0:5000", "127.1:05000", false, true},
+		{"0.0.0.0:443", "127.0.0.1", false, true},
+		{"127.0.0.1:5000", "registry.example:0443", true, true},
+		{"127.0.0.1:5000", "127.0.0.1:05000", true, true},
 		{"0.0.0.0:5000", "localhost", false, false},
 	} {
 		own, might := server.Hosts([]string{"registry.example", "[2001:db8::1]:5000"}, test.listen, test.registry)

@@ -53,18 +53,22 @@ func (n naming) judge(written, operation string) (reasons []gatehouse.Reason) {
 }
 
 // denied looks at every name that the image goes by: also at the tag that stands
-// beside a digest.
+// beside a digest, and at the plain spelling of its registry.
 func (n naming) denied(ref gatehouse.Ref, full, written string) (glob.Glob, bool) {
-	for _, name := range []string{full, written} {
+	all := []string{full, written}
+	plain := ref
+	plain.Registry = gatehouse.SameRegistry(ref.Registry)
+	all = append(all, glob.FullName(plain))
+	if ref.Digest != "" && ref.Tag != "" {
+		ref.Digest, plain.Digest = "", ""
+		all = append(all, glob.FullName(ref), glob.FullName(plain))
+	}
+	for _, name := range all {
 		if g, ok := anyName(n.deny, name); ok {
 			return g, true
 		}
 	}
-	if ref.Digest == "" || ref.Tag == "" {
-		return glob.Glob{}, false
-	}
-	ref.Digest = ""
-	return anyName(n.deny, glob.FullName(ref))
+	return glob.Glob{}, false
 }
 
 func anyName(globs []glob.Glob, name string) (glob.Glob, bool) {
