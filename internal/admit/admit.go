@@ -62,12 +62,19 @@ type Options struct {
 	Decider Decider
 	Pinner  Pinner           // nil: /mutate changes nothing
 	Now     func() time.Time // nil: the machine's clock
+	Room    *Room            // nil: one of its own
 }
+
+// Room is what reviews that are judged at once have together, JudgedBytesMax bytes of
+// bodies. Whatever answers on one machine shares one. Use [NewRoom].
+type Room struct{ bytes *semaphore.Weighted }
+
+// NewRoom makes a Room.
+func NewRoom() *Room { return &Room{semaphore.NewWeighted(JudgedBytesMax)} }
 
 // Handler answers reviews. Use [New].
 type Handler struct {
 	Options
-	room *semaphore.Weighted // of JudgedBytesMax
 }
 
 // New makes a Handler.
@@ -75,7 +82,10 @@ func New(o Options) *Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Handler{Options: o, room: semaphore.NewWeighted(JudgedBytesMax)}
+	if o.Room == nil {
+		o.Room = NewRoom()
+	}
+	return &Handler{Options: o}
 }
 
 // Register adds the routes of the webhooks to mux.
@@ -122,7 +132,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, respond func(co
 
 // decide never hangs and never panics, whatever the Decider does.
 func (h *Handler) decide(ctx context.Context, req gatehouse.Request, size int64) gatehouse.Decision {
-	d, err := within(ctx, h.room, size, func() gatehouse.Decision { return h.Decider.Decide(ctx, req) })
+	d, err := within(ctx, h.Room, size, func() gatehouse.Decision { return h.Decider.Decide(ctx, req) })
 	if err != nil {
 		return gatehouse.Decision{At: req.Now, Reasons: []gatehouse.Reason{{Code: err.code, Message: "the decision " + err.message}}}
 	}
@@ -134,18 +144,18 @@ type failed struct{ code, message string }
 
 // within runs f when there is room for a review of that size, until ctx ends. The
 // room is free again when f is done, not when nobody waits for it any more.
-func within[T any](ctx context.Context, room *semaphore.Weighted, size int64, f func() T) (out T, err *failed) {
+func within[T any](ctx context.Context, room *Room, size int64, f func() T) (out T, err *failed) {
 	type result struct {
 		value T
 		err   *failed
 	}
 	size = min(max(size, judgedBytesMin), JudgedBytesMax)
-	if room.Acquire(ctx, size) != nil {
+	if room.bytes.Acquire(ctx, size) != nil {
 		return out, &failed{"timeout", "waited for others until its time was over"}
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer room.Release(size)
+		defer room.bytes.Release(size)
 		defer func() {
 			if p := recover(); p != nil {
 				done <- result{err: &failed{"internal", "failed inside"}}

@@ -2,13 +2,10 @@ package admit
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/gatehouse-dev/gatehouse"
 )
@@ -19,7 +16,6 @@ import (
 // Use [NewDoors].
 type Doors struct {
 	DoorOptions
-	room *semaphore.Weighted // of JudgedBytesMax
 }
 
 // DoorOptions are what Doors stand on.
@@ -29,6 +25,7 @@ type DoorOptions struct {
 	// Always is what is let through unasked.
 	Always Always
 	Now    func() time.Time // nil: the machine's clock
+	Room   *Room            // nil: one of its own
 }
 
 // doorImagesMax bounds the images of one question.
@@ -39,7 +36,10 @@ func NewDoors(o DoorOptions) *Doors {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Doors{DoorOptions: o, room: semaphore.NewWeighted(JudgedBytesMax)}
+	if o.Room == nil {
+		o.Room = NewRoom()
+	}
+	return &Doors{DoorOptions: o}
 }
 
 // Register adds the routes of the doors to mux.
@@ -91,7 +91,7 @@ func imagesRequest(uid, namespace string, now time.Time, images []string) gateho
 
 // decide never hangs and never panics, whatever the Decider does, as that of Handler.
 func (d *Doors) decide(ctx context.Context, req gatehouse.Request, size int64) gatehouse.Decision {
-	h := Handler{Options: Options{Decider: d.Decider}, room: d.room}
+	h := Handler{Options: Options{Decider: d.Decider, Room: d.Room}}
 	return h.decide(ctx, req, size)
 }
 
@@ -99,7 +99,7 @@ func (d *Doors) decide(ctx context.Context, req gatehouse.Request, size int64) g
 func readDoor(w http.ResponseWriter, r *http.Request, into any) (size int64, ok bool) {
 	body, code, err := read(w, r)
 	if err == nil {
-		if err = json.Unmarshal(body, into); err != nil {
+		if err = Exactly(body, into); err != nil {
 			code, err = http.StatusBadRequest, gatehouse.Errorf(gatehouse.CodeInvalid, "the body is not what is expected here: %w", err)
 		}
 	}

@@ -28,7 +28,7 @@ func (h *Handler) Mutate(w http.ResponseWriter, r *http.Request) {
 			pins []Pin
 			err  error
 		}
-		a, failure := within(ctx, h.room, size, func() answer {
+		a, failure := within(ctx, h.Room, size, func() answer {
 			pins, err := h.Pinner.Pin(ctx, req)
 			return answer{pins, err}
 		})

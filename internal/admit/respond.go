@@ -90,10 +90,11 @@ func hinted(r gatehouse.Reason, hint bool) string {
 }
 
 // printable keeps control characters of foreign text off terminals and out of
-// the HTTP headers that warnings become.
+// the HTTP headers that warnings become, and what makes text look like another
+// (directions, characters of no width).
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+		if !unicode.IsPrint(r) || r == unicode.ReplacementChar {
 			return ' '
 		}
 		return r

@@ -156,7 +156,7 @@ func (p parts) read(list ...into) error {
 		if !ok {
 			continue
 		}
-		if err := json.Unmarshal(raw, f.to); err != nil {
+		if err := Exactly(raw, f.to); err != nil {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s of the AdmissionReview is of another type: %w", f.name, err)
 		}
 	}

@@ -454,8 +454,9 @@ func protocolFirst(reg, mux http.Handler) http.Handler {
 
 func (s *Server) webhookHandler() http.Handler {
 	mux := http.NewServeMux()
-	admit.New(admit.Options{Decider: s.decider, Pinner: s.decider}).Register(mux)
-	admit.NewDoors(admit.DoorOptions{Decider: imageDecider{s.decider}, Always: s.always}).Register(mux)
+	room := admit.NewRoom() // of all that asks here
+	admit.New(admit.Options{Decider: s.decider, Pinner: s.decider, Room: room}).Register(mux)
+	admit.NewDoors(admit.DoorOptions{Decider: imageDecider{s.decider}, Always: s.always, Room: room}).Register(mux)
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.webhookReadiness)
 	return s.observe("admission", mux)

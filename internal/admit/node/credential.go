@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"strings"
 	"time"
@@ -68,7 +67,7 @@ func (p *Provider) Provide(ctx context.Context, in io.Reader) (out CredentialRes
 		return out, gatehouse.Errorf(gatehouse.CodeInvalid, "the request cannot be read")
 	}
 	var ask credentialRequest
-	if err := json.Unmarshal(b, &ask); err != nil {
+	if err := admit.Exactly(b, &ask); err != nil {
 		return out, gatehouse.Errorf(gatehouse.CodeInvalid, "the request is not a CredentialProviderRequest: %w", err)
 	}
 	if ask.Kind != "CredentialProviderRequest" || ask.APIVersion != CredentialVersion {

@@ -94,7 +94,7 @@ func (a *Asker) ask(ctx context.Context, review admit.ImageReview) (status admit
 		return status, gatehouse.Errorf(gatehouse.CodeUnavailable, "the answer of Gatehouse broke off or is too large")
 	}
 	var out admit.ImageReview
-	err = json.Unmarshal(answer, &out)
+	err = admit.Exactly(answer, &out)
 	if err != nil || res.StatusCode != http.StatusOK || out.Kind != "ImageReview" || out.APIVersion != admit.ImageReviewVersion || out.Status == nil {
 		return status, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s answered %s and no ImageReview", a.Server.Host, res.Status).
 			WithHint("server is the URL of --admission-listen, not that of the registry")
@@ -136,7 +136,7 @@ func (r *Relay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, relayBodyMax))
 	var review admit.ImageReview
 	if err == nil {
-		err = json.Unmarshal(body, &review)
+		err = admit.Exactly(body, &review)
 	}
 	var status admit.ImageReviewStatus
 	if err != nil {

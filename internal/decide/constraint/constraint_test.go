@@ -468,3 +468,20 @@ func BenchmarkInventory(b *testing.B) {
 		}
 	}
 }
+
+// TestRequestWithoutReview: what is known of a request is there although the API server's
+// own words are not.
+func TestRequestWithoutReview(t *testing.T) {
+	p := policy(t, `    rego: |
+      package any
+      violation[{"msg": msg}] {
+        r := input.review
+        msg := sprintf("%v %v/%v %v", [r.resource.resource, r.resource.version, r.subResource, r.dryRun])
+      }
+`, `{}`)
+	req := request(t, `{apiVersion: v1, kind: Pod, metadata: {name: a}}`)
+	req.Resource, req.SubResource, req.DryRun = gatehouse.ObjectResource{Version: "v1", Resource: "pods"}, "ephemeralcontainers", true
+	if got, err := p.Violations(t.Context(), req); err != nil || len(got) != 1 || got[0] != "pods v1/ephemeralcontainers true" {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -193,8 +193,13 @@ func admissionRequest(req gatehouse.Request) (map[string]any, error) {
 		if req.User.Name == "" && req.User.UID == "" && len(groups) == 0 {
 			user = map[string]any{}
 		}
-		value := map[string]any{"uid": req.UID, "kind": kind, "operation": req.Operation, "userInfo": user, "options": nil}
-		value["resource"] = map[string]any{"group": "", "version": "", "resource": ""}
+		value := map[string]any{
+			"uid": req.UID, "kind": kind, "operation": req.Operation, "userInfo": user, "options": nil, "dryRun": req.DryRun,
+			"resource": map[string]any{"group": req.Resource.Group, "version": req.Resource.Version, "resource": req.Resource.Resource},
+		}
+		if req.SubResource != "" {
+			value["subResource"] = req.SubResource
+		}
 		if req.Name != "" {
 			value["name"] = req.Name
 		}

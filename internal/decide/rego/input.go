@@ -90,13 +90,16 @@ func reviewOf(req gatehouse.Request) (map[string]any, error) {
 	for i, g := range req.User.Groups {
 		groups[i] = g
 	}
-	resource := map[string]any{"group": req.Kind.Group, "version": req.Kind.Version, "resource": ""}
+	resource := map[string]any{"group": req.Resource.Group, "version": req.Resource.Version, "resource": req.Resource.Resource}
+	if req.Resource == (gatehouse.ObjectResource{}) {
+		resource["group"], resource["version"] = req.Kind.Group, req.Kind.Version
+	}
 	review := map[string]any{
 		"uid": req.UID, "operation": req.Operation, "name": req.Name, "namespace": req.Namespace,
-		"kind": kindOf(req.Kind), "resource": resource, "subResource": "",
-		"requestKind": kindOf(req.Kind), "requestResource": resource, "requestSubResource": "",
+		"kind": kindOf(req.Kind), "resource": resource, "subResource": req.SubResource,
+		"requestKind": kindOf(req.Kind), "requestResource": resource, "requestSubResource": req.SubResource,
 		"userInfo": map[string]any{"username": req.User.Name, "uid": req.User.UID, "groups": groups},
-		"dryRun":   false, "options": nil,
+		"dryRun":   req.DryRun, "options": nil,
 	}
 	if len(req.Review) == 0 {
 		return review, nil

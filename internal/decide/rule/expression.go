@@ -153,8 +153,10 @@ func requestValue(req gatehouse.Request) (map[string]any, error) {
 		groups[i] = g
 	}
 	kind := map[string]any{"group": req.Kind.Group, "version": req.Kind.Version, "kind": req.Kind.Kind}
+	resource := map[string]any{"group": req.Resource.Group, "version": req.Resource.Version, "resource": req.Resource.Resource}
 	return map[string]any{
-		"uid": req.UID, "kind": kind, "requestKind": kind, "name": req.Name, "namespace": req.Namespace, "operation": req.Operation,
+		"uid": req.UID, "kind": kind, "requestKind": kind, "resource": resource, "requestResource": resource, "subResource": req.SubResource,
+		"name": req.Name, "namespace": req.Namespace, "operation": req.Operation, "dryRun": req.DryRun,
 		"userInfo": map[string]any{"username": req.User.Name, "uid": req.User.UID, "groups": groups},
 	}, nil
 }
