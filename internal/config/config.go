@@ -97,7 +97,8 @@ type Config struct {
 	// own image belongs here where a node or an ImagePolicyWebhook asks it.
 	AdmissionAlwaysDigests []string `yaml:"admission-always-digests" help:"images (sha256:…) that /image-review and /external-data let through unasked"`
 	// How long reviews are kept, so that gatehouse policy simulate can judge them again
-	// by other policies: objects as the API server sends them, without status, and no
+	// by other policies: objects as the API server sends them, without status and without
+	// the values of environment variables that are secret by their names, and no
 	// Secrets. 0 keeps none.
 	AdmissionRecord time.Duration `yaml:"admission-record" help:"how long reviews are kept for gatehouse policy simulate; 0 keeps none"`
 	// Which objects the mutating webhook writes digests into, beside the tags: pods,

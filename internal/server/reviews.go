@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
+	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
 )
 
 // Limits of the reviews that are kept for gatehouse policy simulate.
@@ -62,7 +64,7 @@ const reviewRestMax = 256 << 10
 
 // add takes a review that was decided. It never waits.
 func (r *reviews) add(req gatehouse.Request, d gatehouse.Decision) {
-	if r.age <= 0 || len(req.Object) == 0 || req.Kind.Group == "" && req.Kind.Kind == "Secret" {
+	if r.age <= 0 || len(req.Object) == 0 || secretive(req.Kind) {
 		return
 	}
 	size := len(req.Object) + len(req.OldObject) + 1000
@@ -143,7 +145,7 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	doc.Request = req
 	doc.Request.UID, doc.Request.Images, doc.Request.Object, doc.Request.OldObject = "", nil, nil, nil
 	doc.Request.Now, doc.Request.FeedAt, doc.Request.Inventory = time.Time{}, time.Time{}, nil
-	if doc.Request.Review, err = restOfReview(req.Review, "object", "oldObject", "uid"); err != nil {
+	if doc.Request.Review, err = restOfReview(req.Review); err != nil {
 		return doc, "", err
 	}
 	if doc.Object, err = objectOf(req.Object); err != nil {
@@ -151,6 +153,10 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	}
 	if doc.OldObject, err = objectOf(req.OldObject); err != nil {
 		return doc, "", err
+	}
+	// What an object calls itself counts as well as what the request calls it.
+	if secretive(workload.Kind(doc.Object)) || secretive(workload.Kind(doc.OldObject)) {
+		return doc, "", gatehouse.Errorf(gatehouse.CodeDenied, "objects of the kind are not kept")
 	}
 	for _, f := range req.Images {
 		if f.Image.Digest != "" {
@@ -170,7 +176,7 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 		told.Request.Name = ""
 		same = append(same, "name")
 	}
-	if told.Request.Review, err = restOfReview(doc.Request.Review, same...); err != nil {
+	if told.Request.Review, err = without(doc.Request.Review, same...); err != nil {
 		return doc, "", err
 	}
 	if rest, err := json.Marshal(told.Request); err != nil || len(rest) > reviewRestMax {
@@ -183,9 +189,20 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	return doc, gatehouse.DigestOf(b), err
 }
 
-// restOfReview is the request of an AdmissionReview without some of its fields: the
-// objects are kept beside it, without what nobody needs of them.
-func restOfReview(review []byte, without ...string) ([]byte, error) {
+// secretive reports whether objects of a kind hold secrets, and nothing that would be
+// judged again.
+func secretive(k gatehouse.ObjectKind) bool {
+	return k.Group == "" && k.Kind == "Secret" || k.Group == "authentication.k8s.io" // TokenReview, TokenRequest
+}
+
+// keptOfReview are the fields of an AdmissionRequest that are kept. The objects are kept
+// beside them, without what nobody needs of them; what else there may be is not.
+var keptOfReview = []string{
+	"kind", "resource", "subResource", "requestKind", "requestResource", "requestSubResource", "name", "namespace", "operation", "userInfo", "dryRun", "options",
+}
+
+// restOfReview is the request of an AdmissionReview without its objects.
+func restOfReview(review []byte) ([]byte, error) {
 	if len(review) == 0 {
 		return nil, nil
 	}
@@ -193,13 +210,69 @@ func restOfReview(review []byte, without ...string) ([]byte, error) {
 	if err := json.Unmarshal(review, &fields); err != nil {
 		return nil, err
 	}
-	for _, name := range without {
+	maps.DeleteFunc(fields, func(name string, _ json.RawMessage) bool { return !slices.Contains(keptOfReview, name) })
+	return json.Marshal(fields)
+}
+
+// without is the request of an AdmissionReview without some of its fields.
+func without(review []byte, names ...string) ([]byte, error) {
+	if len(review) == 0 {
+		return nil, nil
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(review, &fields); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
 		delete(fields, name)
 	}
 	return json.Marshal(fields)
 }
 
-// objectOf reads an object without what only says who wrote it when.
+// sensitiveEnv are names of environment variables whose values are nobody's business.
+var sensitiveEnv = regexp.MustCompile(`(?i)pass|secret|token|credential|auth|private|key|dsn|connection`)
+
+// notKept stands for such a value: rules that look for one still find it.
+const notKept = "(not kept)"
+
+// secretNotes are annotations, of objects and of their templates, that hold the object
+// once more, or tokens.
+var secretNotes = []string{"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original", breakGlassAnnotation}
+
+// masked takes such values and annotations out of an object, at whatever place.
+func masked(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, inner := range v {
+			if list, ok := inner.([]any); ok && name == "env" {
+				maskedEnv(list)
+			}
+			if notes, ok := inner.(map[string]any); ok && name == "annotations" {
+				for _, key := range secretNotes {
+					delete(notes, key)
+				}
+			}
+			masked(inner)
+		}
+	case []any:
+		for _, inner := range v {
+			masked(inner)
+		}
+	}
+}
+
+func maskedEnv(list []any) {
+	for _, item := range list {
+		entry, _ := item.(map[string]any)
+		name, _ := entry["name"].(string)
+		if value, ok := entry["value"].(string); ok && value != "" && sensitiveEnv.MatchString(name) {
+			entry["value"] = notKept
+		}
+	}
+}
+
+// objectOf reads an object without what only says who wrote it when, and without values
+// of environment variables that are secret by their names.
 func objectOf(b []byte) (map[string]any, error) {
 	if len(b) == 0 {
 		return nil, nil
@@ -210,13 +283,10 @@ func objectOf(b []byte) (map[string]any, error) {
 	if err := dec.Decode(&obj); err != nil {
 		return nil, err
 	}
+	masked(obj)
 	delete(obj, "status")
 	if meta, ok := obj["metadata"].(map[string]any); ok {
 		delete(meta, "managedFields")
-		if notes, ok := meta["annotations"].(map[string]any); ok {
-			delete(notes, "kubectl.kubernetes.io/last-applied-configuration")
-			delete(notes, breakGlassAnnotation)
-		}
 	}
 	return obj, nil
 }
