@@ -148,9 +148,10 @@ func (c *Client) login(ctx context.Context, l login) (http.RoundTripper, name.Re
 		return nil, reg, gatehouse.Errorf(gatehouse.CodeDenied, "credentials for %s cannot be read: %w", l.registry, err)
 	}
 	scope := "repository:" + string(l.repo) + ":" + l.actions
-	rt, err = transport.NewWithContext(ctx, reg, auth, transport.NewRetry(c.transport), []string{scope})
+	heard := &listening{inner: c.transport}
+	rt, err = transport.NewWithContext(ctx, reg, auth, transport.NewRetry(heard), []string{scope})
 	if err != nil {
-		return nil, reg, c.explain(err, l.registry)
+		return nil, reg, heard.explain(c.explain(err, l.registry))
 	}
 	c.mu.Lock()
 	if len(c.logins) >= loginsMax {

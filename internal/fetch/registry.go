@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -293,6 +294,14 @@ type statusCause struct {
 func (s *statusCause) Error() string { return s.text }
 
 func (r *Registry) answer(resp *http.Response) error {
+	err := r.status(resp)
+	if after := retryAfter(resp, time.Now()); after > 0 {
+		return &askedToWait{err, after}
+	}
+	return err
+}
+
+func (r *Registry) status(resp *http.Response) error {
 	err := transport.CheckError(resp, http.StatusOK)
 	var said *transport.Error
 	if !errors.As(err, &said) {

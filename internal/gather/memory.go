@@ -21,7 +21,8 @@ type MemoryOptions struct {
 	// says that nothing has changed (Versions).
 	Fresh time.Duration
 	// Negative is as Fresh for "nothing is attached", and how long a repository that
-	// did not answer is not asked again; 10 seconds.
+	// did not answer is not asked again; 10 seconds. One that says for how long (an error
+	// with a method RetryAfter) is left alone so long, 2 minutes at most.
 	Negative time.Duration
 	// MaxStale is how old an answer may be that stands in for one that cannot be had
 	// now. 0: none does.
@@ -56,6 +57,8 @@ const (
 	perRegistryMax = 16
 	// awayMax bounds the repositories that are known not to answer.
 	awayMax = 10_000
+	// awayLimit is how long one is left alone at most, whatever it asks for.
+	awayLimit = 2 * time.Minute
 	// shareMax is the part of Bytes that one answer may take.
 	shareMax = 16
 )
@@ -323,6 +326,8 @@ func keep[T any](m *Memory, key question, a asked[T], sent time.Time, v T, err e
 		pause := m.o.Negative
 		if !a.foreign {
 			pause = ownPause
+		} else if wants := interface{ RetryAfter() time.Duration }(nil); errors.As(err, &wants) {
+			pause = min(max(pause, wants.RetryAfter()), awayLimit)
 		}
 		m.away[a.place()] = absence{m.o.Now().Add(pause), err}
 	default: // an answer: what was known before is no longer so

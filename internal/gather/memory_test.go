@@ -384,3 +384,43 @@ func TestSourcesThatKeep(t *testing.T) {
 	}
 	s.want(t, own, gatehouse.Deny, "too old")
 }
+
+// waiting is an error of a registry that says when it wants to be asked again.
+type waiting struct {
+	error
+	after time.Duration
+}
+
+func (w waiting) RetryAfter() time.Duration { return w.after }
+func (w waiting) Unwrap() error             { return w.error }
+
+// TestRetryAfter: a registry that says how long it wants to be left alone is, within
+// bounds; what is known of its images counts meanwhile.
+func TestRetryAfter(t *testing.T) {
+	for _, tt := range []struct{ asks, waits time.Duration }{
+		{time.Second, 10 * time.Second}, {time.Minute, time.Minute}, {24 * time.Hour, 2 * time.Minute}, {-time.Hour, 10 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newShop(t, gather.MemoryOptions{MaxStale: time.Hour})
+			known, other := byDigest("far.example/known"), byDigest("far.example/other")
+			s.want(t, known, gatehouse.Allow, "")
+			time.Sleep(2 * time.Minute) // it is no longer fresh
+			s.verify = func(context.Context, gatehouse.Ref) (bool, error) {
+				return false, waiting{gatehouse.Errorf(gatehouse.CodeTooMany, "slow down"), tt.asks}
+			}
+			s.want(t, other, gatehouse.Deny, "slow down")
+			s.want(t, known, gatehouse.Warn, "")
+			time.Sleep(tt.waits - time.Second)
+			s.want(t, other, gatehouse.Deny, "slow down")
+			s.want(t, known, gatehouse.Warn, "")
+			if n := s.times("far.example/other"); n != 1 {
+				t.Errorf("%s: asked %d times before %s", tt.asks, n, tt.waits)
+			}
+			time.Sleep(2 * time.Second)
+			s.want(t, other, gatehouse.Deny, "slow down")
+			if n := s.times("far.example/other"); n != 2 {
+				t.Errorf("%s: asked %d times after %s", tt.asks, n, tt.waits)
+			}
+		})
+	}
+}
