@@ -79,9 +79,11 @@ func PauseDigests() []gatehouse.Digest {
 	}
 }
 
-// imagesRequest is a question about images without an object.
+// imagesRequest is a question about images without an object. What is asked about is
+// pulled as it is written: a tag that may move is denied as the webhook denies it, where a
+// policy judges by digest.
 func imagesRequest(uid, namespace string, now time.Time, images []string) gatehouse.Request {
-	req := gatehouse.Request{UID: uid, Operation: "CREATE", Namespace: namespace, Now: now}
+	req := gatehouse.Request{UID: uid, Operation: "CREATE", Namespace: namespace, Now: now, Mutated: true}
 	for i, written := range images {
 		ref, _ := gatehouse.ParseRef(written) // the decision denies what is none
 		req.Images = append(req.Images, gatehouse.ImageFacts{Written: written, Field: fmt.Sprintf("images[%d]", i), Image: ref})

@@ -101,7 +101,9 @@ func (d *Doors) item(ctx context.Context, key string, size int64, asImage bool) 
 	if d.Always.Image(key) {
 		decision.Subject = digestOf(key)
 	} else {
-		decision = d.decide(ctx, imagesRequest("external-data", "", d.Now(), []string{key}), size)
+		req := imagesRequest("external-data", "", d.Now(), []string{key})
+		req.Mutated = !asImage // the digest is about to be written otherwise
+		decision = d.decide(ctx, req, size)
 	}
 	s := imageStatus(decision)
 	if !s.Allowed {

@@ -11,6 +11,9 @@ import (
 // ImageReviewVersion is the only version of ImageReview that there is.
 const ImageReviewVersion = "imagepolicy.k8s.io/v1alpha1"
 
+// ImageReviewUID is the UID of requests that are made of an ImageReview, which has none.
+const ImageReviewUID = "image-review"
+
 // ImageReview is the question of the API server's ImagePolicyWebhook, and its answer.
 // Annotations of the Pod, which the API server sends as a way round, are not read.
 type ImageReview struct {
@@ -106,7 +109,7 @@ func (d *Doors) ImageReview(w http.ResponseWriter, r *http.Request) {
 	if done == nil {
 		ctx, cancel := context.WithTimeout(r.Context(), budget(r))
 		defer cancel()
-		out := imageStatus(d.decide(ctx, imagesRequest("image-review", review.Spec.Namespace, d.Now(), left), size))
+		out := imageStatus(d.decide(ctx, imagesRequest(ImageReviewUID, review.Spec.Namespace, d.Now(), left), size))
 		done = &out
 	}
 	write(w, http.StatusOK, Answered(*done))

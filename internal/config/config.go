@@ -96,6 +96,10 @@ type Config struct {
 	// the sandbox of Pods (pause 3.9, 3.10, 3.10.1), whose digests are known: Gatehouse's
 	// own image belongs here where a node or an ImagePolicyWebhook asks it.
 	AdmissionAlwaysDigests []string `yaml:"admission-always-digests" help:"images (sha256:…) that /image-review and /external-data let through unasked"`
+	// Policies of objects (Rego modules by PACKAGE, constraints by name) that other doors
+	// than the webhooks ask, too: about a Pod that runs the images and says nothing else. One
+	// that wants more of a Pod than its images denies everything there.
+	AdmissionDoorPolicies []string `yaml:"admission-door-policies" help:"Rego modules and constraints that /image-review and /external-data ask about a Pod of the images alone"`
 	// How long reviews are kept, so that gatehouse policy simulate can judge them again
 	// by other policies: objects as the API server sends them, without status and without
 	// the values of environment variables that are secret by their names, and no

@@ -71,6 +71,12 @@ func (t *Tx) BreakGlassByToken(ctx context.Context, token gatehouse.Digest) (b B
 	return list[0], true, nil
 }
 
+// BreakGlassesUsed lists the tokens for an image that were used and hold still, newest
+// first, n at most.
+func (t *Tx) BreakGlassesUsed(ctx context.Context, image gatehouse.Digest, n int) ([]BreakGlass, error) {
+	return t.breakGlasses(ctx, `WHERE digest = $1 AND used_at > 0 AND revoked_at = 0 AND expires_at > $2 ORDER BY id DESC LIMIT $3`, dbDigest(image), micros(t.now), n)
+}
+
 // UseBreakGlass notes that a token was used, with its event and audit record. What
 // was used, revoked or has expired is CodeConflict: of two transactions one uses it.
 func (t *Tx) UseBreakGlass(ctx context.Context, actor gatehouse.Actor, b BreakGlass, proof json.RawMessage) error {

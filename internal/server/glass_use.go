@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/admit"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
@@ -50,6 +51,51 @@ func (g *glass) override(ctx context.Context, req gatehouse.Request, d gatehouse
 		g.log.WarnContext(ctx, "break-glass use", "token", b.ID, "namespace", b.Namespace, "digest", b.Digest, "requester", b.Requester, "decision", d.ID, "reason", b.Reason, "dryRun", req.DryRun)
 	}
 	g.metrics.breakGlass.WithLabelValues("used").Inc()
+	return overridden(d, used)
+}
+
+// letInMax bounds the tokens of one image that are looked at.
+const letInMax = 100
+
+// letIn turns a denial of images into a warning where the webhook has let each of them
+// in by a token that holds still: the node asks before it pulls what runs already as far
+// as the cluster is concerned. Nothing is used up. It counts for a question that comes
+// from a node, which knows neither the user nor the namespace, and from a namespace.
+func (g *glass) letIn(ctx context.Context, req gatehouse.Request, d gatehouse.Decision) gatehouse.Decision {
+	if d.Verdict != gatehouse.Deny || req.UID != admit.ImageReviewUID {
+		return d
+	}
+	need, err := needed(req, d)
+	if err != nil {
+		return d
+	}
+	var used []db.BreakGlass
+	err = g.db.Read(ctx, func(tx *db.Tx) error {
+		used = nil
+		for _, digest := range need.digests {
+			list, err := tx.BreakGlassesUsed(ctx, digest, letInMax)
+			if err != nil {
+				return err
+			}
+			i := slices.IndexFunc(list, func(b db.BreakGlass) bool {
+				return (b.Everything || !need.everything) && (req.Namespace == "" || b.Namespace == req.Namespace)
+			})
+			if i < 0 {
+				used = nil
+				return nil
+			}
+			used = append(used, list[i])
+		}
+		return nil
+	})
+	if err != nil {
+		g.log.ErrorContext(ctx, "break-glass failed", "decision", d.ID, "error", err)
+		return d
+	}
+	if len(used) == 0 {
+		return d
+	}
+	g.log.WarnContext(ctx, "break-glass pull", "token", used[0].ID, "digest", used[0].Digest, "decision", d.ID)
 	return overridden(d, used)
 }
 

@@ -456,7 +456,7 @@ func (s *Server) webhookHandler() http.Handler {
 	mux := http.NewServeMux()
 	room := admit.NewRoom() // of all that asks here
 	admit.New(admit.Options{Decider: s.decider, Pinner: s.decider, Room: room}).Register(mux)
-	admit.NewDoors(admit.DoorOptions{Decider: imageDecider{s.decider}, Always: s.always, Room: room}).Register(mux)
+	admit.NewDoors(admit.DoorOptions{Decider: imageDecider{s.decider, s.cfg.AdmissionDoorPolicies, s.glass.letIn}, Always: s.always, Room: room}).Register(mux)
 	mux.HandleFunc("GET /healthz", s.health)
 	mux.HandleFunc("GET /readyz", s.webhookReadiness)
 	return s.observe("admission", mux)
