@@ -25,10 +25,14 @@ type layers struct {
 	diffIDs []gatehouse.Digest // lowest first
 }
 
-// judge asks that each image that a reference stands for is built on one of them.
-func (b *bases) judge(f gatehouse.ImageFacts) []gatehouse.Reason {
+// judge asks that each image that a reference stands for is built on one of them. unknown
+// is the verdict on one of another registry, whose layers have not been looked into.
+func (b *bases) judge(f gatehouse.ImageFacts, unknown gatehouse.Verdict) []gatehouse.Reason {
 	if len(f.Builds) == 0 {
-		return []gatehouse.Reason{{Code: decide.CodeBaseUntrusted, Message: "nothing is known of the layers of the image"}}
+		return []gatehouse.Reason{{
+			Verdict: unknown, Code: decide.CodeBaseUntrusted, Message: "nothing is known of the layers of images of " + short(f.Image.Registry),
+			Hint: "copy the image into this registry, or let the rule's unscanned say what to do with images that have not been looked into",
+		}}
 	}
 	var on []string
 	for _, build := range f.Builds {

@@ -18,6 +18,7 @@ const (
 	valueImage     = "image"
 	valueContainer = "container"
 	valueFindings  = "findings"
+	valueConfigs   = "configs"
 	valueScan      = "scan"
 	valueNow       = "now"
 )
@@ -42,7 +43,7 @@ type validation struct {
 }
 
 func newExpressions() (*expressions, error) {
-	env, err := expr.New(expr.Options{Admission: true, Values: []string{valueImage, valueContainer, valueFindings, valueScan, valueNow}})
+	env, err := expr.New(expr.Options{Admission: true, Values: []string{valueImage, valueContainer, valueFindings, valueScan, valueConfigs, valueNow}})
 	return &expressions{env: env}, err
 }
 
@@ -50,6 +51,9 @@ func newExpressions() (*expressions, error) {
 func (e *expressions) findings() bool {
 	return e != nil && (e.env.Uses(valueFindings) || e.env.Uses(valueScan))
 }
+
+// configs reports whether the expressions look at the configurations of the image.
+func (e *expressions) configs() bool { return e != nil && e.env.Uses(valueConfigs) }
 
 // judge evaluates every validation for one image, whose findings are as they count. What cannot be evaluated objects.
 func (e *expressions) judge(ctx context.Context, req gatehouse.Request, f gatehouse.ImageFacts, findings []gatehouse.Finding) (reasons []gatehouse.Reason) {
@@ -129,6 +133,11 @@ func (e *expressions) values(req gatehouse.Request, f gatehouse.ImageFacts, find
 		out[valueFindings] = findingValues(findings)
 		out[valueScan] = scanValue(req, f)
 	}
+	if e.configs() {
+		if out[valueConfigs], err = configValues(f.Platforms); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 
@@ -172,6 +181,22 @@ func imageValue(f gatehouse.ImageFacts) map[string]any {
 		"reference": f.Written, "field": f.Field, "registry": ref.Registry, "repository": string(ref.Repo),
 		"name": ref.Name(), "tag": ref.Tag, "digest": string(ref.Digest),
 	}
+}
+
+// configValues are the configurations of all that the reference stands for, by platform.
+func configValues(platforms map[string][]byte) (any, error) {
+	if len(platforms) == 0 {
+		return nil, fmt.Errorf("the image has no configuration")
+	}
+	out := make(map[string]any, len(platforms))
+	for platform, b := range platforms {
+		config, err := workload.Decode(b)
+		if err != nil {
+			return nil, fmt.Errorf("the configuration for %s: %w", platform, err)
+		}
+		out[platform] = config
+	}
+	return expr.Value(out), nil
 }
 
 // findingValues are findings with the fields that docs/policies.md lists, each always

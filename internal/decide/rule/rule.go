@@ -114,6 +114,9 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 		if p.scans && (!again || p.cel.findings()) {
 			needs = append(needs, gatehouse.Need{Name: decide.NeedName(p.name, "findings"), Image: i, Kind: gatehouse.NeedFindings, Wait: p.unscanned == waitUnscanned})
 		}
+		if p.cel.configs() {
+			needs = append(needs, gatehouse.Need{Name: decide.NeedName(p.name, "configs"), Image: i, Kind: gatehouse.NeedPlatforms})
+		}
 		if again {
 			continue
 		}
@@ -138,7 +141,7 @@ func (p *Policy) named(req gatehouse.Request, f gatehouse.ImageFacts) []gatehous
 
 // asks reports whether the rule has to know anything of images.
 func (p *Policy) asks() bool {
-	return p.scans || len(p.vex) > 0 || len(p.sbom) > 0 || p.bases != nil || p.signs()
+	return p.scans || p.cel.configs() || len(p.vex) > 0 || len(p.sbom) > 0 || p.bases != nil || p.signs()
 }
 
 // settled reports whether a rule that would have to look into images denies by the name
@@ -244,7 +247,7 @@ func (p *Policy) judge(ctx context.Context, req gatehouse.Request, f gatehouse.I
 		reasons = append(reasons, more...)
 	}
 	if p.bases != nil {
-		reasons = append(reasons, p.bases.judge(f)...)
+		reasons = append(reasons, p.bases.judge(f, p.unscanned.verdict())...)
 	}
 	reasons = append(reasons, p.signed(ctx, f, req.Now)...)
 	if p.cel != nil {
