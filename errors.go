@@ -48,8 +48,13 @@ func (e *Error) Error() string {
 	return e.Message + ": " + e.Err.Error()
 }
 
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap returns the cause. A nil Error, which somebody has made an error of, has none.
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 // WithHint returns a copy of e that carries hint.
 func (e *Error) WithHint(format string, args ...any) *Error {

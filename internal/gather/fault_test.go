@@ -143,6 +143,7 @@ spec:
 				}
 				for step := range 60 {
 					time.Sleep(time.Duration(r.IntN(40)) * time.Second * time.Duration(1+r.IntN(2)*r.IntN(90)))
+					synctest.Wait() // questions that nobody waits for any more have read what is wrong
 					w.op, w.fault, w.signed = "", "", true
 					switch r.IntN(4) {
 					case 0, 1:

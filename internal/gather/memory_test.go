@@ -424,3 +424,14 @@ func TestRetryAfter(t *testing.T) {
 		})
 	}
 }
+
+// TestErrorOfNothing: an error that a source has made of nothing is one, also where
+// somebody looks for what is behind it.
+func TestErrorOfNothing(t *testing.T) {
+	s := newShop(t, gather.MemoryOptions{})
+	s.verify = func(context.Context, gatehouse.Ref) (bool, error) {
+		var none *gatehouse.Error
+		return false, waiting{none, 0}
+	}
+	s.want(t, byDigest("far.example/a"), gatehouse.Deny, "")
+}

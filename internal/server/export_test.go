@@ -57,6 +57,12 @@ func (s *Server) TrustOwn(root []byte) { s.policies.trust(root) }
 // SetCluster makes objects of a cluster readable for policies.
 func (s *Server) SetCluster(c outside.Cluster) { s.policies.outside.SetCluster(c) }
 
+// Remembered is how many answers about images are remembered.
+func (s *Server) Remembered() int {
+	n, _ := s.decider.facts.memory.Known()
+	return n
+}
+
 // DecideFor decides as the webhook does.
 func (s *Server) DecideFor(ctx context.Context, req gatehouse.Request) gatehouse.Decision {
 	return s.decider.Decide(ctx, req)

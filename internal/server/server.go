@@ -323,6 +323,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.serve(ctx, front, "admission", s.webhook, s.webhookHandler())
 	s.serve(ctx, front, "metrics", s.monitor, s.monitorHandler())
 	back.Go(func() error { return s.decider.keep(work) })
+	if s.webhook != nil {
+		back.Go(func() error { return (&ahead{decider: s.decider}).run(work) })
+	}
 	back.Go(func() error { return s.housekeeping(work) })
 	back.Go(func() error { return s.policies.follow(work) })
 	if s.follower != nil {
