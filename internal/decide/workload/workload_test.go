@@ -1,6 +1,7 @@
 package workload_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,6 +135,64 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// oddJSON is what readers of JSON differ about.
+var oddJSON = []string{
+	`{}`, ` { } `, `{"a":[]}`, `{"a":[ ]}`, `{"a":[1,]}`, `{"a":1,}`, `{,}`, `{"a"}`, `{"a":}`, `{"a" 1}`, `{a:1}`, `{'a':1}`, `{"a":1 "b":2}`, `{"a":[1 2]}`,
+	`{"a":01}`, `{"a":-}`, `{"a":-0}`, `{"a":-01}`, `{"a":1.}`, `{"a":.5}`, `{"a":1.50}`, `{"a":1e}`, `{"a":1e+}`, `{"a":1E-07}`, `{"a":+1}`, `{"a":1e400}`, `{"a":0x1}`, `{"a":NaN}`,
+	`{"a":true,"b":false,"c":null}`, `{"a":tru}`, `{"a":truex}`, `{"a":nul`, `{"a":True}`,
+	`{"a":"\u00e9\ud83d\ude00"}`, `{"a":"\ud83d"}`, `{"a":"\ud83dx"}`, `{"a":"\u12"}`, `{"a":"\x"}`, `{"a":"\/\b\f\n\r\t\"\\"}`, `{"a":"\`, `{"a":"\"`, `{"a":"é` + "\u2028" + `"}`,
+	"{\"a\":\"\xff\"}", "{\"\xff\":1}", "{\"a\":\"\xed\xa0\x80\"}", "{\"a\":\"x\ty\"}", "{\"a\":\"x\x00y\"}", "{\"a\":\"x\x7fy\"}", "{\"a\":1}\x00", "\xef\xbb\xbf{}", "{\"a\":1}\f", "{\"a\":1\u00a0}",
+	`{"a":1}}`, `{"a":1}]`, `{`, `{"`, `{"a`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":[`, `{"a":[1`, `{"a":[1,`, `{"a":[}`, `{"a":{]}`, `{"a":{"b":{}},"c":[[],[{}]]}`, `{"":""}`, `{"a":/**/1}`,
+}
+
+// sameAsJSON fails where Decode takes what encoding/json refuses, or makes something
+// else of it, or calls something no JSON that is.
+func sameAsJSON(t *testing.T, data []byte) {
+	t.Helper()
+	got, err := workload.Decode(data)
+	if err != nil {
+		if strings.Contains(err.Error(), "not JSON") && json.Valid(data) {
+			t.Errorf("%q: %v, but it is", data, err)
+		}
+		return
+	}
+	var want map[string]any
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := d.Decode(&want); err != nil || !json.Valid(data) {
+		t.Fatalf("%q is taken: %v", data, err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%q is read otherwise than by encoding/json (-it +got):\n%s", data, diff)
+	}
+}
+
+func TestDecodeAsJSON(t *testing.T) {
+	for _, text := range oddJSON {
+		sameAsJSON(t, []byte(text))
+	}
+	long := []byte(`{"apiVersion":"v1","kind":"Pod","spec":` + podSpec + `,"metadata":{"n":-12.5e+3,"s":"a\u00e9\n","t":true,"z":null}}`)
+	for i := range long { // broken off, and with a byte of everything in each place
+		sameAsJSON(t, long[:i])
+		for _, c := range []byte("\x00\"\\{}[],:0-.eaZ \n\x80") {
+			bad := bytes.Clone(long)
+			bad[i] = c
+			sameAsJSON(t, bad)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	object := []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"}},"spec":` + podSpec + `}`)
+	b.SetBytes(int64(len(object)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := workload.Decode(object); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestPods(t *testing.T) {
 	obj, err := workload.Decode([]byte(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"shop"},
 		"spec":{"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"image":"a"}]}}}}`))
@@ -165,13 +224,14 @@ func FuzzImages(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod","spec":` + podSpec + `}`))
 	f.Add([]byte(`{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"batch/v1","kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":{"spec":` + podSpec + `}}}}}]}`))
 	f.Add([]byte(`{"apiVersion":"x/v1","kind":"Rollout","spec":{"template":{"spec":{"containers":[{"image":"a"}]}}}}`))
+	for _, text := range oddJSON {
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		sameAsJSON(t, data)
 		obj, err := workload.Decode(data)
 		if err != nil {
 			return
-		}
-		if !json.Valid(data) {
-			t.Fatal("Decode took what is not JSON")
 		}
 		images, err := workload.Images(obj)
 		pods, perr := workload.Pods(obj)
