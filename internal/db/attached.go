@@ -201,6 +201,18 @@ func (t *Tx) AttachedVersion(ctx context.Context, repo gatehouse.Repo, subject g
 	return version, unavailable(err)
 }
 
+// AttachedToManifest is [Tx.AttachedVersion] of a manifest that the repository holds.
+// CodeNotFound: it holds none of that digest.
+func (t *Tx) AttachedToManifest(ctx context.Context, repo gatehouse.Repo, subject gatehouse.Digest) (version string, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT COALESCE(c.version, '') FROM repository r JOIN manifest m ON m.repo_id = r.id
+		LEFT JOIN signature_check c ON c.repo_id = r.id AND c.subject = m.digest
+		WHERE r.path = $1 AND m.digest = $2`, string(repo), dbDigest(subject)).Scan(&version)
+	if none(err) {
+		return "", notFound("MANIFEST_UNKNOWN", "repository %s holds no manifest %s", repo, subject)
+	}
+	return version, unavailable(err)
+}
+
 // AwaitsSubject reports whether something has been attached to a manifest that is
 // just arriving.
 func (t *Tx) AwaitsSubject(ctx context.Context, repoID int64, subject gatehouse.Digest) (bool, error) {

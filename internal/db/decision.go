@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -110,13 +111,22 @@ func (t *Tx) PruneDecisions(ctx context.Context, before time.Time, max int) erro
 // inflatedMax bounds what a stored document may become, in bytes.
 const inflatedMax = 64 << 20
 
+// deflaters are used again: making one takes more than a megabyte.
+var deflaters = sync.Pool{New: func() any {
+	w, err := flate.NewWriter(nil, flate.BestSpeed)
+	if err != nil {
+		panic(err) // of a level that does not exist
+	}
+	return w
+}}
+
 func deflate(doc []byte) ([]byte, error) {
 	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if _, err = w.Write(doc); err == nil {
+	w := deflaters.Get().(*flate.Writer)
+	defer deflaters.Put(w)
+	w.Reset(&b)
+	_, err := w.Write(doc)
+	if err == nil {
 		err = w.Close()
 	}
 	return b.Bytes(), err

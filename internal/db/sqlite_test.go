@@ -194,6 +194,7 @@ func hotQueries(ctx context.Context, tx *db.Tx) {
 	tx.TagManifests(ctx, "a", "v1", 10)
 	tx.Attached(ctx, "a", x, "i", []string{"s", "t"}, 10, 10)
 	tx.AttachedVersion(ctx, "a", x)
+	tx.AttachedToManifest(ctx, "a", x)
 	tx.AwaitsSubject(ctx, 1, x)
 	tx.Ancestors(ctx, "a", x, 10)
 	tx.Signatures(ctx, "a", x)

@@ -132,7 +132,16 @@ func (s *suite) bump(to db.TagTarget) (version string) {
 	s.Helper()
 	s.write(func(tx *db.Tx) error { return tx.BumpAttached(s.Context(), to.RepoID, to.Digest) })
 	s.read(func(tx *db.Tx) (err error) {
-		version, err = tx.AttachedVersion(s.Context(), to.Repo, to.Digest)
+		if version, err = tx.AttachedVersion(s.Context(), to.Repo, to.Digest); err != nil {
+			return err
+		}
+		same, err := tx.AttachedToManifest(s.Context(), to.Repo, to.Digest)
+		if gatehouse.CodeOf(err) == gatehouse.CodeNotFound { // what is attached may come before
+			return nil
+		}
+		if same != version {
+			s.Errorf("version %q of what is attached, %q of what is attached to the manifest", version, same)
+		}
 		return err
 	})
 	return version
@@ -214,10 +223,17 @@ func signaturesGo(s *suite) {
 			list, _, err := tx.Signatures(s.Context(), "a", image.Digest)
 			s.must(err)
 			now, err := tx.AttachedVersion(s.Context(), "a", image.Digest)
+			s.must(err)
+			// A manifest that is gone has none, whatever waits for it.
+			there := what != "the image is gone" && what != "what waited is gone"
+			same, err := tx.AttachedToManifest(s.Context(), "a", image.Digest)
+			if there != (err == nil) || err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound || there && same != now {
+				s.Errorf("%s: attached to the manifest is %q, %v", what, same, err)
+			}
 			if len(list) != n || (now != "") != known || now == version && n != 2 {
 				s.Errorf("%s: %d signatures, version %q", what, len(list), now)
 			}
-			return err
+			return nil
 		})
 	}
 	shown("all", 2, true)
