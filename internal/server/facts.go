@@ -107,10 +107,7 @@ func (f *facts) live() gather.Sources {
 // Version implements gather.Versions.
 func (f *facts) Version(ctx context.Context, ref gatehouse.Ref) (version string, err error) {
 	err = f.db.Get(ctx, func(tx *db.Tx) error {
-		if _, err := tx.ManifestAt(ctx, ref.Repo, ref.Digest); err != nil {
-			return err
-		}
-		version, err = tx.AttachedVersion(ctx, ref.Repo, ref.Digest)
+		version, err = tx.AttachedToManifest(ctx, ref.Repo, ref.Digest)
 		return err
 	})
 	return version, err

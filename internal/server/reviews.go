@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -19,10 +18,9 @@ import (
 
 // Limits of the reviews that are kept for gatehouse policy simulate.
 const (
-	reviewsMax      = 50_000
-	reviewBytesMax  = 256 << 20 // in the database
-	reviewWaitMax   = 16 << 20  // bytes that wait to be written
-	reviewsKnownMax = 10_000    // that are remembered not to be written again
+	reviewsMax     = 50_000
+	reviewBytesMax = 256 << 20 // in the database
+	reviewWaitMax  = 16 << 20  // bytes that wait to be written
 )
 
 // reviews keeps what was reviewed, so that other policies can judge it. Reviews that
@@ -179,13 +177,15 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	if told.Request.Review, err = without(doc.Request.Review, same...); err != nil {
 		return doc, "", err
 	}
-	if rest, err := json.Marshal(told.Request); err != nil || len(rest) > reviewRestMax {
-		return doc, "", gatehouse.Errorf(gatehouse.CodeTooLarge, "the review has more than %d bytes beside its objects", reviewRestMax)
-	}
 	b, err := json.Marshal(struct {
 		reviewDoc
 		Verdict gatehouse.Verdict `json:"verdict"`
 	}{told, one.verdict})
+	if err == nil && len(b) > reviewRestMax { // a part of it may be
+		if part, err := json.Marshal(told.Request); err != nil || len(part) > reviewRestMax {
+			return doc, "", gatehouse.Errorf(gatehouse.CodeTooLarge, "the review has more than %d bytes beside its objects", reviewRestMax)
+		}
+	}
 	return doc, gatehouse.DigestOf(b), err
 }
 
@@ -277,10 +277,8 @@ func objectOf(b []byte) (map[string]any, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
-	var obj map[string]any
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	if err := dec.Decode(&obj); err != nil {
+	obj, err := workload.Decode(b)
+	if err != nil {
 		return nil, err
 	}
 	masked(obj)
