@@ -36,6 +36,7 @@ func figures() []figure {
 		{"verify", measureVerify},
 		{"decide", measureDecide},
 		{"admission", measureAdmission},
+		{"admission-create", measureCreate},
 		{"manifest", measureManifest},
 		{"blob", measureBlob},
 		{"blob-memory", measureBlobMemory},

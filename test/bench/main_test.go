@@ -50,3 +50,16 @@ func TestVerifyMedians(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestCreateRows(t *testing.T) {
+	line := "BenchmarkPodCreate-2 \t 500\t 1 ns/op\t 3.5 bare-p50-ms\t 9 bare-p99-ms\t 4.5 gatehouse-p50-ms\t 19 gatehouse-p99-ms\t %s policy-controller-p50-ms\t 4.9e+01 policy-controller-p99-ms\nPASS\n"
+	rows, err := createRows(strings.Replace(line, "%s", "13.5", 1))
+	if err != nil || len(rows) != 4 || rows[0].missed || rows[0].measured != "0.1 ×" || !rows[2].missed || rows[2].measured != "0.25 ×" {
+		t.Errorf("%+v, %v", rows, err)
+	}
+	for _, theirs := range []string{"", "3.5", "1"} { // nothing is said of it, or it adds nothing
+		if rows, err := createRows(strings.Replace(line, "%s", theirs, 1)); err == nil {
+			t.Errorf("%q: %+v", theirs, rows)
+		}
+	}
+}
