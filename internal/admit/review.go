@@ -3,6 +3,7 @@ package admit
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"time"
 
@@ -101,47 +102,89 @@ type parts map[string]json.RawMessage
 // fieldsMax bounds the fields of an envelope; the protocol has fewer than 20.
 const fieldsMax = 100
 
-// fields reads the fields of a JSON object. Unlike encoding/json it takes no other
-// spelling for a name, and no name twice: what is judged, what policies see in the
-// whole review and what the API server meant must be one thing. Errors: CodeInvalid.
+// fields reads the fields of a JSON object; their values are parts of b. Unlike
+// encoding/json it takes no other spelling for a name, and no name twice: what is
+// judged, what policies see in the whole review and what the API server meant must be
+// one thing. Errors: CodeInvalid.
 func fields(b []byte, what string) (parts, error) {
-	fail := func(err error) error {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", what, err)
+	if !json.Valid(b) {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", what, notJSON(b))
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	open, err := d.Token()
-	if err != nil {
-		return nil, fail(err)
-	}
-	if open != json.Delim('{') {
+	at := space(b, 0)
+	if b[at] != '{' {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: it is not a JSON object", what)
 	}
 	out := parts{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return nil, fail(err)
+	for at = space(b, at+1); b[at] != '}'; {
+		end := value(b, at)
+		var name string
+		if err := json.Unmarshal(b[at:end], &name); err != nil {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", what, err)
 		}
-		name, _ := token.(string) // the decoder takes nothing else for a key
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return nil, fail(err)
-		}
+		at = space(b, space(b, end)+1) // behind the colon
+		end = value(b, at)
 		if _, twice := out[name]; twice || len(out) >= fieldsMax {
 			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: it has %q twice, or more than %d fields", what, clip(name, 100), fieldsMax)
 		}
-		out[name] = value
-	}
-	if _, err := d.Token(); err != nil {
-		return nil, fail(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: something follows it", what)
+		out[name] = b[at:end:end]
+		if at = space(b, end); b[at] == ',' {
+			at = space(b, at+1)
+		}
 	}
 	return out, nil
+}
+
+// notJSON says in the words of encoding/json what is wrong with b.
+func notJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	err := d.Decode(new(json.RawMessage))
+	switch err {
+	case nil:
+		return errors.New("something follows it")
+	case io.EOF:
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// space returns where the space at a place of b ends. What follows is known to be JSON.
+func space(b []byte, at int) int {
+	for b[at] == ' ' || b[at] == '\t' || b[at] == '\n' || b[at] == '\r' {
+		at++
+	}
+	return at
+}
+
+// value returns where the value at a place of b ends, which is known to be JSON and in
+// an object.
+func value(b []byte, at int) int {
+	depth := 0
+	for {
+		switch c := b[at]; c {
+		case '"':
+			for at++; b[at] != '"'; at++ {
+				if b[at] == '\\' {
+					at++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if at++; depth == 0 && ends(b[at]) {
+			return at
+		}
+	}
+}
+
+// ends reports whether a byte behind a value, or within a literal, is behind it.
+func ends(c byte) bool {
+	switch c {
+	case ',', '}', ']', ':', ' ', '\t', '\n', '\r':
+		return true
+	}
+	return false
 }
 
 // into says where a field goes.
