@@ -24,14 +24,16 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	dsn := func(extra string) string {
 		return "file:" + (&url.URL{Path: path}).EscapedPath() + "?_pragma=busy_timeout(10000)&_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)" +
-			"&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + extra
+			"&_pragma=synchronous(FULL)&_pragma=temp_store(MEMORY)" + extra
 	}
 	d := &DB{dialect: sqliteDialect, reading: sqliteDialect.reading(), now: opts.Now, onWrite: opts.OnWrite}
 	var err error
-	if d.write, err = d.pool(dsn("&_txlock=immediate"), 1); err != nil {
+	// Kibibytes of pages that a connection keeps: each has its own, and there are
+	// several to read with. What they do not keep the kernel does.
+	if d.write, err = d.pool(dsn("&_txlock=immediate&_pragma=cache_size(-16000)"), 1); err != nil {
 		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
 	}
-	if d.read, err = d.pool(dsn("&_pragma=query_only(1)"), max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
+	if d.read, err = d.pool(dsn("&_pragma=query_only(1)&_pragma=cache_size(-4000)"), max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
 		d.write.Close()
 		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
 	}
