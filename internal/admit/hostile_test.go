@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/admit"
 )
@@ -88,5 +90,37 @@ func TestOneRoom(t *testing.T) {
 		}
 		close(b.until)
 		synctest.Wait()
+	})
+}
+
+// FuzzExactly: what is taken is what json.Unmarshal takes, and nothing in it is there
+// twice or in another case.
+func FuzzExactly(f *testing.F) {
+	for _, seed := range []string{imageReview("shop", "a"), `{"kind":"a","Kind":"b"}`, `{"kind":"a","kind":"b"}`, `{"spec":{"containers":[{"image":"a"},{"Image":"b"}]}}`, `[`, `{"spec":null}`, `{"\u006bind":"a"}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var exact, loose admit.ImageReview
+		if err := admit.Exactly(body, &exact); err != nil {
+			return
+		}
+		if err := json.Unmarshal(body, &loose); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(loose, exact); diff != "" {
+			t.Fatal(diff)
+		}
+		// Written again by its own names it is the same: no other spelling was read.
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(body, &fields) != nil {
+			return
+		}
+		for name := range fields {
+			for _, known := range []string{"apiVersion", "kind", "spec", "status"} {
+				if name != known && strings.EqualFold(name, known) {
+					t.Fatalf("%q was read as %q", name, known)
+				}
+			}
+		}
 	})
 }
