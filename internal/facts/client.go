@@ -15,7 +15,8 @@ import (
 
 // Server is what a [Follower] asks. Answers are signed bytes that nobody has looked
 // into yet. Errors: CodeConflict, the server has another history; CodeNotFound, it has
-// no such image; CodeUnavailable, anything else.
+// no such image; CodeUnavailable, anything else, with detail UNREACHED where there was
+// no answer at all.
 type Server interface {
 	// Changes asks what has changed after a position; after < 0: nothing, just where
 	// the feed ends now.
@@ -62,6 +63,9 @@ func (c Client) Image(ctx context.Context, repo gatehouse.Repo, digest, known ga
 	return answer.Facts[0], nil
 }
 
+// unreached is the detail of errors that come from no server.
+const unreached = "UNREACHED"
+
 // refusalMax bounds what is read of an answer that is an error.
 const refusalMax = 64 << 10
 
@@ -74,7 +78,7 @@ func (c Client) get(ctx context.Context, path string, q url.Values, max int64) (
 	}
 	resp, err := c.HTTP.Do(req)
 	if err != nil {
-		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err)
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't reach the server: %w", err).WithDetail(unreached)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -90,20 +94,21 @@ func (c Client) get(ctx context.Context, path string, q url.Values, max int64) (
 	return b, nil
 }
 
-// refusal is what an answer says that has no facts. Nobody signed it: it takes nothing
-// away that is kept, but for an image that is said to be gone.
+// refusal is what an answer says that has no facts. That something is not there, or is
+// another, counts only in the server's own form: a proxy before a server that is down
+// says such things, too.
 func refusal(resp *http.Response) error {
-	var problem struct{ Detail, Hint string }
+	var problem struct {
+		Detail, Hint string
+		Code         gatehouse.Code
+	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, refusalMax))
 	if errors.Join(err, json.Unmarshal(b, &problem)) != nil || problem.Detail == "" {
 		problem.Detail = http.StatusText(resp.StatusCode)
 	}
 	code := gatehouse.CodeUnavailable
-	switch resp.StatusCode {
-	case http.StatusNotFound:
-		code = gatehouse.CodeNotFound
-	case http.StatusConflict:
-		code = gatehouse.CodeConflict
+	if c := problem.Code; c == gatehouse.CodeNotFound && resp.StatusCode == http.StatusNotFound || c == gatehouse.CodeConflict && resp.StatusCode == http.StatusConflict {
+		code = c
 	}
 	return gatehouse.Errorf(code, "the server answered %d: %.300s", resp.StatusCode, problem.Detail).WithHint("%.300s", problem.Hint)
 }

@@ -59,8 +59,9 @@ type Follower struct {
 	state feedState
 	page  *Page // the last one that was taken; nil: none yet
 	heard time.Time
-	away  time.Time // the server is not asked before
-	err   error     // why the last question was not answered; nil: it was
+	err   error     // why the feed is not followed; nil: it is
+	away  time.Time // the server is not asked about images before, and
+	why   error     // this is why
 	held  map[name]*held
 	bytes int
 }
@@ -126,8 +127,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 	for range pagesMax {
 		more, err := f.poll(ctx)
 		f.mu.Lock()
-		f.err = err
-		if err == nil {
+		if f.err = err; err == nil {
 			f.away = time.Time{}
 		}
 		f.mu.Unlock()

@@ -8,6 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -548,6 +551,51 @@ func TestAcceptedForATime(t *testing.T) {
 	if s.Findings[0].Suppressed == nil {
 		t.Error("the facts were changed")
 	}
+}
+
+// TestClientsErrors: only the server itself says that something is not there.
+func TestClientsErrors(t *testing.T) {
+	for body, want := range map[string]gatehouse.Code{
+		`{"code":"not-found","detail":"there is no image"}`: gatehouse.CodeNotFound,
+		`{"code":"conflict","detail":"x"}`:                  gatehouse.CodeUnavailable,
+		`default backend - 404`:                             gatehouse.CodeUnavailable,
+		`{}`:                                                gatehouse.CodeUnavailable,
+	} {
+		c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, body)
+		})
+		if _, err := c.Image(t.Context(), repo, gatehouse.DigestOf(nil), "", "n"); gatehouse.CodeOf(err) != want {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"too much": func(w http.ResponseWriter, _ *http.Request) {
+			for range 9 << 10 {
+				_, _ = w.Write(make([]byte, 1<<10))
+			}
+		},
+		"breaks off": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, "{")
+		},
+		"500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+	} {
+		if b, err := client(t, answer).Changes(t.Context(), 0, "", "n"); b != nil || gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		}
+	}
+}
+
+func client(t *testing.T, answer http.HandlerFunc) facts.Client {
+	t.Helper()
+	srv := httptest.NewServer(answer)
+	t.Cleanup(srv.Close)
+	base, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return facts.Client{Base: base, HTTP: srv.Client()}
 }
 
 // FuzzImage: no bytes that are not signed become facts, and none break the reader.

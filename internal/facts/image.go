@@ -96,7 +96,7 @@ func (f *Follower) outdated(n name, h *held) bool {
 // isAway tells why the server is not asked now, with mu held.
 func (f *Follower) isAway() error {
 	if f.o.Now().Before(f.away) {
-		return f.err
+		return f.why
 	}
 	return nil
 }
@@ -132,9 +132,10 @@ func (f *Follower) ask(ctx context.Context, repo gatehouse.Repo, digest gatehous
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
 		defer cancel()
 		h, err := f.fetch(ctx, n, repo, digest)
-		if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
+		var e *gatehouse.Error
+		if errors.As(err, &e) && e.Detail == unreached {
 			f.mu.Lock()
-			f.err, f.away = err, f.o.Now().Add(away)
+			f.why, f.away = err, f.o.Now().Add(away)
 			f.mu.Unlock()
 		}
 		return h, err

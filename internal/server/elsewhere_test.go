@@ -137,6 +137,7 @@ func elsewhereStory(t *testing.T, change func(*config.Config)) {
 	}
 	later := "registry.example/free/later@" + far.digestOf(npmImage(t, "f", "1"))
 	never := "registry.example/free/later@" + string(gatehouse.DigestOf(nil))
+	other.eventually("the silence", func() bool { return len(other.ask("/validate", signed).Warnings) > 0 })
 	for range 2 {
 		other.wantReview(signed, true, "does not answer: judged by what was known")
 		other.wantReview("registry.example/dev/unsigned@"+digest, true, "does not answer")
