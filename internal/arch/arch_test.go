@@ -34,7 +34,9 @@ var rooms = map[string][]string{
 	"registry": {}, "admit": {}, "api": {}, "web": {}, "notify": {},
 	// Custom resources are defined by the grammars that their documents are read with.
 	"operator": {"decide/manifest"},
-	"mirror":   {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
+	// What the Pods of a cluster are of, as decide reads it.
+	"running": {"decide/workload"},
+	"mirror":  {}, "backup": {}, "report": {}, "adapter": {}, "opinion": {"adapter"}, "sigstore": {},
 	// Wiring.
 	"server": {"*"}, "keyref": {"sign", "egress"}, "outside": {"decide", "keyref", "sign"}, "quickstart": {"server", "config", "sign", "fetch", "egress"}, "simtest": {"*"},
 	"arch": {},
