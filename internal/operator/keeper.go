@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -78,6 +79,7 @@ type Keeper struct {
 	done  map[string]done
 	loose map[string]string // definitions without a schema of parameters → version of their template
 	taken map[string]string // documents that were handed over, since we have the lease
+	leads atomic.Int64      // until when the lease is ours, Unix nanoseconds
 }
 
 // done is what was applied to an object: as long as neither it nor what is wanted
@@ -90,7 +92,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 		o.Now = time.Now
 	}
 	return &Keeper{
-		o: o, done: map[string]done{}, loose: map[string]string{}, wake: o.View.follow(),
+		o: o, done: map[string]done{}, loose: map[string]string{}, wake: o.View.Follow(),
 		lease: lease{client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, now: o.Now},
 	}
 }
@@ -108,6 +110,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWait)
 			defer cancel()
+			k.leads.Store(0)
 			_ = k.lease.release(end) // another replica waits a moment longer
 			return nil
 		case <-tick.C:
@@ -122,10 +125,15 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
+// Leads reports whether the lease is ours, so that what this replica does beside the
+// Keeper is done by no other. It is safe for concurrent use.
+func (k *Keeper) Leads() bool { return k.o.Now().UnixNano() < k.leads.Load() }
+
 // round does all that is due, each part for itself: what fails keeps nothing else from
 // being done. Without all it does what time alone makes due.
 func (k *Keeper) round(ctx context.Context, all bool) {
 	mine, err := k.lease.hold(ctx)
+	k.leads.Store(k.lease.until.UnixNano())
 	k.o.View.complain(ctx, "renew the lease "+k.o.Lease, err)
 	if mine != k.led {
 		k.led, k.taken, all = mine, nil, true

@@ -81,7 +81,7 @@ func NewView(o ViewOptions) (*View, error) {
 		what    kube.Selection
 		changed func()
 	}{
-		{&v.namespaces, kube.Selection{Resource: namespaces}, func() {}},
+		{&v.namespaces, kube.Selection{Resource: namespaces}, v.Wake},
 		{&v.crds, kube.Selection{Resource: definitions, Trim: trimDefinition}, func() { poke(v.regroup); v.Wake() }},
 		{&v.secrets, kube.Selection{Resource: secrets, Namespace: o.Namespace, Name: only, Trim: trimSecret}, v.Wake},
 		{&v.configMaps, kube.Selection{Resource: configMaps, Namespace: o.Namespace, Name: only}, v.Wake},
@@ -144,8 +144,8 @@ func (v *View) Wake() {
 	}
 }
 
-// follow returns a channel that is told when there is something to see.
-func (v *View) follow() <-chan struct{} {
+// Follow returns a channel that is told when there is something to see.
+func (v *View) Follow() <-chan struct{} {
 	c := make(chan struct{}, 1)
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -127,6 +127,30 @@ func (c *Client) Get(ctx context.Context, r Resource, namespace, name string) (*
 	return o, c.failed("get", r, namespace, name, err)
 }
 
+// List reads the objects of all namespaces that labels select, a few at once, and
+// shows each to see, which must not keep all of it. Errors: those of the API server.
+func (c *Client) List(ctx context.Context, r Resource, labels string, see func(*Object)) error {
+	const few = 20
+	for next := ""; ; {
+		page, err := c.listPage(ctx, r, metav1.ListOptions{LabelSelector: labels, Limit: few, Continue: next})
+		if err != nil {
+			return c.failed("list", r, "", "", err)
+		}
+		for i := range page.Items {
+			see(&page.Items[i])
+		}
+		if next = page.GetContinue(); next == "" {
+			return nil
+		}
+	}
+}
+
+func (c *Client) listPage(ctx context.Context, r Resource, o metav1.ListOptions) (*unstructured.UnstructuredList, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return c.collection(r, "").List(ctx, o)
+}
+
 // Create adds an object. CodeConflict: it is there already.
 func (c *Client) Create(ctx context.Context, r Resource, o *Object) (*Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

@@ -27,6 +27,22 @@ type Selection struct {
 	// Trim takes away what is not needed before an object is kept; nil: nothing but
 	// the record of who set which field.
 	Trim func(*Object)
+	// Keep makes of an object, which it may change, what is kept instead; nil: the
+	// object itself. List and Get know nothing of it then, Kept does. What it returns
+	// tells with KeptName what it was made of, and is comparable with ==: a change that
+	// leaves it equal is told to nobody.
+	Keep func(*Object) Kept
+}
+
+// Kept is what is kept of an object. It must not be a pointer.
+type Kept interface {
+	KeptName() (namespace, name string)
+}
+
+// kept is a Kept in the store of a watch, which wants to know its name.
+type kept struct {
+	metav1.ObjectMeta
+	Kept
 }
 
 // Watch keeps a copy of a collection, as new as the API server tells. While the API
@@ -68,11 +84,20 @@ func (c *Client) Watch(what Selection, changed func()) (*Watch, error) {
 	}
 	w.informer = cache.NewSharedIndexInformer(source, &Object{}, 0, cache.Indexers{})
 	err := w.informer.SetTransform(func(o any) (any, error) {
-		if obj, ok := o.(*Object); ok {
-			obj.SetManagedFields(nil)
-			if what.Trim != nil {
-				what.Trim(obj)
-			}
+		obj, ok := o.(*Object)
+		if !ok {
+			return o, nil // it has been kept before
+		}
+		if what.Keep != nil {
+			version := obj.GetResourceVersion()
+			k := &kept{Kept: what.Keep(obj)}
+			k.Namespace, k.Name = k.KeptName()
+			k.ResourceVersion = version
+			return k, nil
+		}
+		obj.SetManagedFields(nil)
+		if what.Trim != nil {
+			what.Trim(obj)
 		}
 		return o, nil
 	})
@@ -85,14 +110,25 @@ func (c *Client) Watch(what Selection, changed func()) (*Watch, error) {
 	_, err = w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { changed() }, DeleteFunc: func(any) { changed() },
 		UpdateFunc: func(before, after any) {
-			a, okA := before.(*Object)
-			b, okB := after.(*Object)
-			if !okA || !okB || a.GetResourceVersion() != b.GetResourceVersion() {
+			if !same(before, after) {
 				changed()
 			}
 		},
 	})
 	return w, err
+}
+
+// same reports whether nothing of an object changed that is kept.
+func same(before, after any) bool {
+	switch a := before.(type) {
+	case *Object:
+		b, ok := after.(*Object)
+		return ok && a.GetResourceVersion() == b.GetResourceVersion()
+	case *kept:
+		b, ok := after.(*kept)
+		return ok && a.Kept == b.Kept
+	}
+	return false
 }
 
 // note remembers how the last list went.
@@ -169,5 +205,17 @@ func (w *Watch) List() []*Object {
 	slices.SortFunc(out, func(a, b *Object) int {
 		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
 	})
+	return out
+}
+
+// Kept returns what Selection.Keep made, in no order.
+func (w *Watch) Kept() []Kept {
+	items := w.informer.GetStore().List()
+	out := make([]Kept, 0, len(items))
+	for _, item := range items {
+		if k, ok := item.(*kept); ok {
+			out = append(out, k.Kept)
+		}
+	}
 	return out
 }
