@@ -30,6 +30,7 @@ const (
 	EventExceptionChanged EventType = "exception.changed"
 	EventDecisionDenied   EventType = "admission.denied"
 	EventBreakGlass       EventType = "admission.break-glass" // a token was made, used or revoked
+	EventRunningChanged   EventType = "running.changed"       // what runs in the cluster has another verdict
 	EventSigstoreRotated  EventType = "sigstore.rotated"      // the private Sigstore has other keys
 )
 

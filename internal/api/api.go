@@ -104,6 +104,7 @@ type Options struct {
 	Promotions Promotions
 	BreakGlass BreakGlass
 	Facts      Facts
+	Running    Running
 	Log        *slog.Logger
 }
 
@@ -175,6 +176,7 @@ func New(o Options) http.Handler {
 		"GET /api/v1/facts":         h.facts,
 		"GET /api/v1/facts/changes": h.factChanges,
 		"GET /api/v1/facts/key":     h.factsKey,
+		"GET /api/v1/running":       h.running,
 
 		"GET /api/v1/projects":                          h.projectList,
 		"GET /api/v1/projects/{project}/pull-policy":    h.pullPolicyShow,

@@ -80,6 +80,7 @@ func (c Config) checkWords() error {
 	}{
 		{"no-match", c.NoMatch, []string{"deny", "warn", "allow"}},
 		{"admission-mutate", c.AdmissionMutate, []string{"pods", "all", "off"}},
+		{"running-reports", c.RunningReports, []string{"auto", "off"}},
 		{"log-level", c.LogLevel, []string{"debug", "info", "warn", "error"}},
 		{"log-format", c.LogFormat, []string{"text", "json"}},
 		{"access-log", c.AccessLog, []string{"all", "errors", "off"}},

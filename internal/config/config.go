@@ -179,6 +179,15 @@ type Config struct {
 	// Keep a ValidatingAdmissionPolicy in the cluster that refuses images of registries
 	// that no policy allows. It holds while no replica runs.
 	FallbackPolicy bool `yaml:"fallback-policy" help:"keep a ValidatingAdmissionPolicy that holds while no replica runs"`
+	// Judge again what runs in the cluster whenever a policy, a signature, an advisory,
+	// an exception or a namespace changes. It tells; it stops nothing.
+	RunningAudit bool `yaml:"running-audit" help:"judge again what runs in the cluster, and tell what would not be admitted now"`
+	// Where it is told: auto writes a PolicyReport (wgpolicyk8s.io) and a Report
+	// (openreports.io) into each namespace, whichever of the two the cluster knows; off
+	// writes none.
+	RunningReports string `yaml:"running-reports" help:"reports of what runs: auto, of each kind that the cluster knows, or off"`
+	// Write an Event about each workload whose verdict has become another one.
+	RunningEvents bool `yaml:"running-events" help:"write Events about workloads whose verdict changes"`
 
 	// Addresses (CIDR) in private ranges that the server may contact when an
 	// image reference, a redirect or a feed names them.
@@ -348,8 +357,8 @@ func Default() Config {
 		MaxConnections: 8192, DrainTime: 20 * time.Second, NoMatch: "deny", AdmissionRecord: 7 * day,
 		AdmissionMutate: "pods", AdmissionMaxStale: day, AdmissionExemptNamespaces: []string{"kube-system"},
 		ClusterManage: true, WebhookFailurePolicy: "fail", WebhookTimeout: 10 * time.Second, WebhookOverlap: 5 * time.Minute,
-		FallbackPolicy: true,
-		FeedInterval:   6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
+		FallbackPolicy: true, RunningAudit: true, RunningReports: "auto", RunningEvents: true,
+		FeedInterval: 6 * time.Hour, SBOMReferrers: true, SigstoreLogBudget: 256 << 20, SigstoreLogAddressBudget: 32 << 20,
 		GCGrace: day, GCTombstone: 10 * time.Minute, GCUntagged: true, TagRestore: 14 * day,
 		ScrubPeriod: 30 * day, ScrubRate: 20 << 20,
 		LogLevel: "info", LogFormat: "text", AccessLog: "all", TraceRatio: 1,

@@ -333,7 +333,7 @@ func (i images) Events(ctx context.Context, after int64, n int, may func(gatehou
 	})
 	for _, e := range list {
 		out.Next = e.Seq
-		if e.Repo != "" && !may(e.Repo) {
+		if e.Repo != "" && !may(e.Repo) || e.Type == gatehouse.EventRunningChanged && !i.mayHear(e, may) {
 			continue
 		}
 		d := eventDoc{Seq: e.Seq, Type: e.Type, At: e.At, Actor: e.Actor, Repository: e.Repo, Tag: e.Tag, Digest: e.Digest, Payload: e.Payload}

@@ -207,6 +207,9 @@ func (c *kubernetes) run(ctx context.Context) error {
 	for _, k := range c.keepers {
 		g.Go(func() error { return k.Run(ctx) })
 	}
+	if c.server.cfg.RunningAudit {
+		g.Go(func() error { return c.runRunning(ctx, c.keepers[0].Leads) })
+	}
 	return g.Wait()
 }
 

@@ -49,6 +49,12 @@ type metrics struct {
 	sigstore *prometheus.HistogramVec
 
 	sigstoreAdded, sigstoreRefused *prometheus.CounterVec
+
+	auditPods *prometheus.GaugeVec
+
+	auditImages, auditAt, auditStands     prometheus.Gauge
+	auditGathered, auditJudged, auditTold prometheus.Counter
+	auditSeconds                          prometheus.Histogram
 }
 
 const namespace = "gatehouse"
@@ -103,6 +109,14 @@ func newMetrics(version string) *metrics {
 	for _, v := range []gatehouse.Verdict{gatehouse.Deny, gatehouse.Warn, gatehouse.Allow} {
 		m.decisions.WithLabelValues(v.String())
 	}
+	m.auditPods = gauge("audit_pods", "Pods that run, by what would be said of them now, where this replica is the one that judges them.", "verdict")
+	m.auditImages = gauge("audit_images", "Images of them.").WithLabelValues()
+	m.auditAt = gauge("audit_judged_seconds", "When everything that runs was judged last, seconds since 1970.").WithLabelValues()
+	m.auditStands = gauge("audit_stands", "1 while what runs is not judged, because the policies are not complete or there are none.").WithLabelValues()
+	m.auditGathered = counter("audit_gathered_total", "Images that facts were gathered of for what runs.").WithLabelValues()
+	m.auditJudged = counter("audit_judged_total", "Verdicts about what runs, one for all Pods of a template in a namespace.").WithLabelValues()
+	m.auditTold = counter("audit_events_total", "Events written into the cluster about what runs.").WithLabelValues()
+	m.auditSeconds = histogram("audit_duration_seconds", "Time of judging what had to be judged again.", jobBuckets).WithLabelValues().(prometheus.Histogram)
 	build := gauge("build_info", "1; the labels say what runs.", "version", "revision", "go")
 	build.WithLabelValues(version, revision(), runtime.Version()).Set(1)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

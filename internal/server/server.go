@@ -414,7 +414,7 @@ func (s *Server) mainHandler() http.Handler {
 	mux := http.NewServeMux()
 	options := api.Options{
 		Access: s.access, Images: images{s}, Findings: images{s}, Signatures: images{s}, Projects: projects{s.db, s.policies}, Malware: malwareLists{s},
-		Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
+		Running: runningAPI{s}, Advisories: advisories{s}, Feeds: s.feeds, Policies: s.policies.api(s.decider),
 		Storage: storage{s.content, s.scrubOptions(), new(atomic.Bool)}, Log: s.log,
 		Garbage: garbage{s.content}, Tags: tags{s.content}, Exceptions: s.facts.exceptions,
 		Promotions: promotions{s}, BreakGlass: s.glass, Facts: factsFeed{s},

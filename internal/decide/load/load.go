@@ -48,11 +48,14 @@ func Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet, []decide.P
 type Loader struct {
 	// Outside answers what policies refer to; its Roots are those of the files.
 	Outside cip.Outside
+	// Point is the enforcement point at which Gatekeeper's constraints are asked; empty:
+	// that of the webhook.
+	Point string
 }
 
 // Load is as the function of that name.
 func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet, []decide.Problem) {
-	l := loader{names: map[string]string{}, outside: o.Outside, constraints: constraint.NewLibrary(constraint.PointWebhook)}
+	l := loader{names: map[string]string{}, outside: o.Outside, constraints: constraint.NewLibrary(cmp.Or(o.Point, constraint.PointWebhook))}
 	l.outside.Roots = map[string][]byte{}
 	files = slices.SortedFunc(slices.Values(files), func(a, b File) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(string(a.Data), string(b.Data)))

@@ -46,6 +46,21 @@
 {{- end }}
 {{- end -}}
 
+{{- define "gatehouse.rules.running" -}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+- apiGroups: [wgpolicyk8s.io]
+  resources: [policyreports]
+  verbs: [list, create, patch, delete]
+- apiGroups: [openreports.io]
+  resources: [reports]
+  verbs: [list, create, patch, delete]
+{{- end -}}
+
 {{- define "gatehouse.rules.manage" -}}
 - apiGroups: [apiextensions.k8s.io]
   resources: [customresourcedefinitions]
