@@ -56,13 +56,6 @@ func (t *Tx) Events(ctx context.Context, after int64, n int) ([]gatehouse.Event,
 	return out, nil
 }
 
-// LastEvent is the seq of an event of now, to ask [Tx.Events] for those after it; 0 where
-// there is none.
-func (t *Tx) LastEvent(ctx context.Context) (seq int64, err error) {
-	err = t.tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) FROM event`).Scan(&seq)
-	return seq, unavailable(err)
-}
-
 // Event finds one event. CodeNotFound: there is none with this seq.
 func (t *Tx) Event(ctx context.Context, seq int64) (gatehouse.Event, error) {
 	e := gatehouse.Event{Seq: seq}

@@ -116,13 +116,3 @@ func (t *Tx) Running(ctx context.Context, f RunningFilter, n int) (out []Running
 	}
 	return out, unavailable(rows.Err())
 }
-
-// LastEvent is the seq of the last event that can be seen, 0 before the first: from it
-// [Tx.Events] goes on without missing any.
-func (t *Tx) LastEvent(ctx context.Context) (seq int64, err error) {
-	err = t.tx.QueryRowContext(ctx, `SELECT seq FROM event WHERE seq > 0`+t.dialect.settled+` ORDER BY txid DESC, seq DESC LIMIT 1`).Scan(&seq)
-	if none(err) {
-		return 0, nil
-	}
-	return seq, unavailable(err)
-}

@@ -35,8 +35,9 @@ func (a *ahead) run(ctx context.Context) error {
 		changed := a.db.Changed()
 		var err error
 		if !started {
-			if err = a.db.Get(ctx, func(tx *db.Tx) (err error) { a.after, err = tx.LastEvent(ctx); return err }); err == nil {
-				started = true
+			var last gatehouse.Event
+			if err = a.db.Get(ctx, func(tx *db.Tx) (err error) { last, err = tx.LastEvent(ctx); return err }); err == nil {
+				a.after, started = last.Seq, true
 			}
 		} else {
 			err = a.look(ctx)

@@ -182,7 +182,7 @@ func (e *elsewhere) known() hosts {
 	if e.hosts.keys == nil || !slices.Equal(names, e.names) {
 		e.names, e.hosts = names, hosts{names: slices.Clone(names), keys: map[string]bool{}}
 		for _, name := range names {
-			e.hosts.keys[hostKey(name)] = true
+			e.hosts.keys[gatehouse.SameRegistry(name)] = true
 		}
 	}
 	return e.hosts

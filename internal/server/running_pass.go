@@ -85,7 +85,8 @@ func (a *runningAudit) due(ctx context.Context, policies string) (d dueCases, er
 		d.state = fmt.Sprintf("%s %d", policies, generation.ID)
 		if a.state == "" || d.state != a.state {
 			d.all = true
-			d.last, err = tx.LastEvent(ctx)
+			last, err := tx.LastEvent(ctx)
+			d.last = last.Seq
 			return err
 		}
 		for {

@@ -70,7 +70,8 @@ func whatRuns(s *suite) {
 func lastEvent(s *suite) {
 	last := func() (seq int64) {
 		s.read(func(tx *db.Tx) (err error) {
-			seq, err = tx.LastEvent(s.Context())
+			e, err := tx.LastEvent(s.Context())
+			seq = e.Seq
 			return err
 		})
 		return seq
