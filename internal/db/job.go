@@ -93,9 +93,11 @@ func (t *Tx) ClaimJob(ctx context.Context, kinds []string, lease string, until t
 		marks[i] = fmt.Sprintf("$%d", len(args))
 	}
 	in := strings.Join(marks, ", ")
+	// COALESCE, of what is never null, keeps planners from the index of kinds: of it
+	// they would sort all jobs that wait, each time, to find the first.
 	for _, which := range []string{
-		`w.state = 1 AND w.leased_until < $3 AND w.kind IN (` + in + `) ORDER BY w.leased_until, w.id`,
-		`w.state = 0 AND w.run_at <= $3 AND w.kind IN (` + in + `) AND NOT EXISTS (SELECT 1 FROM job o
+		`w.state = 1 AND w.leased_until < $3 AND COALESCE(w.kind, '') IN (` + in + `) ORDER BY w.leased_until, w.id`,
+		`w.state = 0 AND w.run_at <= $3 AND COALESCE(w.kind, '') IN (` + in + `) AND NOT EXISTS (SELECT 1 FROM job o
 			WHERE o.state = 1 AND o.kind = w.kind AND o.key = w.key) ORDER BY w.run_at, w.id`,
 	} {
 		j, err = scanJob(t.tx.QueryRowContext(ctx, `UPDATE job SET state = 1, lease = $1, leased_until = $2, attempts = attempts + 1, updated_at = $3
@@ -283,8 +285,8 @@ func (t *Tx) NextJobAt(ctx context.Context, kinds []string) (at time.Time, ok bo
 	in := strings.Join(marks, ", ")
 	var ready, leased *int64
 	err = t.tx.QueryRowContext(ctx, `SELECT
-		(SELECT r.run_at FROM job r WHERE r.state = 0 AND r.kind IN (`+in+`) ORDER BY r.run_at, r.id LIMIT 1),
-		(SELECT l.leased_until FROM job l WHERE l.state = 1 AND l.kind IN (`+in+`) ORDER BY l.leased_until LIMIT 1)`, args...).Scan(&ready, &leased)
+		(SELECT r.run_at FROM job r WHERE r.state = 0 AND COALESCE(r.kind, '') IN (`+in+`) ORDER BY r.run_at, r.id LIMIT 1),
+		(SELECT l.leased_until FROM job l WHERE l.state = 1 AND COALESCE(l.kind, '') IN (`+in+`) ORDER BY l.leased_until LIMIT 1)`, args...).Scan(&ready, &leased)
 	if err != nil {
 		return time.Time{}, false, unavailable(err)
 	}
