@@ -2,6 +2,8 @@ package operator
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -70,6 +72,11 @@ func (d Definition) Object() *kube.Object {
 			"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "name": o.GetName(), "uid": string(o.GetUID()),
 			"controller": true,
 		}}
+	}
+	// Whoever may not change a definition can tell whether he would.
+	if b, err := out.MarshalJSON(); err == nil {
+		sum := sha256.Sum256(b)
+		labels[labelContent] = hex.EncodeToString(sum[:16])
 	}
 	return out
 }
@@ -183,6 +190,9 @@ func (k *Keeper) define(ctx context.Context, d Definition) error {
 		if _, created := k.o.Client.Create(ctx, definitions, o); gatehouse.CodeOf(created) != gatehouse.CodeDenied {
 			return ignoreConflict(created)
 		}
+	}
+	if there != nil && gatehouse.CodeOf(err) == gatehouse.CodeDenied && there.GetLabels()[labelContent] == o.GetLabels()[labelContent] {
+		return nil // it is as we made it
 	}
 	return err
 }

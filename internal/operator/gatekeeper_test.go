@@ -96,3 +96,21 @@ func TestGatekeeperStatus(t *testing.T) {
 		t.Errorf("%v", patch)
 	}
 }
+
+// TestContentOfDefinitions: the same definition has the same mark each time, another
+// schema another one.
+func TestContentOfDefinitions(t *testing.T) {
+	mark := func(schema map[string]any) string {
+		d := Definition{Group: "g.example", Kind: "K", Plural: "ks", Versions: []string{"v1"}, OpenAPI: schema, Labels: map[string]string{"b": "c", "a": "b"}}
+		return d.Object().GetLabels()["gatehouse.dev/content"]
+	}
+	first := mark(map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "string"}, "b": map[string]any{"type": "string"}}})
+	for range 10 {
+		if again := mark(map[string]any{"type": "object", "properties": map[string]any{"b": map[string]any{"type": "string"}, "a": map[string]any{"type": "string"}}}); again != first || first == "" {
+			t.Fatalf("the same definition has the marks %q and %q", first, again)
+		}
+	}
+	if other := mark(map[string]any{"type": "object"}); other == first {
+		t.Error("another schema has the same mark")
+	}
+}

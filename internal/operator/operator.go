@@ -32,6 +32,8 @@ const (
 	labelManaged  = "app.kubernetes.io/managed-by"
 	labelPolicies = "gatehouse.dev/policies"
 	managedByUs   = "gatehouse"
+	// labelContent tells definitions of ours apart by what they say.
+	labelContent = "gatehouse.dev/content"
 	// labelGatekeeper marks what Gatekeeper's installation made, or took over from us.
 	labelGatekeeper = "gatekeeper.sh/system"
 )

@@ -91,7 +91,7 @@ func rights(doc map[string]any) map[string]bool {
 	return out
 }
 
-// allRights are those of all roles of a kind, without what one for any name has already.
+// allRights are those of all roles of a kind, without what one for any name or resource has already.
 func allRights(docs []map[string]any, kind string) (out []string) {
 	all := map[string]bool{}
 	for _, d := range docs {
@@ -101,8 +101,13 @@ func allRights(docs []map[string]any, kind string) (out []string) {
 	}
 	maps.DeleteFunc(all, func(right string, _ bool) bool {
 		at, verb, _ := strings.Cut(right, " ")
-		named := at[:strings.LastIndexByte(at, '/')] + "/* " + verb
-		return named != right && all[named]
+		group, _, _ := strings.Cut(at, "/")
+		for _, wider := range []string{at[:strings.LastIndexByte(at, '/')] + "/* " + verb, group + "/*/* " + verb} {
+			if wider != right && all[wider] {
+				return true
+			}
+		}
+		return false
 	})
 	return slices.Sorted(maps.Keys(all))
 }
@@ -338,6 +343,14 @@ func TestChartInstalled(t *testing.T) {
 	})
 	k.Must(t, http.MethodDelete, hooksPath, nil)
 	until(t, "the configuration is back", func() bool { return k.Call(t, http.MethodGet, hooksPath, nil).OK() })
+
+	// A template of Gatekeeper gets the kind of its constraints.
+	until(t, "templates are served", func() bool { return k.Call(t, http.MethodGet, templatesPath, nil).OK() })
+	k.Must(t, http.MethodPost, templatesPath, []byte(`{"apiVersion":"templates.gatekeeper.sh/v1","kind":"ConstraintTemplate","metadata":{"name":"nothing"},
+		"spec":{"crd":{"spec":{"names":{"kind":"Nothing"}}},"targets":[{"target":"admission.k8s.gatekeeper.sh","rego":"package nothing\nviolation[{\"msg\": msg}] {\n msg := input.parameters.never\n}"}]}}`))
+	until(t, "its constraints are served", func() bool {
+		return k.Call(t, http.MethodGet, "/apis/constraints.gatekeeper.sh/v1beta1/nothing", nil).OK()
+	})
 
 	// Without the operator everything stays as it is.
 	operator.Stop()

@@ -78,6 +78,13 @@
   verbs: [get, patch, delete]
 {{- end -}}
 
+{{/* What the operator makes definitions of constraints from. */}}
+{{- define "gatehouse.rules.templates" -}}
+- apiGroups: [templates.gatekeeper.sh]
+  resources: [constrainttemplates]
+  verbs: [get, list, watch]
+{{- end -}}
+
 {{- define "gatehouse.rules.home" -}}
 - apiGroups: [""]
   resources: [secrets, configmaps]
