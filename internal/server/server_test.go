@@ -122,7 +122,7 @@ func startBy(t *testing.T, open opening, dir string, change func(*config.Config)
 
 func (r *running) eventually(what string, ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("waited in vain for %s", what)
 		}
