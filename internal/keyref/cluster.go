@@ -43,6 +43,36 @@ type Cluster struct {
 	Proxy       string           // URL; empty: as the environment says
 }
 
+// Way opens the way to the cluster: cfg with the proxy, the authorities and the client's
+// certificate of c. What Unverified means is the caller's to say, in cfg. Whoever calls
+// has named the cluster. The caller closes it. Errors: CodeInvalid.
+func (c *Cluster) Way(cfg egress.Config) (*egress.Egress, error) {
+	cfg.UserTyped, cfg.UserAgent, cfg.ServerName = true, "gatehouse", c.ServerName
+	if c.Proxy != "" {
+		cfg.Proxies = egress.Proxies{HTTP: c.Proxy, HTTPS: c.Proxy}
+	}
+	if len(c.CAs) > 0 {
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(c.CAs) {
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the cluster's certificate authority is not in PEM")
+		}
+	}
+	if c.Certificate != nil {
+		cfg.ClientCertificates = []tls.Certificate{*c.Certificate}
+	}
+	return egress.New(cfg), nil
+}
+
+// Authorize adds the token or the password to a request of the cluster.
+func (c *Cluster) Authorize(req *http.Request) {
+	switch {
+	case c.Token != "":
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	case c.User != "":
+		req.SetBasicAuth(c.User, c.Password)
+	}
+}
+
 // nameForm is that of a namespace and a secret, RFC 1123; it keeps paths out.
 var nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
 
@@ -176,23 +206,15 @@ func openAPI(ctx context.Context, o Options) (*api, error) {
 	if err != nil || base.Scheme != "https" || base.Host == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the cluster's address %q is not an https:// URL", clip(c.URL))
 	}
-	cfg := egress.Config{UserTyped: true, Proxies: o.Proxies, UserAgent: "gatehouse", ServerName: c.ServerName}
-	if c.Proxy != "" {
-		cfg.Proxies = egress.Proxies{HTTP: c.Proxy, HTTPS: c.Proxy}
-	}
-	if len(c.CAs) > 0 {
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(c.CAs) {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the cluster's certificate authority is not in PEM")
-		}
-	}
+	cfg := egress.Config{Proxies: o.Proxies}
 	if c.Unverified {
 		cfg.UnverifiedTLS = []string{base.Host}
 	}
-	if c.Certificate != nil {
-		cfg.ClientCertificates = []tls.Certificate{*c.Certificate}
+	way, err := c.Way(cfg)
+	if err != nil {
+		return nil, err
 	}
-	return &api{base: base, cluster: c, egress: egress.New(cfg)}, nil
+	return &api{base: base, cluster: c, egress: way}, nil
 }
 
 func (a *api) close() { a.egress.Close() }
@@ -275,12 +297,7 @@ func (a *api) do(ctx context.Context, method, namespace, name string, object any
 	if object != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	switch c := a.cluster; {
-	case c.Token != "":
-		req.Header.Set("Authorization", "Bearer "+c.Token)
-	case c.User != "":
-		req.SetBasicAuth(c.User, c.Password)
-	}
+	a.cluster.Authorize(req)
 	// No redirects: they would carry the token to whoever is named.
 	resp, err := a.egress.Transport().RoundTrip(req)
 	if err != nil {

@@ -2,8 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -102,27 +100,15 @@ func (l *clusterLogin) current(ctx context.Context) (*dialled, error) {
 }
 
 func dialCluster(c keyref.Cluster, proxies egress.Proxies) (*dialled, error) {
-	cfg := egress.Config{
-		// Whoever starts the server names the cluster.
-		UserTyped: true, Proxies: proxies, UserAgent: "gatehouse", ServerName: c.ServerName,
-		HeaderTimeout: clusterHeader, StallTimeout: watchStall, PingAfter: watchPing,
-	}
-	if c.Proxy != "" {
-		cfg.Proxies = egress.Proxies{HTTP: c.Proxy, HTTPS: c.Proxy}
-	}
-	if len(c.CAs) > 0 {
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(c.CAs) {
-			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "kubeconfig: the cluster's certificate authority is not in PEM")
-		}
-	}
+	cfg := egress.Config{Proxies: proxies, HeaderTimeout: clusterHeader, StallTimeout: watchStall, PingAfter: watchPing}
 	if c.Unverified {
 		cfg.UnverifiedTLS = []string{"*"}
 	}
-	if c.Certificate != nil {
-		cfg.ClientCertificates = []tls.Certificate{*c.Certificate}
+	way, err := c.Way(cfg)
+	if err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "kubeconfig: %w", err)
 	}
-	return &dialled{c, egress.New(cfg)}, nil
+	return &dialled{c, way}, nil
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -132,12 +118,7 @@ func (l *clusterLogin) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.Join(err, closeBody(req))
 	}
 	req = req.Clone(req.Context())
-	switch c := now.cluster; {
-	case c.Token != "":
-		req.Header.Set("Authorization", "Bearer "+c.Token)
-	case c.User != "":
-		req.SetBasicAuth(c.User, c.Password)
-	}
+	now.cluster.Authorize(req)
 	resp, err := now.egress.Transport().RoundTrip(req)
 	if err == nil && resp.StatusCode == http.StatusUnauthorized {
 		l.mu.Lock()
