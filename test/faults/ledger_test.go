@@ -183,6 +183,8 @@ func (l *ledger) put(i *image, name string) {
 }
 
 // roots are the images that a tag leads to for certain; nil without a collector.
+// The way ends at an image that may have gone: what hangs on a subject that is
+// not there is not kept by another referrer of it, though that one has a tag.
 func (l *ledger) roots() map[*image]bool {
 	if !l.collects {
 		return nil
@@ -196,7 +198,7 @@ func (l *ledger) roots() map[*image]bool {
 	roots := map[*image]bool{}
 	var add func(*image)
 	add = func(i *image) {
-		if i == nil || roots[i] {
+		if i == nil || i.state != there || roots[i] {
 			return
 		}
 		roots[i] = true
