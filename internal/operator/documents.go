@@ -1,11 +1,13 @@
 package operator
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -265,20 +267,51 @@ func (v *View) PullSecret(ctx context.Context, namespace, name string) (map[stri
 	return secretData(o), nil
 }
 
-// Public are those entries of a Secret that need not stay secret: public keys and
-// certificates.
+// Public are of the entries of a Secret what need not stay secret: public keys and
+// certificates. What stands around them, as a password in the same file, is left out, and
+// so is an entry with a private key.
 func Public(data map[string][]byte) map[string][]byte {
 	out := map[string][]byte{}
 	for name, b := range data {
-		if public(b) {
+		if b = public(b); len(b) > 0 {
 			out[name] = b
 		}
 	}
 	return out
 }
 
-// public reports whether an entry of a Secret holds nothing that must stay secret.
-func public(b []byte) bool {
-	text := string(b)
-	return strings.Contains(text, "-----BEGIN ") && !strings.Contains(text, "PRIVATE KEY-----")
+// publicTypes are those of PEM blocks that everybody may see.
+var publicTypes = []string{"PUBLIC KEY", "RSA PUBLIC KEY", "EC PUBLIC KEY", "CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CERTIFICATE"}
+
+// pemLine is a line of a block: base64, and no header.
+var pemLine = regexp.MustCompile(`^[A-Za-z0-9+/=]*$`)
+
+// public are the blocks of PEM of an entry that everybody may see, as they are written
+// there.
+func public(b []byte) (out []byte) {
+	if bytes.Contains(b, []byte("PRIVATE KEY")) {
+		return nil
+	}
+	var block []byte
+	label := ""
+	for raw := range bytes.Lines(b) {
+		line := strings.TrimSpace(string(raw))
+		if begins, ok := strings.CutPrefix(line, "-----BEGIN "); ok {
+			block, label = nil, strings.TrimSuffix(begins, "-----")
+			if !slices.Contains(publicTypes, label) {
+				label = ""
+			}
+		}
+		if label == "" {
+			continue
+		}
+		block = append(block, raw...)
+		switch {
+		case line == "-----END "+label+"-----":
+			out, label = append(out, block...), ""
+		case !strings.HasPrefix(line, "-----BEGIN ") && !pemLine.MatchString(line):
+			label = ""
+		}
+	}
+	return out
 }

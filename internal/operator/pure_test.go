@@ -61,17 +61,64 @@ func TestReferencesAreFoundWhereverTheyStand(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatIsPublicIsTakenOfSecrets: of a Secret public keys and certificates are kept
+// as they are, and nothing that stands beside them.
 func TestOnlyWhatIsPublicIsTakenOfSecrets(t *testing.T) {
-	for text, want := range map[string]bool{
-		"-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n":   true,
-		"-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n": true,
-		"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nx":           false,
-		"-----BEGIN RSA PRIVATE KEY-----\nx":                          false,
-		"-----BEGIN PUBLIC KEY-----\n-----BEGIN EC PRIVATE KEY-----":  false,
-		"hunter2": false, "": false,
+	const key, cert = "-----BEGIN PUBLIC KEY-----\nx+/=\n-----END PUBLIC KEY-----\n", "-----BEGIN CERTIFICATE-----\r\nx\r\n-----END CERTIFICATE-----\r\n"
+	for text, want := range map[string]string{
+		key: key, cert: cert, strings.TrimSpace(key): strings.TrimSpace(key), cert + cert: cert + cert,
+		"subject=/CN=x\n" + cert + "\npassword: hunter2\n" + key:                          cert + key,
+		"-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\nx":                               "",
+		"-----BEGIN RSA PRIVATE KEY-----\nx":                                              "",
+		"-----BEGIN PGP PRIVATE KEY BLOCK-----\nx\n-----END PGP PRIVATE KEY BLOCK-----\n": "",
+		"-----BEGIN AGE ENCRYPTED FILE-----\nx\n-----END AGE ENCRYPTED FILE-----\n":       "",
+		"-----BEGIN PUBLIC KEY-----\n-----BEGIN EC PRIVATE KEY-----":                      "",
+		key + "-----BEGIN EC PRIVATE KEY-----\nx":                                         "",
+		"-----BEGIN PUBLIC KEY-----\npassword: hunter2\n-----END PUBLIC KEY-----\n":       "",
+		"-----BEGIN PUBLIC KEY-----\nx\n" + key:                                           key,
+		"-----BEGIN PUBLIC KEY-----\nx\n":                                                 "",
+		"token: hunter2 # -----BEGIN CERTIFICATE-----":                                    "", "hunter2": "", "": "",
 	} {
-		if public([]byte(text)) != want {
-			t.Errorf("%q: public = %v", text, !want)
+		if got := string(public([]byte(text))); got != want {
+			t.Errorf("%q: %q is public, not %q", text, got, want)
+		}
+	}
+}
+
+// FuzzPublic: nothing is taken of an entry but blocks that everybody may see.
+func FuzzPublic(f *testing.F) {
+	f.Add([]byte("a\n-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\nb"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got := public(b)
+		if again := public(got); string(again) != string(got) {
+			t.Errorf("%q of %q is not public as a whole", got, b)
+		}
+		for line := range strings.Lines(string(got)) {
+			if line = strings.TrimSpace(line); !strings.HasPrefix(line, "-----") && !pemLine.MatchString(line) {
+				t.Errorf("%q is taken of %q", line, b)
+			}
+		}
+	})
+}
+
+// TestStatusIsWrittenOnce: a message that is cut in the middle of a character, or has none,
+// is not written again each time: the API server keeps another text than such a one.
+func TestStatusIsWrittenOnce(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, problem := range []string{strings.Repeat("a", messageMax-1) + "é", "bad \xff text"} {
+		o := objectOf(t, `{"apiVersion":"policy.sigstore.dev/v1beta1","kind":"ClusterImagePolicy","metadata":{"name":"a","generation":1}}`)
+		conditions, _ := Status{Problem: problem}.conditions(o, now)
+		b, err := json.Marshal(conditions) // as it travels
+		if err != nil {
+			t.Fatal(err)
+		}
+		var kept []any
+		if err := json.Unmarshal(b, &kept); err != nil {
+			t.Fatal(err)
+		}
+		o.Object["status"] = map[string]any{"observedGeneration": int64(1), "conditions": kept}
+		if _, changed := (Status{Problem: problem}).conditions(o, now); changed {
+			t.Errorf("a message that ends in %q is written again", problem[len(problem)-4:])
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
@@ -114,9 +115,15 @@ func (s Status) conditions(o *kube.Object, now time.Time) (out []any, changed bo
 	return out, changed
 }
 
+// clip shortens a text at a character's end. What is no UTF-8 the API server would keep
+// otherwise than it was sent, so that it is another each time that it is compared.
 func clip(s string, max int) string {
-	if len(s) > max {
-		return s[:max] + "…"
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= max {
+		return s
 	}
-	return s
+	for max > 0 && !utf8.RuneStart(s[max]) {
+		max--
+	}
+	return s[:max] + "…"
 }
