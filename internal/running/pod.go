@@ -6,6 +6,7 @@ package running
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unique"
@@ -87,16 +88,32 @@ func Read(obj map[string]any) (p Pod, ok bool) {
 	return p, p.Name != ""
 }
 
+// What the API server takes as the owner of an object is any text at all, written by
+// whoever makes the Pod: of any length, of any characters. These are the forms that
+// objects of a cluster have.
+var (
+	ownerVersion = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[a-z0-9]{1,63}$`)
+	ownerKind    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]{0,62}$`)
+	ownerName    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+	ownerUID     = regexp.MustCompile(`^[A-Za-z0-9-]{0,128}$`)
+)
+
+// real reports whether there can be an object that w names.
+func (w Workload) real() bool {
+	return ownerVersion.MatchString(w.APIVersion) && ownerKind.MatchString(w.Kind) && ownerName.MatchString(w.Name) && ownerUID.MatchString(w.UID)
+}
+
 // workloadOf is the controller of a Pod. That of a static Pod is a node, which is no
-// workload.
+// workload, and neither is what no object can be called.
 func workloadOf(meta map[string]any) Workload {
 	text := func(m map[string]any, key string) string { s, _ := m[key].(string); return s }
 	own := Workload{"v1", "Pod", text(meta, "namespace"), text(meta, "name"), text(meta, "uid")}
 	owners, _ := meta["ownerReferences"].([]any)
 	for _, item := range owners {
 		o, _ := item.(map[string]any)
-		if controls, _ := o["controller"].(bool); controls && text(o, "kind") != "Node" && text(o, "name") != "" {
-			return Workload{text(o, "apiVersion"), text(o, "kind"), own.Namespace, text(o, "name"), text(o, "uid")}
+		controller := Workload{text(o, "apiVersion"), text(o, "kind"), own.Namespace, text(o, "name"), text(o, "uid")}
+		if controls, _ := o["controller"].(bool); controls && controller.Kind != "Node" && controller.real() {
+			return controller
 		}
 	}
 	return own

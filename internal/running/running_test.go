@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +235,42 @@ func TestToldOnce(t *testing.T) {
 	}
 }
 
+// TestOwnersAreForeignText: whoever makes a Pod writes what owns it, and the API server
+// takes any text. What no object can be called owns nothing: a name of a megabyte, or with
+// a character that a database does not take, would keep all others from being told of.
+func TestOwnersAreForeignText(t *testing.T) {
+	for key, texts := range map[string][]string{
+		"name":       {strings.Repeat("x", 254), strings.Repeat("x", 1<<20), "a\x00b", "A", "a/b", "a b", "a\nb", "-a", "a.", "é"},
+		"kind":       {strings.Repeat("X", 64), "Replica Set", "Set\x00", "7Set", "Sét"},
+		"apiVersion": {"apps/v1/v1", "/v1", "apps/", strings.Repeat("x", 300) + "/v1", "apps/v\x00"},
+		"uid":        {strings.Repeat("1", 129), "a\x00", "a b"},
+	} {
+		for _, text := range texts {
+			p := read(t, pod(t, "web-x", func(o map[string]any) {
+				o["metadata"].(map[string]any)["ownerReferences"].([]any)[0].(map[string]any)[key] = text
+			}))
+			if p.Workload != (running.Workload{APIVersion: "v1", Kind: "Pod", Namespace: "shop", Name: "web-x", UID: "u-web-x"}) {
+				t.Errorf("with the %s %.20q it is owned by %.200q", key, text, p.Workload)
+			}
+		}
+	}
+}
+
+// huge makes a Pod of more values than are judged, and fewer bytes than the API server
+// takes.
+func huge(o map[string]any) {
+	o["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)["args"] = slices.Repeat([]any{""}, 100_001)
+}
+
+// TestTooLargeToBeJudged: such a Pod is asked about as it is, so that it is denied, and
+// not in the way of all others.
+func TestTooLargeToBeJudged(t *testing.T) {
+	req, runs, err := read(t, pod(t, "web-x", huge)).Template.Request("shop", nil, true)
+	if err != nil || runs == nil || len(runs) != 0 || !strings.Contains(string(req.Object), `"r.example/a:v1"`) {
+		t.Errorf("%.100s, %v, %v", req.Object, runs, err)
+	}
+}
+
 // FuzzRead: a Pod from anywhere is read without harm, twice the same, and what comes of
 // it can be asked about.
 func FuzzRead(f *testing.F) {
@@ -258,8 +295,8 @@ func FuzzRead(f *testing.F) {
 		}
 		for _, pinned := range []bool{true, false} {
 			req, runs, err := p.Template.Request(p.Namespace, nil, pinned)
-			if err == nil && (!json.Valid(req.Object) || runs == nil) {
-				t.Fatalf("the request of %s is %+v", b, req)
+			if err != nil || !json.Valid(req.Object) || runs == nil {
+				t.Fatalf("the request of %s is %+v: %v", b, req, err)
 			}
 		}
 	})

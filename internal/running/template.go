@@ -19,8 +19,9 @@ func (t Template) Digest() gatehouse.Digest { return gatehouse.DigestOf([]byte(t
 // Request is the review that would come if a Pod of t were made now in a namespace, of
 // the images that run: with pinned their digests stand beside the tags, as the mutating
 // webhook writes them; without, tags stay tags, which policies that judge digests refuse.
-// runs has the digests that the object does not show. Errors: CodeInvalid, never for
-// what Read returned.
+// runs has the digests that the object does not show. A Pod that is too large to be judged
+// comes as it is: the decision says so, as the webhook's would. Errors: CodeInvalid, never
+// for what Read returned.
 func (t Template) Request(namespace string, namespaceObject []byte, pinned bool) (req gatehouse.Request, runs Runs, err error) {
 	var doc templateDoc
 	if t.Zero() {
@@ -29,12 +30,12 @@ func (t Template) Request(namespace string, namespaceObject []byte, pinned bool)
 	if err := json.Unmarshal([]byte(t.text.Value()), &doc); err != nil {
 		return req, nil, gatehouse.Errorf(gatehouse.CodeInternal, "couldn't read a template: %w", err)
 	}
-	obj, err := workload.Decode(doc.Object)
-	if err != nil {
-		return req, nil, err
-	}
 	runs = Runs{}
 	write := map[string]string{}
+	obj, err := workload.Decode(doc.Object)
+	if err != nil {
+		doc.Runs = nil // whoever decides finds the same
+	}
 	for _, field := range slices.Sorted(maps.Keys(doc.Runs)) {
 		digest := doc.Runs[field]
 		image := workload.ImageAt(obj, field)
@@ -60,9 +61,11 @@ func (t Template) Request(namespace string, namespaceObject []byte, pinned bool)
 		Name: name, Namespace: namespace, NamespaceObject: namespaceObject, Mutated: !pinned, Object: doc.Object,
 	}
 	if len(write) > 0 {
-		req.Object, err = json.Marshal(workload.SetImages(obj, write))
+		if req.Object, err = json.Marshal(workload.SetImages(obj, write)); err != nil {
+			return req, nil, err
+		}
 	}
-	return req, runs, err
+	return req, runs, nil
 }
 
 // pin writes a digest behind a reference as it was written, with the tag that it means.

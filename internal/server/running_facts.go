@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
@@ -21,12 +23,29 @@ type onceFacts struct {
 	known map[string]map[string]*onceAnswer // by image and question
 	asked int                               // images, by digest
 	uses  map[string]int                    // of an image, by those that will still ask
-	away  map[string]int                    // answers that a registry did not give
+	away  map[string]int                    // answers that a place did not give
 }
 
 // awayMax is how often a registry does not answer before it is asked no more: hundreds
-// of images that wait for it would keep everything else from being judged.
-const awayMax = 3
+// of images that wait for it would keep everything else from being judged. slow is how
+// long it must have been waited for if there was no time left: who asks about several
+// registries may have spent it at another.
+const (
+	awayMax = 3
+	slow    = runningTime / 2
+)
+
+// missing reports whether an answer is missing because the registry is away. That this
+// server has not looked into an image of its own yet is no reason to ask about no other.
+func (f *onceFacts) missing(ctx context.Context, ref gatehouse.Ref, err error, took time.Duration) bool {
+	switch {
+	case gatehouse.CodeOf(err) != gatehouse.CodeUnavailable:
+		return false
+	case ctx.Err() != nil:
+		return took >= slow
+	}
+	return f.src.Own == nil || !f.src.Own(ref.Registry)
+}
 
 // onceAnswer is an answer, once done is closed.
 type onceAnswer struct {
@@ -71,9 +90,14 @@ func (f *onceFacts) gathered() int {
 	return f.asked
 }
 
-// once answers a question about an image. What could not be asked for want of time is
-// asked again.
+// once answers a question about an image at its registry.
 func once[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, question string, ask func() (T, error)) (T, error) {
+	return onceAt(ctx, f, ref, ref.Registry, question, ask)
+}
+
+// onceAt answers a question about an image; place is where the answer comes from. What
+// could not be asked for want of time is asked again.
+func onceAt[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, place, question string, ask func() (T, error)) (T, error) {
 	var zero T
 	image := imageKey(ref)
 	f.mu.Lock()
@@ -88,9 +112,9 @@ func once[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, question 
 		value, _ := a.value.(T)
 		return value, a.err
 	}
-	if f.away[ref.Registry] >= awayMax {
+	if f.away[place] >= awayMax {
 		f.mu.Unlock()
-		return zero, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s does not answer", ref.Registry)
+		return zero, gatehouse.Errorf(gatehouse.CodeUnavailable, "%s does not answer", place)
 	}
 	a = &onceAnswer{done: make(chan struct{}), err: gatehouse.Errorf(gatehouse.CodeInternal, "a source of facts failed inside")}
 	if f.known[image] == nil {
@@ -102,12 +126,14 @@ func once[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, question 
 	f.known[image][question] = a
 	f.mu.Unlock()
 	defer close(a.done)
+	start := time.Now()
 	value, err := ask()
+	took := time.Since(start)
 	a.value, a.err = value, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if gatehouse.CodeOf(err) == gatehouse.CodeUnavailable {
-		f.away[ref.Registry]++
+	if f.missing(ctx, ref, err, took) {
+		f.away[place]++
 	}
 	if ctx.Err() != nil {
 		delete(f.known[image], question)
@@ -117,16 +143,21 @@ func once[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, question 
 
 // Verify implements gather.Verifier.
 func (f *onceFacts) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
-	same := need
+	same, place := need, ref.Registry
 	same.Name, same.Image = "", 0
+	if len(need.Authority.Sources) > 0 {
+		place = fmt.Sprintf("where signatures of images of %s lie", ref.Registry)
+	}
 	if len(secretsOf(need.Authority)) == 0 {
 		same.Namespace = "" // whose pull secrets are asked with
+	} else { // they belong to whoever may write there, and may be wrong
+		place = fmt.Sprintf("%s, with the pull secrets of %s,", place, need.Namespace)
 	}
 	key, err := json.Marshal(same)
 	if err != nil {
 		return nil, nil, err
 	}
-	v, err := once(ctx, f, ref, "verify "+ref.Tag+" "+string(key), func() (verified, error) {
+	v, err := onceAt(ctx, f, ref, place, "verify "+ref.Tag+" "+string(key), func() (verified, error) {
 		evidence, rejected, err := f.src.Verifier.Verify(ctx, ref, need)
 		return verified{evidence, rejected}, err
 	})

@@ -34,6 +34,7 @@ type auditWorld struct {
 	judged     map[string]int // by namespace and object
 	bad        map[gatehouse.Digest]bool
 	away       bool // the registry does not answer
+	foreign    bool // it is not ours
 	state      string
 	incomplete bool
 
@@ -170,7 +171,7 @@ func auditOf(t *testing.T, w *auditWorld, d *db.DB) *runningAudit {
 			return decide.PolicySet{Complete: !w.incomplete, NoMatch: gatehouse.Allow, Policies: []decide.Policy{countingPolicy{w}}}, w.state, nil
 		},
 		sources: func() gather.Sources {
-			return gather.Sources{Scanner: w, Verifier: w, Own: func(string) bool { return true }}
+			return gather.Sources{Scanner: w, Verifier: w, Own: func(string) bool { return !w.foreign }}
 		},
 		spared: func(namespace string) bool { return namespace == "kube-system" },
 		own:    func(string) bool { return true }, inventory: func(context.Context, decide.PolicySet, *gatehouse.Request) {},
@@ -390,6 +391,7 @@ func TestToldOncePerChange(t *testing.T) {
 // read judge nothing.
 func TestWhatCannotBeFoundOut(t *testing.T) {
 	w, d := newAuditWorld(), auditDB(t)
+	w.foreign = true
 	w.add("shop", "web", "web-1", 1)
 	a := auditOf(t, w, d)
 	passes(t, a, w)
