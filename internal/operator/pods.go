@@ -2,6 +2,8 @@ package operator
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
@@ -98,9 +100,17 @@ func (r *Reports) Served() (kinds string) {
 	return kinds
 }
 
-// annotationContent is the digest of what a report was made of, so that an unchanged one
-// is not written again, by whichever replica.
+// annotationContent is the digest of what a report was made to say, so that an unchanged
+// one is not written again, by whichever replica.
 const annotationContent = "gatehouse.dev/content"
+
+// contentOf is the digest of what a report says: all but its metadata.
+func contentOf(o *kube.Object) (gatehouse.Digest, error) {
+	says := maps.Clone(o.Object)
+	delete(says, "metadata")
+	b, err := json.Marshal(says)
+	return gatehouse.DigestOf(b), err
+}
 
 // Write makes the reports of a namespace have body; nil: there is none. What is so
 // already costs no request. Errors: those of the cluster; the rest is tried nevertheless.
@@ -138,9 +148,15 @@ func (r *Reports) look(ctx context.Context, k reportKind) error {
 		return nil
 	}
 	err := r.view.o.Client.List(ctx, k.resource, labelReport+"="+r.name, func(o *kube.Object) {
-		if o.GetName() == r.name && ours(o) {
-			r.there[reportKey{k.kind, o.GetNamespace()}] = gatehouse.Digest(o.GetAnnotations()[annotationContent])
+		if o.GetName() != r.name || !ours(o) {
+			return
 		}
+		// Who may write in a namespace may have changed what is said there.
+		content := gatehouse.Digest(o.GetAnnotations()[annotationContent])
+		if says, err := contentOf(o); err != nil || says != content {
+			content = ""
+		}
+		r.there[reportKey{k.kind, o.GetNamespace()}] = content
 	})
 	r.read[k.kind] = err == nil
 	return err
@@ -169,11 +185,10 @@ func (r *Reports) write(ctx context.Context, k reportKind, namespace string, bod
 	if k.ourSource {
 		o.Object["source"] = managedByUs
 	}
-	b, err := o.MarshalJSON()
+	content, err := contentOf(o)
 	if err != nil {
 		return err
 	}
-	content := gatehouse.DigestOf(b)
 	if there && before == content {
 		return nil
 	}

@@ -118,6 +118,13 @@ func TestPodsAndReports(t *testing.T) {
 	if write(r, "shop", body(2)); version() == first {
 		t.Error("a changed report is not written")
 	}
+	second := version()
+	said := func() string { return string(k.Must(t, http.MethodGet, path, nil).Body) }
+	k.Must(t, http.MethodPut, path, []byte(strings.Replace(said(), `"fail":2`, `"fail":0`, 1))) // by a tenant, who keeps the rest
+	r.Forget()
+	if write(r, "shop", body(2)); version() == second || !strings.Contains(said(), `"fail":2`) {
+		t.Errorf("what somebody made of a report stays: %s", said())
+	}
 	if list, err := v.Reports("r", "").Namespaces(t.Context()); err != nil || !slices.Equal(list, []string{"shop"}) {
 		t.Errorf("there are reports in %v, %v", list, err)
 	}
