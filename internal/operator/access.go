@@ -15,6 +15,12 @@ type Access struct {
 	Namespace, Verb, Group, Resource string
 }
 
+// Allowed asks the cluster whether user may do it, as the function [Allowed] does, apart
+// from what the view asks for itself.
+func (v *View) Allowed(ctx context.Context, user gatehouse.User, a Access) (bool, error) {
+	return Allowed(ctx, v.asks, user, a)
+}
+
 // Allowed asks the cluster, by a SubjectAccessReview, whether user may do it. What the
 // cluster does not answer is an error, never a yes. Errors: those of the API server.
 func Allowed(ctx context.Context, c *kube.Client, user gatehouse.User, a Access) (bool, error) {

@@ -260,7 +260,7 @@ func (v *View) PullSecret(ctx context.Context, namespace, name string) (map[stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, namespaceWait)
 	defer cancel()
-	o, err := v.o.Client.Get(ctx, secrets, namespace, name)
+	o, err := v.asks.Get(ctx, secrets, namespace, name)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,10 @@ type ViewOptions struct {
 // View is what is known of the cluster. It stays as it was while the cluster is away.
 // Make it with [NewView], then call Run once.
 type View struct {
-	o          ViewOptions
+	o ViewOptions
+	// asks is for what reviews ask: whoever makes many must not keep us from following
+	// the cluster, and from the lease.
+	asks       *kube.Client
 	namespaces *kube.Watch
 	crds       *kube.Watch
 	secrets    *kube.Watch   // of our namespace
@@ -75,7 +78,11 @@ func NewView(o ViewOptions) (*View, error) {
 	if o.CertificateOnly {
 		only = certificateSecret
 	}
-	v := &View{o: o, regroup: make(chan struct{}, 1), kinds: map[kube.Resource]*policyWatch{}, said: map[string]bool{}}
+	asks, err := o.Client.Apart()
+	if err != nil {
+		return nil, err
+	}
+	v := &View{o: o, asks: asks, regroup: make(chan struct{}, 1), kinds: map[kube.Resource]*policyWatch{}, said: map[string]bool{}}
 	for _, w := range []struct {
 		to      **kube.Watch
 		what    kube.Selection
@@ -300,7 +307,7 @@ func (v *View) Namespace(ctx context.Context, name string) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, namespaceWait)
 	defer cancel()
-	o, err := v.o.Client.Get(ctx, namespaces, "", name)
+	o, err := v.asks.Get(ctx, namespaces, "", name)
 	if err != nil {
 		return nil, err
 	}

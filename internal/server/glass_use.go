@@ -187,16 +187,6 @@ func (g *glass) use(ctx context.Context, req gatehouse.Request, d gatehouse.Deci
 	if req.User.Name == "" || req.Namespace == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeDenied, "the review names no user or no namespace")
 	}
-	if g.access != nil {
-		ok, err := g.access.CanBreakGlass(ctx, req.User, req.Namespace)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			return nil, gatehouse.Errorf(gatehouse.CodeDenied, "%s may not break the glass in namespace %s", req.User.Name, req.Namespace).
-				WithHint("the cluster has to allow create breakglasses.gatehouse.dev there")
-		}
-	}
 	digests := make([]gatehouse.Digest, len(tokens))
 	for i, token := range tokens {
 		digests[i] = gatehouse.DigestOf([]byte(token))
@@ -209,7 +199,10 @@ func (g *glass) use(ctx context.Context, req gatehouse.Request, d gatehouse.Deci
 	}
 	// Statements are signed before the transaction that uses the tokens up: signing
 	// may need one of its own.
-	if err := g.db.Read(ctx, read); err != nil || req.DryRun {
+	if err := g.db.Read(ctx, read); err != nil {
+		return nil, err
+	}
+	if err := g.allowed(ctx, req); err != nil || req.DryRun {
 		return chosen, err
 	}
 	signed := map[int64]sign.Attachment{}
@@ -242,6 +235,20 @@ func (g *glass) use(ctx context.Context, req gatehouse.Request, d gatehouse.Deci
 		return tx.SaveDecision(ctx, overridden(d, chosen))
 	})
 	return chosen, err
+}
+
+// allowed refuses who may not break the glass. Whoever makes up tokens costs the cluster
+// no question: it is asked about those that hold.
+func (g *glass) allowed(ctx context.Context, req gatehouse.Request) error {
+	if g.access == nil {
+		return nil
+	}
+	ok, err := g.access.CanBreakGlass(ctx, req.User, req.Namespace)
+	if err != nil || ok {
+		return err
+	}
+	return gatehouse.Errorf(gatehouse.CodeDenied, "%s may not break the glass in namespace %s", req.User.Name, req.Namespace).
+		WithHint("the cluster has to allow create breakglasses.gatehouse.dev there")
 }
 
 // choose finds for each image a token that holds for it. The first one that does not

@@ -235,7 +235,7 @@ func (c *kubernetes) complete(ctx context.Context, set decide.PolicySet, req *ga
 
 // CanBreakGlass implements clusterAccess.
 func (c *kubernetes) CanBreakGlass(ctx context.Context, user gatehouse.User, namespace string) (bool, error) {
-	return operator.Allowed(ctx, c.client, user, operator.Access{
+	return c.view.Allowed(ctx, user, operator.Access{
 		Namespace: namespace, Verb: "create", Group: ruleGroup, Resource: "breakglasses",
 	})
 }

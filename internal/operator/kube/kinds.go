@@ -137,7 +137,7 @@ func (c *Client) discover(ctx context.Context, path string, into any) error {
 		return err
 	}
 	req.Header.Set("Accept", "application/json")
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.o.Transport.RoundTrip(req)
 	if err != nil {
 		return gatehouse.Errorf(codeOf(err), "couldn't ask %s what it serves: %w", c.url, err)
 	}

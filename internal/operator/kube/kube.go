@@ -45,8 +45,7 @@ type Client struct {
 	api dynamic.Interface
 	log *slog.Logger
 	url string
-
-	transport http.RoundTripper // for discovery
+	o   Options // its transport is for discovery
 }
 
 // Options are what a Client stands on.
@@ -76,8 +75,12 @@ func New(o Options) (*Client, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{api: api, log: log, url: o.URL, transport: o.Transport}, nil
+	return &Client{api: api, log: log, url: o.URL, o: o}, nil
 }
+
+// Apart is another client of the same cluster, whose requests are counted apart: however
+// many there are, those of c do not wait for them. Errors: never for what [New] made.
+func (c *Client) Apart() (*Client, error) { return New(c.o) }
 
 // LogTo sends what the Kubernetes libraries of this process log to log, at level
 // debug: what matters of it comes back as errors. They have one log for the whole
