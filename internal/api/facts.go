@@ -27,6 +27,8 @@ type Facts interface {
 const (
 	nonceMax    = 64 // bytes
 	factsPlaces = 10 // repositories that one answer tells of
+	// factsBytesMax is how many bytes of them are too many to tell of another one.
+	factsBytesMax = 64 << 20
 )
 
 // nonce reads the text that a signed answer repeats, so that no old one passes for it.
@@ -79,10 +81,13 @@ func (h handler) facts(w http.ResponseWriter, r *http.Request, actor gatehouse.A
 	out := struct {
 		Facts []json.RawMessage `json:"facts"`
 	}{Facts: []json.RawMessage{}}
-	may := h.mayPull(r, actor)
+	may, size := h.mayPull(r, actor), 0
 	for _, repo := range repos {
 		if !may(repo) {
 			continue
+		}
+		if size > factsBytesMax {
+			return gatehouse.Errorf(gatehouse.CodeTooLarge, "the facts about %s in all of its repositories are too many", digest).WithHint("name one with repository=")
 		}
 		v, err := h.Facts.Image(r.Context(), repo, digest, gatehouse.Digest(q.Get("known")), once)
 		if err != nil && (len(repos) == 1 || gatehouse.CodeOf(err) != gatehouse.CodeNotFound) {
@@ -90,6 +95,7 @@ func (h handler) facts(w http.ResponseWriter, r *http.Request, actor gatehouse.A
 		}
 		if err == nil {
 			out.Facts = append(out.Facts, v)
+			size += len(v)
 		}
 	}
 	if len(out.Facts) == 0 {

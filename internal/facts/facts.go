@@ -34,6 +34,7 @@ const (
 	BlobMax      = 8 << 20   // bytes of one blob that travels
 	BlobsMax     = 32 << 20  // bytes of all blobs of one image
 	AttachedMax  = 2000      // manifests that hang on one image
+	ManifestsMax = 32 << 20  // bytes of all manifests of one image, its own apart
 	pageSizeMax  = 4 << 20   // bytes of one signed page
 	imageSizeMax = 128 << 20 // bytes of the signed facts of one image
 	namesMax     = 100       // names of a server

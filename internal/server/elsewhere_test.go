@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/blob/s3/s3test"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/db/dbtest"
+	"github.com/gatehouse-dev/gatehouse/internal/facts"
 	"github.com/gatehouse-dev/gatehouse/internal/server"
 	"github.com/gatehouse-dev/gatehouse/internal/sign"
 )
@@ -280,6 +282,65 @@ func TestFactsFeed(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("the push is no change: %s", page.Payload)
+	}
+}
+
+// TestFactsAreBounded: whoever may push hangs as much as he likes on an image; what is told
+// of it stays bounded, and the image itself is among it.
+func TestFactsAreBounded(t *testing.T) {
+	r := start(t, t.TempDir(), nil)
+	digest := r.push("a/b:1")
+	own := r.must("GET", "/v2/a/b/manifests/"+digest, "")
+	var image struct{ Config json.RawMessage }
+	if err := json.Unmarshal([]byte(own), &image); err != nil {
+		t.Fatal(err)
+	}
+	const each = 3_900_000
+	for i := range facts.ManifestsMax/each + 2 {
+		body, err := json.Marshal(map[string]any{
+			"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "x/y", "config": image.Config, "layers": []any{image.Config},
+			"subject":     map[string]any{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": len(own)},
+			"annotations": map[string]string{"n": fmt.Sprint(i), "x": strings.Repeat("x", each)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.manifest("a/b", string(body))
+	}
+	var answer struct{ Facts []facts.Envelope }
+	if err := json.Unmarshal([]byte(r.must("GET", "/api/v1/facts?digest="+digest, "")), &answer); err != nil || len(answer.Facts) != 1 {
+		t.Fatalf("%d answers, %v", len(answer.Facts), err)
+	}
+	var doc facts.Document
+	if err := json.Unmarshal(answer.Facts[0].Payload, &doc); err != nil {
+		t.Fatal(err)
+	}
+	size, there := 0, false
+	for _, m := range doc.Image.Manifests {
+		size += len(m.Body)
+		there = there || string(m.Digest) == digest
+	}
+	if size > facts.ManifestsMax+len(own) || size < facts.ManifestsMax/2 || !there {
+		t.Errorf("%d manifests of %d bytes, the image's own among them: %v", len(doc.Image.Manifests), size, there)
+	}
+}
+
+// manifest pushes a manifest by its digest.
+func (r *running) manifest(repo, body string) {
+	r.t.Helper()
+	req, err := http.NewRequest("PUT", r.url+"/v2/"+repo+"/manifests/"+string(gatehouse.DigestOf([]byte(body))), strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.SetBasicAuth("admin", password)
+	req.Header.Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusCreated {
+		r.t.Fatalf("push to %s: %d %.300s", repo, res.StatusCode, b)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/content"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
@@ -41,7 +43,8 @@ type facts struct {
 
 	licences map[licenceKey][]gatehouse.Finding
 
-	logins pullLogins
+	logins  pullLogins
+	telling *semaphore.Weighted // images that are told of at once
 }
 
 // What verification asks of our own registry beyond [verify.Source].
@@ -55,10 +58,14 @@ var (
 // rootsMax the trusted roots that are kept parsed.
 const checkedMax, rootsMax = 20_000, 64
 
+// tellingMax bounds the images that other clusters are told of at once: each may take a
+// hundred megabytes.
+const tellingMax = 4
+
 func newFacts(d *db.DB, c *content.Content, a *pipeline.Advisories, p *pipeline.Pipeline, foreign *fetch.Client, allowed []string) *facts {
 	f := &facts{db: d, content: c, advisories: a, pipeline: p, foreign: foreign, allowed: lowered(allowed),
 		verifier: verify.Verifier{Cache: verify.NewLRU(checkedMax), Roots: trust.NewCache(rootsMax), Now: time.Now}, exceptions: &exceptions{db: d}, scans: map[scanKey]gather.Scan{},
-		licences: map[licenceKey][]gatehouse.Finding{}, bills: map[billKey]gatehouse.AddedFindings{}}
+		licences: map[licenceKey][]gatehouse.Finding{}, bills: map[billKey]gatehouse.AddedFindings{}, telling: semaphore.NewWeighted(tellingMax)}
 	f.verifier.Sources = f.signatureSource
 	return f
 }

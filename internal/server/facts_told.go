@@ -20,17 +20,23 @@ type teller struct {
 	has    map[gatehouse.Digest]bool // manifests in out
 	images int                       // that indexes list
 	bytes  int64                     // of blobs in out
+	room   int                       // bytes that manifests in out may have more
 }
 
 // told is all that policies of another cluster may need to know of a manifest: its own
 // bytes and those of what it lists and of what hangs on it, to be judged there, and
 // what is known here of the contents.
 func (f *facts) told(ctx context.Context, repo gatehouse.Repo, digest gatehouse.Digest) (*signed.Image, error) {
+	// Whoever may push decides how large it is: few of them at a time.
+	if err := f.telling.Acquire(ctx, 1); err != nil {
+		return nil, gatehouse.Errorf(gatehouse.CodeTooMany, "too much is asked at once: %w", err)
+	}
+	defer f.telling.Release(1)
 	m, err := f.content.Manifest(ctx, repo, digest)
 	if err != nil {
 		return nil, err
 	}
-	t := &teller{facts: f, repo: repo, has: map[gatehouse.Digest]bool{}, out: &signed.Image{
+	t := &teller{facts: f, repo: repo, has: map[gatehouse.Digest]bool{}, room: signed.ManifestsMax, out: &signed.Image{
 		Blobs: map[gatehouse.Digest][]byte{}, Tags: map[string]gatehouse.Digest{}, Past: map[string][]gatehouse.Digest{},
 	}}
 	// What hangs on it has the bytes first: without it nothing can be trusted.
@@ -45,19 +51,31 @@ func (f *facts) told(ctx context.Context, repo gatehouse.Repo, digest gatehouse.
 	return t.out, t.known(ctx, digest)
 }
 
-func (t *teller) add(m *gatehouse.Manifest) {
+// add adds a manifest. It reports whether it is there: what would be too much together is
+// not known elsewhere, and no proof of anything.
+func (t *teller) add(m *gatehouse.Manifest) bool {
 	if t.has[m.Digest] {
-		return
+		return true
 	}
+	if len(m.Body) > t.room {
+		return false
+	}
+	t.room -= len(m.Body)
 	t.has[m.Digest] = true
 	t.out.Manifests = append(t.out.Manifests, signed.Manifest{
 		MediaType: m.MediaType, Digest: m.Digest, ArtifactType: m.ArtifactType, Subject: m.Subject, Body: m.Body,
 	})
+	return true
 }
 
 // contents adds a manifest, what it lists, and the configurations of images.
 func (t *teller) contents(ctx context.Context, m *gatehouse.Manifest, depth int) error {
-	t.add(m)
+	if depth == 0 {
+		t.room += len(m.Body) // nothing is in its way
+	}
+	if !t.add(m) {
+		return nil
+	}
 	var body struct {
 		Config    gatehouse.Descriptor
 		Manifests []gatehouse.Descriptor
@@ -146,7 +164,9 @@ func (t *teller) attachment(ctx context.Context, digest gatehouse.Digest) error 
 	if err != nil {
 		return err
 	}
-	t.add(m)
+	if !t.add(m) {
+		return nil
+	}
 	var body struct{ Layers []gatehouse.Descriptor }
 	if err := json.Unmarshal(m.Body, &body); err != nil {
 		return nil // whoever reads it will see
