@@ -47,11 +47,12 @@ func (f *onceFacts) missing(ctx context.Context, ref gatehouse.Ref, err error, t
 	return f.src.Own == nil || !f.src.Own(ref.Registry)
 }
 
-// onceAnswer is an answer, once done is closed.
+// onceAnswer is an answer, once done is closed. late: whoever asked had no more time.
 type onceAnswer struct {
 	done  chan struct{}
 	value any
 	err   error
+	late  bool
 }
 
 func askOnce(src gather.Sources) *onceFacts {
@@ -109,6 +110,9 @@ func onceAt[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, place, 
 		case <-ctx.Done():
 			return zero, gatehouse.Errorf(gatehouse.CodeUnavailable, "timed out at %s: %w", ref.Registry, ctx.Err())
 		}
+		if a.late && ctx.Err() == nil { // there is time here, that somebody else had not
+			return onceAt(ctx, f, ref, place, question, ask)
+		}
 		value, _ := a.value.(T)
 		return value, a.err
 	}
@@ -129,13 +133,13 @@ func onceAt[T any](ctx context.Context, f *onceFacts, ref gatehouse.Ref, place, 
 	start := time.Now()
 	value, err := ask()
 	took := time.Since(start)
-	a.value, a.err = value, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	a.value, a.err, a.late = value, err, err != nil && ctx.Err() != nil
 	if f.missing(ctx, ref, err, took) {
 		f.away[place]++
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && f.known[image][question] == a {
 		delete(f.known[image], question)
 	}
 	return value, err

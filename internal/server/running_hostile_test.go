@@ -93,3 +93,24 @@ func TestOneImageIsInNobodysWay(t *testing.T) {
 		})
 	}
 }
+
+// TestWhoHasTimeAsksAgain: an answer that somebody else had no time for is asked for again
+// by whoever waited for it.
+func TestWhoHasTimeAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := askOnce(gather.Sources{})
+		ref := gatehouse.Ref{Registry: "r.example", Repo: "a", Digest: imageDigest(1)}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go func() {
+			_, _ = once(short, f, ref, "q", func() (int, error) { // it is this one that fails
+				<-short.Done()
+				return 0, gatehouse.Errorf(gatehouse.CodeUnavailable, "no time")
+			})
+		}()
+		synctest.Wait()
+		if v, err := once(t.Context(), f, ref, "q", func() (int, error) { return 7, nil }); v != 7 || err != nil {
+			t.Errorf("who had time got %d, %v", v, err)
+		}
+	})
+}
