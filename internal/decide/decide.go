@@ -93,7 +93,7 @@ func (s *session) wholeSet() {
 		s.deny(gatehouse.Reason{
 			Code:    CodePoliciesIncomplete,
 			Message: "the policy set is not complete: a policy could not be read",
-			Hint:    "run gatehouse policy lint on the policies and repair what it names",
+			Hint:    "run gatehouse policy lint on the policies and repair what it names; those of a cluster say in their status what is wrong",
 		})
 	}
 	if len(s.set.Policies) == 0 {

@@ -172,8 +172,13 @@ func (p pinning) Refused(ctx context.Context, req gatehouse.Request) bool {
 	return p.PolicySet.Refused(ctx, req)
 }
 
-// policyGroups are the API groups of policies.
-var policyGroups = []string{"policy.sigstore.dev", "gatehouse.dev", "templates.gatekeeper.sh", "constraints.gatekeeper.sh"}
+// policyGroups are the API groups of policies: of all kinds that are read from a cluster.
+var policyGroups = func() (groups []string) {
+	for _, k := range PolicyKinds() {
+		groups = append(groups, k.Group)
+	}
+	return slices.Compact(groups)
+}()
 
 // isPolicy reports whether a request puts a policy into the cluster.
 func isPolicy(req gatehouse.Request) bool {
@@ -202,6 +207,8 @@ func (p *policies) objections(ctx context.Context, req gatehouse.Request) []gate
 	refusal, warnings := load.Refusal(p.loader().Check(path, source, p.with(docs, path, nil)))
 	var out []gatehouse.Reason
 	if refusal != "" {
+		// A status is one line: what stood on lines of its own is told apart all the same.
+		refusal = strings.ReplaceAll(refusal, "\n", "; ")
 		out = append(out, deny(refusal, "gatehouse policy lint says the same of a file, and gatehouse policy fix repairs what can be repaired"))
 	}
 	for _, w := range warnings[:min(len(warnings), problemsMax)] {

@@ -132,4 +132,32 @@ func TestPoliciesOfTheClusterAreChecked(t *testing.T) {
 	if a.Allowed || !strings.Contains(a.Status.Message, "policy-invalid") || !strings.Contains(a.Status.Message, "spec.authorities[0].static") {
 		t.Errorf("bad: %+v", a)
 	}
+	a = policy(`{"images":[{"glob":"**"}],"authority":[],"mood":"warn"}`)
+	if a.Allowed || !strings.Contains(a.Status.Message, "did you mean authorities?; ") {
+		t.Errorf("two things are wrong, and run into each other: %+v", a)
+	}
+}
+
+// TestEveryKindIsCheckedAtItsCreation: one that does not load denies everything, so that
+// none of the kinds that are read from a cluster may come in unseen.
+func TestEveryKindIsCheckedAtItsCreation(t *testing.T) {
+	r := start(t, t.TempDir(), nil)
+	for kind, group := range map[string]string{
+		"ClusterImagePolicy": "policy.sigstore.dev/v1beta1", "TrustRoot": "policy.sigstore.dev/v1alpha1", "ImageRule": "gatehouse.dev/v1alpha1",
+		"ConstraintTemplate": "templates.gatekeeper.sh/v1",
+		"ExpansionTemplate":  "expansion.gatekeeper.sh/v1beta1", "SyncSet": "syncset.gatekeeper.sh/v1alpha1",
+	} {
+		name, version, _ := strings.Cut(group, "/")
+		a := r.askAbout("/validate", `"uid":"u1","operation":"CREATE","name":"p","kind":{"group":"`+name+`","version":"`+version+`","kind":"`+kind+`"},
+			"object":{"apiVersion":"`+group+`","kind":"`+kind+`","metadata":{"name":"p"},"spec":{"bogus":1}}`)
+		if a.Allowed || !strings.Contains(a.Status.Message, "policy-invalid") {
+			t.Errorf("%s: %+v", kind, a)
+		}
+	}
+	a := r.askAbout("/validate", `"uid":"u1","operation":"CREATE","name":"p","kind":{"group":"expansion.gatekeeper.sh","version":"v1beta1","kind":"ExpansionTemplate"},
+		"object":{"apiVersion":"expansion.gatekeeper.sh/v1beta1","kind":"ExpansionTemplate","metadata":{"name":"p"},"spec":{
+		"applyTo":[{"groups":["apps"],"kinds":["Deployment"],"versions":["v1"]}],"templateSource":"spec.template","generatedGVK":{"group":"","version":"v1","kind":"Pod"}}}`)
+	if !a.Allowed {
+		t.Errorf("a good ExpansionTemplate: %+v", a)
+	}
 }
