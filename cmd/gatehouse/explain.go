@@ -83,7 +83,7 @@ func printSteps(b *strings.Builder, steps []gatehouse.Step, depth int) {
 			result = string(gatehouse.StepFailed)
 		}
 		fmt.Fprintf(b, "%s%-7s  %s %s", strings.Repeat("  ", depth), result, s.Kind, plain(s.Name))
-		if s.Digest != "" {
+		if s.Digest != "" && !strings.HasSuffix(s.Name, string(s.Digest)) {
 			fmt.Fprintf(b, " %s", s.Digest)
 		}
 		if s.Message != "" {

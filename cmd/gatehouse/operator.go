@@ -46,8 +46,9 @@ func (a *app) operatorInstallCmd() *cobra.Command {
 	flags, show := config.Default(), false
 	cmd := &cobra.Command{
 		Use: "install", Short: "make the custom resource definitions of policies", Args: cobra.NoArgs,
-		Long: `Install makes the definitions of ClusterImagePolicy, TrustRoot and ImageRule in the
-cluster that kubectl would take. A definition that another program made, as
+		Long: `Install makes the definitions of ClusterImagePolicy, TrustRoot, ImageRule, and of
+Gatekeeper's ConstraintTemplate, ExpansionTemplate and SyncSet, in the cluster that
+kubectl would take. A definition that another program made, as
 policy-controller does, stays as it is and works as well.`,
 		Example: `  gatehouse operator install
   gatehouse operator install --print > definitions.yaml`,

@@ -170,7 +170,7 @@ func (c Config) checkFacts() error {
 	case u.Scheme == "http" && !c.Insecure && !Loopback(net.JoinHostPort(u.Hostname(), "80")):
 		return invalid("facts-server", "a password would travel in the clear").WithHint("write https://, or say --insecure if something in between does TLS")
 	case c.FactsKey == "":
-		return invalid("facts-key", "nothing says whom to believe what the server is said to say").
+		return invalid("facts-key", "missing: without the server's key nothing says whom to believe").
 			WithHint("save the answer of GET %s/api/v1/facts/key, over a way that you trust", strings.TrimSuffix(c.FactsServer, "/"))
 	}
 	return nil
