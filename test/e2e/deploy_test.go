@@ -129,6 +129,11 @@ func TestInstalledAsShipped(t *testing.T) {
 	})
 	replicaSetsAreTold(t, k)
 	tagsStay(t, g, k)
+	// These rights are enough for reports, too.
+	k.Must(t, http.MethodPost, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", reportDefinition("wgpolicyk8s.io", "v1alpha2", "PolicyReport", "policyreports", nil))
+	until(t, "there is a report", func() bool {
+		return k.Call(t, http.MethodGet, "/apis/wgpolicyk8s.io/v1alpha2/namespaces/shop/policyreports/gatehouse-running", nil).OK()
+	})
 	granted(t, k, "gatehouse", map[string]bool{
 		"patch admissionregistration.k8s.io/validatingwebhookconfigurations/gatehouse": true,
 		"patch admissionregistration.k8s.io/validatingwebhookconfigurations/another":   false,
@@ -141,6 +146,11 @@ func TestInstalledAsShipped(t *testing.T) {
 		"create pods shop/":                false,
 		"patch policy.sigstore.dev/clusterimagepolicies/signed":        false,
 		"patch policy.sigstore.dev/clusterimagepolicies/signed status": true,
+		"create wgpolicyk8s.io/policyreports":                          true,
+		"patch wgpolicyk8s.io/policyreports/gatehouse-running":         true,
+		"patch wgpolicyk8s.io/policyreports/another":                   false,
+		"delete openreports.io/reports/gatehouse-running":              true,
+		"delete openreports.io/reports/another":                        false,
 		"impersonate users/admin":                                      false,
 		"bind rbac.authorization.k8s.io/clusterroles/cluster-admin":    false,
 	})

@@ -55,10 +55,18 @@
   verbs: [create]
 - apiGroups: [wgpolicyk8s.io]
   resources: [policyreports]
-  verbs: [list, create, patch, delete]
+  verbs: [list, create]
+- apiGroups: [wgpolicyk8s.io]
+  resources: [policyreports]
+  resourceNames: [gatehouse-running]
+  verbs: [patch, delete]
 - apiGroups: [openreports.io]
   resources: [reports]
-  verbs: [list, create, patch, delete]
+  verbs: [list, create]
+- apiGroups: [openreports.io]
+  resources: [reports]
+  resourceNames: [gatehouse-running]
+  verbs: [patch, delete]
 {{- end -}}
 
 {{- define "gatehouse.rules.manage" -}}
