@@ -81,7 +81,7 @@ func parse(body []byte) (*reviewRequest, error) {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the AdmissionReview has no request")
 	}
 	r := &reviewRequest{raw: parts["request"]}
-	if parts, err = fields(r.raw, "the request of the AdmissionReview cannot be read"); err != nil {
+	if parts, err = split(r.raw, "the request of the AdmissionReview cannot be read"); err != nil {
 		return nil, err
 	}
 	err = parts.read(into{"uid", &r.UID}, into{"kind", &r.Kind}, into{"resource", &r.Resource}, into{"subResource", &r.SubResource},
@@ -102,6 +102,9 @@ type parts map[string]json.RawMessage
 // fieldsMax bounds the fields of an envelope; the protocol has fewer than 20.
 const fieldsMax = 100
 
+// fieldsUsual is how many a request has.
+const fieldsUsual = 15
+
 // fields reads the fields of a JSON object; their values are parts of b. Unlike
 // encoding/json it takes no other spelling for a name, and no name twice: what is
 // judged, what policies see in the whole review and what the API server meant must be
@@ -110,15 +113,20 @@ func fields(b []byte, what string) (parts, error) {
 	if !json.Valid(b) {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", what, notJSON(b))
 	}
+	return split(b, what)
+}
+
+// split is fields for what is known to be JSON.
+func split(b []byte, what string) (parts, error) {
 	at := space(b, 0)
 	if b[at] != '{' {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: it is not a JSON object", what)
 	}
-	out := parts{}
+	out := make(parts, fieldsUsual)
 	for at = space(b, at+1); b[at] != '}'; {
 		end := value(b, at)
-		var name string
-		if err := json.Unmarshal(b[at:end], &name); err != nil {
+		name, err := text(b[at:end])
+		if err != nil {
 			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%s: %w", what, err)
 		}
 		at = space(b, space(b, end)+1) // behind the colon
@@ -199,7 +207,7 @@ func (p parts) read(list ...into) error {
 		if !ok {
 			continue
 		}
-		if err := Exactly(raw, f.to); err != nil {
+		if err := exactly(raw, f.to); err != nil {
 			return gatehouse.Errorf(gatehouse.CodeInvalid, "%s of the AdmissionReview is of another type: %w", f.name, err)
 		}
 	}
