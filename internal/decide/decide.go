@@ -25,8 +25,12 @@ import (
 // complete set, a policy that panics or gives no judgement, facts that do not
 // belong to the object, and a context that has ended all deny. The same input
 // gives the same decision, reasons in the same order. Safe for concurrent use.
-func Decide(ctx context.Context, set PolicySet, req gatehouse.Request) (d gatehouse.Decision) {
-	s := session{set: set, req: req}
+func Decide(ctx context.Context, set PolicySet, req gatehouse.Request) gatehouse.Decision {
+	return decide(ctx, session{set: set, req: req})
+}
+
+func decide(ctx context.Context, s session) (d gatehouse.Decision) {
+	set, req := s.set, s.req
 	ctx = withMemo(ctx)
 	d = gatehouse.Decision{Policies: set.Digest, At: req.Now}
 	defer func() {
@@ -61,6 +65,7 @@ type session struct {
 	set     PolicySet
 	req     gatehouse.Request
 	matched map[int]bool // images that an image policy picked
+	read    *Reading     // of the object; nil: it has not been read yet
 	picks   bool         // the set holds an image policy
 	judged  int          // policies that applied and judged
 	reasons []gatehouse.Reason
@@ -122,7 +127,7 @@ func (s *session) object() {
 }
 
 func (s *session) objectImages() {
-	want, obj, err := objectImages(s.req)
+	want, obj, err := s.read.of(s.req)
 	s.node = workload.Mirror(obj)
 	if err != nil {
 		s.unreadable = true

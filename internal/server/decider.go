@@ -143,8 +143,10 @@ func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse
 		return d.judgePolicy(ctx, set, req), req
 	}
 	d.kubernetes.complete(ctx, set, &req)
-	known = gather.Facts(ctx, set, req, d.facts.live())
-	out := d.judgeFacts(ctx, set, known)
+	read := reading{set, decide.Read(req)}
+	known = gather.Facts(ctx, read, req, d.facts.live())
+	d.logFailed(ctx, known)
+	out := read.Decide(ctx, set, known)
 	if !asOf.IsZero() {
 		out = decide.WithReasons(out, gatehouse.Reason{
 			Verdict: gatehouse.Warn, Code: decide.CodeStaleFacts,
@@ -169,9 +171,15 @@ func (d *decider) judgePolicy(ctx context.Context, set decide.PolicySet, req gat
 	return out
 }
 
-// judgeFacts decides about gathered facts, and puts the causes of what failed
-// inside into the log: they are nobody else's business.
+// judgeFacts decides about gathered facts. The causes of what failed inside go into the
+// log: they are nobody else's business.
 func (d *decider) judgeFacts(ctx context.Context, set decide.PolicySet, req gatehouse.Request) gatehouse.Decision {
+	d.logFailed(ctx, req)
+	return decide.Decide(ctx, set, req)
+}
+
+// logFailed puts the causes of what failed inside into the log.
+func (d *decider) logFailed(ctx context.Context, req gatehouse.Request) {
 	for _, img := range req.Images {
 		for need, err := range img.Failed {
 			if err != nil && err.Code == gatehouse.CodeInternal {
@@ -179,8 +187,16 @@ func (d *decider) judgeFacts(ctx context.Context, set decide.PolicySet, req gate
 			}
 		}
 	}
-	return decide.Decide(ctx, set, req)
 }
+
+// reading is a set that is asked about an object that has been read.
+type reading struct {
+	decide.PolicySet
+	*decide.Reading
+}
+
+// Images implements gather.Policies: those of the object that was read.
+func (r reading) Images(gatehouse.Request) []gatehouse.ImageFacts { return r.Reading.Images() }
 
 // recent finds a decision that has not been written yet.
 func (d *decider) recent(id string) (gatehouse.Decision, bool) {

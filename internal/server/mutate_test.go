@@ -10,7 +10,7 @@ import (
 )
 
 // signedPod is a server with one policy and one image that meets it.
-func signedPod(t *testing.T, change func(*config.Config)) (r *running, digest string) {
+func signedPod(t testing.TB, change func(*config.Config)) (r *running, digest string) {
 	t.Helper()
 	k := signer(t)
 	r = start(t, t.TempDir(), change)

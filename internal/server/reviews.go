@@ -142,7 +142,11 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	doc.Request = req
 	doc.Request.UID, doc.Request.Images, doc.Request.Object, doc.Request.OldObject = "", nil, nil, nil
 	doc.Request.Now, doc.Request.FeedAt, doc.Request.Inventory = time.Time{}, time.Time{}, nil
-	if doc.Request.Review, err = restOfReview(req.Review); err != nil {
+	rest, err := restOfReview(req.Review)
+	if err != nil {
+		return doc, "", err
+	}
+	if doc.Request.Review, err = rest.json(); err != nil {
 		return doc, "", err
 	}
 	if doc.Object, err = objectOf(req.Object); err != nil {
@@ -168,12 +172,12 @@ func docOfReview(one reviewed) (doc reviewDoc, digest gatehouse.Digest, err erro
 	var generated bool
 	told.Object, generated = workload.General(doc.Object)
 	told.OldObject, _ = workload.General(doc.OldObject)
-	same := []string{"userInfo"} // which told.Request.User has
+	delete(rest, "userInfo") // which told.Request.User has
 	if generated {
 		told.Request.Name = ""
-		same = append(same, "name")
+		delete(rest, "name")
 	}
-	if told.Request.Review, err = without(doc.Request.Review, same...); err != nil {
+	if told.Request.Review, err = rest.json(); err != nil {
 		return doc, "", err
 	}
 	b, err := json.Marshal(struct {
@@ -200,32 +204,26 @@ var keptOfReview = []string{
 	"kind", "resource", "subResource", "requestKind", "requestResource", "requestSubResource", "name", "namespace", "operation", "userInfo", "dryRun", "options",
 }
 
-// restOfReview is the request of an AdmissionReview without its objects.
-func restOfReview(review []byte) ([]byte, error) {
+// reviewRest is the request of an AdmissionReview without its objects, by field; nil:
+// none is known.
+type reviewRest map[string]json.RawMessage
+
+func restOfReview(review []byte) (rest reviewRest, err error) {
 	if len(review) == 0 {
 		return nil, nil
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(review, &fields); err != nil {
+	if err := json.Unmarshal(review, &rest); err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(fields, func(name string, _ json.RawMessage) bool { return !slices.Contains(keptOfReview, name) })
-	return json.Marshal(fields)
+	maps.DeleteFunc(rest, func(name string, _ json.RawMessage) bool { return !slices.Contains(keptOfReview, name) })
+	return rest, nil
 }
 
-// without is the request of an AdmissionReview without some of its fields.
-func without(review []byte, names ...string) ([]byte, error) {
-	if len(review) == 0 {
+func (r reviewRest) json() ([]byte, error) {
+	if r == nil {
 		return nil, nil
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(review, &fields); err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		delete(fields, name)
-	}
-	return json.Marshal(fields)
+	return json.Marshal(r)
 }
 
 // sensitiveEnv are names of environment variables whose values are nobody's business.

@@ -34,7 +34,7 @@ const password = "correct horse battery"
 
 // running is a server that listens, with clients for it.
 type running struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	webhook string
 	metrics string
@@ -43,13 +43,13 @@ type running struct {
 	stop  func() error
 }
 
-func start(t *testing.T, dir string, change func(*config.Config)) *running {
+func start(t testing.TB, dir string, change func(*config.Config)) *running {
 	t.Helper()
 	return startAt(t, dir, change, slog.New(slog.DiscardHandler), time.Now)
 }
 
 // startAt is start with a log and a clock.
-func startAt(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time) *running {
+func startAt(t testing.TB, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time) *running {
 	t.Helper()
 	return startWith(t, dir, change, log, now, onlyPassword)
 }
@@ -63,7 +63,7 @@ func onlyPassword(key string) string {
 }
 
 // startWith is startAt with an environment.
-func startWith(t *testing.T, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
+func startWith(t testing.TB, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
 	t.Helper()
 	return startBy(t, server.NewAt, dir, change, log, now, env)
 }
@@ -71,7 +71,7 @@ func startWith(t *testing.T, dir string, change func(*config.Config), log *slog.
 // opening is server.NewAt, or server.NewAdmissionAt.
 type opening func(context.Context, config.Config, func(string) string, *slog.Logger, func() time.Time) (*server.Server, error)
 
-func startBy(t *testing.T, open opening, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
+func startBy(t testing.TB, open opening, dir string, change func(*config.Config), log *slog.Logger, now func() time.Time, env func(string) string) *running {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Data, cfg.Listen, cfg.AdmissionListen = dir, "127.0.0.1:0", "127.0.0.1:0"

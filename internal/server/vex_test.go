@@ -39,7 +39,7 @@ func authority(field string, k *sign.Key) string {
 	return fmt.Sprintf("  %s:\n    authorities:\n      - name: security-team\n        key:\n          data: |\n            %s\n", field, pem)
 }
 
-func signer(t *testing.T) *sign.Key {
+func signer(t testing.TB) *sign.Key {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -70,7 +70,7 @@ func (admin) Resolve(authn.Resource) (authn.Authenticator, error) {
 const typeManifest = "application/vnd.oci.image.manifest.v1+json"
 
 // referrer is the manifest that hangs a document on an image.
-func referrer(t *testing.T, subject, mediaType, body string) []byte {
+func referrer(t testing.TB, subject, mediaType, body string) []byte {
 	t.Helper()
 	blob := func(mediaType, b string) gatehouse.Descriptor {
 		return gatehouse.Descriptor{MediaType: mediaType, Digest: gatehouse.DigestOf([]byte(b)), Size: int64(len(b))}
