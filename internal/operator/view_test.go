@@ -79,7 +79,7 @@ func TestViewOfACluster(t *testing.T) {
 	}
 	k.Must(t, http.MethodPost, "/api/v1/namespaces/home/secrets", map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "keys"},
-		"stringData": map[string]string{"cosign.pub": "-----BEGIN PUBLIC KEY-----\nx\n", "cosign.key": "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", "cosign.password": "hunter2"},
+		"stringData": map[string]string{"cosign.pub": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n", "cosign.key": "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\n", "cosign.password": "hunter2"},
 	})
 	k.Must(t, http.MethodPost, "/api/v1/namespaces/home/configmaps", map[string]any{
 		"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "modules", "labels": map[string]string{labelPolicies: "true"}},
