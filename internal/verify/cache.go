@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"container/list"
 	"crypto/sha256"
 	"encoding/binary"
 	"io"
@@ -51,18 +50,23 @@ func (noCache) Put(CacheKey, Checked)                     {}
 type LRU struct {
 	mu    sync.Mutex
 	max   int
-	order *list.List // of lruEntry, newest first
-	items map[CacheKey]*list.Element
+	ring  lruEntry // its next is the one used last, its prev the one not used for longest
+	items map[CacheKey]*lruEntry
 }
 
+// lruEntry is small, as there are many: most signatures hold, and say no more.
 type lruEntry struct {
-	key    CacheKey
-	result Checked
+	key        CacheKey
+	result     *Checked // nil: the zero one
+	prev, next *lruEntry
 }
 
-// NewLRU makes a cache of at most max results, about 600 bytes each.
+// NewLRU makes a cache of at most max results, about 150 bytes each, and 250 more where
+// they say who signed or what is wrong.
 func NewLRU(max int) *LRU {
-	return &LRU{max: max, order: list.New(), items: map[CacheKey]*list.Element{}}
+	c := &LRU{max: max, items: map[CacheKey]*lruEntry{}}
+	c.ring.prev, c.ring.next = &c.ring, &c.ring
+	return c
 }
 
 // Get implements [Cache].
@@ -73,26 +77,44 @@ func (c *LRU) Get(k CacheKey) (result Checked, known bool) {
 	if !ok {
 		return Checked{}, false
 	}
-	c.order.MoveToFront(e)
-	return e.Value.(lruEntry).result, true
+	e.leave()
+	c.enter(e)
+	if e.result == nil {
+		return Checked{}, true
+	}
+	return *e.result, true
 }
 
 // Put implements [Cache].
 func (c *LRU) Put(k CacheKey, result Checked) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.items[k]; ok {
-		e.Value = lruEntry{k, result}
-		c.order.MoveToFront(e)
-		return
+	e, ok := c.items[k]
+	if ok {
+		e.leave()
+	} else {
+		e = &lruEntry{key: k}
+		c.items[k] = e
 	}
-	c.items[k] = c.order.PushFront(lruEntry{k, result})
+	if e.result = nil; result != (Checked{}) {
+		e.result = &result
+	}
+	c.enter(e)
 	for len(c.items) > c.max {
-		last := c.order.Back()
-		delete(c.items, last.Value.(lruEntry).key)
-		c.order.Remove(last)
+		last := c.ring.prev
+		last.leave()
+		delete(c.items, last.key)
 	}
 }
+
+// enter puts e in front, with mu held.
+func (c *LRU) enter(e *lruEntry) {
+	e.prev, e.next = &c.ring, c.ring.next
+	e.prev.next, e.next.prev = e, e
+}
+
+// leave takes e out, with the mu of its LRU held.
+func (e *lruEntry) leave() { e.prev.next, e.next.prev = e.next, e.prev }
 
 // Len tells how many results are remembered.
 func (c *LRU) Len() int {

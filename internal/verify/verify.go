@@ -16,6 +16,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -311,7 +312,7 @@ func (r *run) readBlob(ctx context.Context, c candidate, max int64) (body []byte
 		return nil, false
 	}
 	defer blob.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(blob.Body, max+1))
+	body, err = readAll(io.LimitReader(blob.Body, max+1), d.Size)
 	r.bytes += int64(len(body))
 	switch {
 	case err != nil:
@@ -324,6 +325,19 @@ func (r *run) readBlob(ctx context.Context, c candidate, max int64) (body []byte
 		return body, true
 	}
 	return nil, false
+}
+
+// readAll is io.ReadAll into as much memory as the bytes take, where these are as many
+// as was said: they are kept.
+func readAll(r io.Reader, size int64) ([]byte, error) {
+	const trusted = 64 << 10 // more is not taken before it comes
+	buf := bytes.NewBuffer(make([]byte, 0, min(max(size, 0), trusted)+bytes.MinRead))
+	_, err := buf.ReadFrom(r)
+	b := buf.Bytes()
+	if cap(b)-len(b) > len(b)/8 {
+		b = bytes.Clone(b)
+	}
+	return b, err
 }
 
 // failed notes that a candidate could not be read. What is listed and not there
