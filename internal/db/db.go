@@ -40,7 +40,7 @@ type DB struct {
 
 	statements atomic.Int64
 	onWrite    func(ctx context.Context, start time.Time, err error)
-	epoch      atomic.Int64 // commits so far
+	epoch      atomic.Int64 // commits so far that were no notes
 	// noPulls: no project has a pull policy, nor will another process give it one.
 	// It is false for ever from before the first one commits.
 	noPulls atomic.Bool
@@ -60,9 +60,9 @@ type Options struct {
 // hold a path to its number of queries.
 func (d *DB) Statements() int64 { return d.statements.Load() }
 
-// Epoch names the state of all rows: as long as it stays the same, what was read
-// after it was asked for is still true. ok is false where other processes may
-// write as well, so that there is no telling.
+// Epoch names the state of all rows but those of [DB.Note]: as long as it stays the
+// same, what was read after it was asked for is still true. ok is false where other
+// processes may write as well, so that there is no telling.
 func (d *DB) Epoch() (epoch int64, ok bool) {
 	return d.epoch.Load(), d.dialect.name == sqliteDialect.name
 }
@@ -104,6 +104,7 @@ type Tx struct {
 	jobs     bool // work was made
 	news     bool // the other replicas were told of more than work
 	matching bool // has [turnMatch]
+	events   bool // were added
 	brief    bool // see [Tx.beBrief]
 	replicas *replicas
 	noPulls  *atomic.Bool
@@ -140,12 +141,24 @@ const rerunsMax = 10
 // CodeUnavailable: the database cannot be reached or cannot write now. Where the
 // connection was lost during the commit the change may have been made.
 func (d *DB) Write(ctx context.Context, f func(*Tx) error) (err error) {
+	return d.writeSeen(ctx, f, false)
+}
+
+// Note is [DB.Write] of what happened and nothing follows from: decisions, reviews,
+// what was used when. It neither ends an [DB.Epoch] nor is it told of by [DB.Changed],
+// so that what is noted many times a second makes nobody look again. A transaction that
+// adds an event or a job is told of all the same.
+func (d *DB) Note(ctx context.Context, f func(*Tx) error) error {
+	return d.writeSeen(ctx, f, true)
+}
+
+func (d *DB) writeSeen(ctx context.Context, f func(*Tx) error, note bool) (err error) {
 	if d.onWrite != nil {
 		start := time.Now()
 		defer func() { d.onWrite(ctx, start, err) }()
 	}
 	for run := 1; ; run++ {
-		err := d.writeOnce(ctx, f)
+		err := d.writeOnce(ctx, f, note)
 		if run == rerunsMax || !undone(err) {
 			return err
 		}
@@ -160,7 +173,7 @@ func (d *DB) Write(ctx context.Context, f func(*Tx) error) (err error) {
 	}
 }
 
-func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error) error {
+func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error, note bool) error {
 	tx, err := d.begin(ctx, d.write, d.dialect.writes)
 	if err != nil {
 		return unavailable(err)
@@ -170,14 +183,20 @@ func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error) error {
 	t.dialect, t.replicas = &d.dialect, d.replicas
 	err = f(t)
 	if err == nil {
+		note = note && !t.events && !t.jobs && !t.news
 		err = unavailable(tx.Commit())
-		d.epoch.Add(1) // whatever came of it
+		if !note {
+			d.epoch.Add(1) // whatever came of it
+		}
 	}
 	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
 		return ctx.Err() // which undid the transaction
 	}
 	if err != nil {
 		return err
+	}
+	if note {
+		return nil
 	}
 	d.changed.happened()
 	if t.jobs {

@@ -21,21 +21,25 @@ const treeKnownAge = time.Hour
 
 // SaveDecision keeps a decision, so that it can be explained later.
 func (t *Tx) SaveDecision(ctx context.Context, d gatehouse.Decision) error {
-	tree, err := t.saveTree(ctx, d.Tree)
-	if err != nil {
-		return err
+	return t.SaveDecisions(ctx, d)
+}
+
+// SaveDecisions keeps decisions, few statements for many. Their IDs differ.
+func (t *Tx) SaveDecisions(ctx context.Context, list ...gatehouse.Decision) error {
+	rows := make([][]any, len(list))
+	for i, d := range list {
+		tree, err := t.saveTree(ctx, d.Tree)
+		if err != nil {
+			return err
+		}
+		d.Tree = nil
+		doc, err := json.Marshal(d)
+		if err != nil {
+			return err
+		}
+		rows[i] = []any{d.ID, micros(d.At), int(d.Verdict), string(doc), dbDigest(tree)}
 	}
-	d.Tree = nil
-	doc, err := json.Marshal(d)
-	if err != nil {
-		return err
-	}
-	_, err = t.tx.ExecContext(ctx, `INSERT INTO decision (id, at, verdict, doc, tree) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING`,
-		d.ID, micros(d.At), int(d.Verdict), string(doc), dbDigest(tree))
-	if err != nil {
-		return unavailable(err)
-	}
-	return nil
+	return t.insertRowsOr(ctx, `INSERT INTO decision (id, at, verdict, doc, tree) VALUES `, rows, ` ON CONFLICT (id) DO NOTHING`)
 }
 
 // saveTree keeps a tree once, and returns its digest; none has none.

@@ -13,6 +13,7 @@ func (t *Tx) AddEvent(ctx context.Context, e gatehouse.Event) error {
 
 // AddEvents appends to the outbox in the given order.
 func (t *Tx) AddEvents(ctx context.Context, list ...gatehouse.Event) error {
+	t.events = t.events || len(list) > 0
 	rows := make([][]any, len(list))
 	for i, e := range list {
 		rows[i] = []any{string(e.Type), micros(t.now), e.Actor, string(e.Repo), e.Tag, dbDigest(e.Digest), string(e.Payload)}

@@ -19,15 +19,13 @@ const useResolution = time.Hour
 // NoteUse remembers that a cluster asked for images now: work that is done for
 // every image begins with those.
 func (t *Tx) NoteUse(ctx context.Context, digests map[gatehouse.Digest]bool) error {
-	now := t.now.Truncate(useResolution)
+	now := micros(t.now.Truncate(useResolution))
+	rows := make([][]any, 0, len(digests))
 	for _, d := range slices.Sorted(maps.Keys(digests)) {
-		_, err := t.tx.ExecContext(ctx, `INSERT INTO image_use (digest, used_at) VALUES ($1, $2)
-			ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE image_use.used_at < excluded.used_at`, dbDigest(d), micros(now))
-		if err != nil {
-			return unavailable(err)
-		}
+		rows = append(rows, []any{dbDigest(d), now})
 	}
-	return nil
+	return t.insertRowsOr(ctx, `INSERT INTO image_use (digest, used_at) VALUES `, rows,
+		` ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE image_use.used_at < excluded.used_at`)
 }
 
 // PruneUse forgets images that were not used since the given time.

@@ -30,10 +30,10 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*DB, error) {
 	var err error
 	// Kibibytes of pages that a connection keeps: each has its own, and there are
 	// several to read with. What they do not keep the kernel does.
-	if d.write, err = d.pool(dsn("&_txlock=immediate&_pragma=cache_size(-16000)"), 1); err != nil {
+	if d.write, err = d.pool(dsn("&_txlock=immediate&_pragma=cache_size(-8000)"), 1); err != nil {
 		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
 	}
-	if d.read, err = d.pool(dsn("&_pragma=query_only(1)&_pragma=cache_size(-4000)"), max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
+	if d.read, err = d.pool(dsn("&_pragma=query_only(1)&_pragma=cache_size(-2000)"), max(4, runtime.GOMAXPROCS(0)*2)); err != nil {
 		d.write.Close()
 		return nil, fmt.Errorf("couldn't open %s: %w", path, err)
 	}

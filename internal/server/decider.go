@@ -235,11 +235,9 @@ func (d *decider) flush(ctx context.Context) {
 	if len(batch) == 0 {
 		return
 	}
-	err := d.db.Write(ctx, func(tx *db.Tx) error {
-		for _, one := range batch {
-			if err := tx.SaveDecision(ctx, one); err != nil {
-				return err
-			}
+	err := d.db.Note(ctx, func(tx *db.Tx) error {
+		if err := tx.SaveDecisions(ctx, batch...); err != nil {
+			return err
 		}
 		return tx.NoteUse(ctx, used)
 	})

@@ -106,7 +106,7 @@ func (r *reviews) flush(ctx context.Context) {
 		row.Last, row.Decision, row.Verdict = one.req.Now, one.decision, one.verdict
 	}
 	order := slices.Sorted(maps.Keys(rows)) // replicas take rows in one order
-	err := r.db.Write(ctx, func(tx *db.Tx) error {
+	err := r.db.Note(ctx, func(tx *db.Tx) error {
 		for _, digest := range order {
 			known, err := tx.NoteReview(ctx, *rows[digest])
 			if err != nil || known {

@@ -119,7 +119,7 @@ func (a *runningAudit) noteUse(ctx context.Context) error {
 			}
 		}
 	}
-	err := a.db.Write(ctx, func(tx *db.Tx) error { return tx.NoteUse(ctx, used) })
+	err := a.db.Note(ctx, func(tx *db.Tx) error { return tx.NoteUse(ctx, used) })
 	if err == nil {
 		a.used = now
 	}

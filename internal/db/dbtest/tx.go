@@ -164,4 +164,22 @@ func txSignals(s *suite) {
 	if !happened(changed) || !happened(jobs) {
 		s.Fatal("a commit with work")
 	}
+	changed, jobs = s.d.Changed(), s.d.JobsChanged()
+	epoch, _ := s.d.Epoch()
+	s.must(s.d.Note(s.Context(), func(tx *db.Tx) error { return tx.SaveDecision(s.Context(), gatehouse.Decision{ID: "noted"}) }))
+	if now, _ := s.d.Epoch(); happened(changed) || happened(jobs) || now != epoch {
+		s.Fatal("a note was announced")
+	}
+	s.read(func(tx *db.Tx) error { _, err := tx.Decision(s.Context(), "noted"); return err })
+	for what, f := range map[string]func(*db.Tx) error{
+		"an event": func(tx *db.Tx) error { return tx.AddEvent(s.Context(), gatehouse.Event{Type: gatehouse.EventPushed}) },
+		"a job":    func(tx *db.Tx) error { _, err := tx.AddJob(s.Context(), "k", "b", nil, time.Time{}); return err },
+	} {
+		changed = s.d.Changed()
+		epoch, _ = s.d.Epoch()
+		s.must(s.d.Note(s.Context(), f))
+		if now, _ := s.d.Epoch(); !happened(changed) || now == epoch {
+			s.Errorf("%s that came with a note was not announced", what)
+		}
+	}
 }
