@@ -58,6 +58,9 @@ type Scan struct {
 // a text that changes with it; it is empty where that cannot be told.
 type Versions interface {
 	Version(ctx context.Context, ref gatehouse.Ref) (string, error)
+	// Epoch names the state of all images: as long as it stays the same, so do the
+	// versions that were asked for after it. ok is false where that cannot be told.
+	Epoch() (epoch int64, ok bool)
 }
 
 // Waiter waits for images that are being scanned: until they have been, or there is no

@@ -99,13 +99,17 @@ func (g *gathering) run(ctx context.Context) {
 		if len(s.needs) == 0 {
 			continue
 		}
+		if known, ok := s.recall(ctx, g.src); ok {
+			g.subjects[key] = known
+			continue
+		}
 		waiting[key] = true
 		go func(own subject) {
 			own.failed = maps.Clone(own.failed)
 			select {
 			case slots <- struct{}{}:
 				defer func() { <-slots }()
-				own.ask(ctx, g.src)
+				own.ask(ctx, g.src, false)
 			case <-ctx.Done():
 				own.failAll(timedOut(ctx, own.ref))
 			}
@@ -145,8 +149,29 @@ func (s *subject) failAll(err *gatehouse.Error) {
 	}
 }
 
-// ask resolves the reference and answers every need about it.
-func (s *subject) ask(ctx context.Context, src Sources) {
+// recall answers every need from memory, without asking anybody, so that it takes no
+// time; else none.
+func (s *subject) recall(ctx context.Context, src Sources) (*subject, bool) {
+	if src.Memory == nil || src.AsOf != nil && !s.foreign || s.ref.Digest == "" || len(s.failed) > 0 ||
+		slices.ContainsFunc(s.needs, func(n gatehouse.Need) bool { return n.Wait }) {
+		return nil, false
+	}
+	src.Bills, src.Builds, src.Waiter = nil, nil, nil // which are asked behind the memory's back
+	own := *s
+	own.failed = map[string]*gatehouse.Error{}
+	recalled := own.ask(ctx, src, true)
+	if len(own.failed) > 0 {
+		return nil, false
+	}
+	for range recalled {
+		src.Memory.o.Count("remembered")
+	}
+	return &own, true
+}
+
+// ask resolves the reference and answers every need about it; only: from what is
+// remembered. It returns how many answers were, then.
+func (s *subject) ask(ctx context.Context, src Sources, only bool) (recalled int) {
 	var current string
 	defer func() {
 		if r := recover(); r != nil {
@@ -171,15 +196,15 @@ func (s *subject) ask(ctx context.Context, src Sources) {
 			}
 		}()
 	} else if src.Memory != nil {
-		memory := &remembering{memory: src.Memory, src: src, foreign: s.foreign}
+		memory := &remembering{memory: src.Memory, src: src, foreign: s.foreign, only: only}
 		src = memory.around()
-		defer func() { s.facts.AsOf = memory.asOf }()
+		defer func() { s.facts.AsOf, recalled = memory.asOf, memory.recalled }()
 	}
 	if s.facts.Image.Digest == "" {
 		if src.Resolver == nil {
 			s.failAll(gatehouse.Errorf(gatehouse.CodeUnavailable, "nothing can resolve %s to a digest here", s.ref).
 				WithHint("write the image as name@sha256:…"))
-			return
+			return 0
 		}
 		digest, err := src.Resolver.Resolve(ctx, s.ref)
 		if err == nil {
@@ -187,7 +212,7 @@ func (s *subject) ask(ctx context.Context, src Sources) {
 		}
 		if err != nil {
 			s.failAll(problem(ctx, s.ref, err))
-			return
+			return 0
 		}
 		s.facts.Image.Digest = digest
 	}
@@ -198,6 +223,7 @@ func (s *subject) ask(ctx context.Context, src Sources) {
 			s.failed[n.Name] = problem(ctx, s.ref, err)
 		}
 	}
+	return 0
 }
 
 func (s *subject) answer(ctx context.Context, src Sources, n gatehouse.Need, together map[string]*attestations) error {

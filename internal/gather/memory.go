@@ -88,8 +88,12 @@ type answer struct {
 	value    any
 	negative bool
 	version  string // of what it follows from; "": not known
+	epoch    int64  // in which that version was told; noEpoch: it cannot be told
 	weight   int
 }
+
+// noEpoch is none of [Versions].
+const noEpoch = -1
 
 // absence is a repository that did not answer.
 type absence struct {
@@ -146,9 +150,10 @@ type asked[T any] struct {
 	ask            func(context.Context) (T, error)
 	weigh          func(T) int
 	nothing        func(T) bool // nil: every answer is something
-	// state tells the version of what the answer follows from. Nil: nothing does.
-	state   func(context.Context) (string, error)
-	version string // what state has told, before ask
+	// versions tell the state of what the answer follows from. Nil: nothing does.
+	versions Versions
+	version  string // what versions have told, before ask
+	epoch    int64  // and in which epoch that was so
 }
 
 func (a asked[T]) place() string { return a.ref.Name() }
@@ -184,15 +189,14 @@ func (a asked[T]) key() question {
 // found out, where that is not now.
 func remember[T any](ctx context.Context, m *Memory, a asked[T]) (out T, asOf time.Time, err error) {
 	key := a.key()
-	if a.foreign && a.digest {
-		if v, ok := fresh[T](m, key, a.always); ok {
-			m.o.Count("remembered")
-			return v, time.Time{}, nil
-		}
+	a.epoch = a.epochNow()
+	if v, ok := recall(m, key, a); ok {
+		m.o.Count("remembered")
+		return v, time.Time{}, nil
 	}
-	if err = m.isAway(a.place()); err == nil && a.state != nil {
-		a.version, err = m.versionOf(ctx, a.state)
-		if v, ok := unchanged[T](m, key, a.version); ok {
+	if err = m.isAway(a.place()); err == nil && a.versions != nil {
+		a.version, err = m.versionOf(ctx, a.versions, a.ref)
+		if v, ok := unchanged[T](m, key, a.version, a.epoch); ok {
 			m.o.Count("remembered")
 			return v, time.Time{}, nil
 		}
@@ -216,27 +220,62 @@ func remember[T any](ctx context.Context, m *Memory, a asked[T]) (out T, asOf ti
 
 // versionOf asks what an answer follows from. An answer that says no is none here:
 // the question itself will hear it.
-func (m *Memory) versionOf(ctx context.Context, state func(context.Context) (string, error)) (string, error) {
+func (m *Memory) versionOf(ctx context.Context, versions Versions, ref gatehouse.Ref) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, ownBudget)
 	defer cancel()
-	version, err := state(ctx)
+	version, err := versions.Version(ctx, ref)
 	if err != nil && passing(err) {
 		return "", err
 	}
 	return version, nil
 }
 
-// unchanged is an answer that follows from what is still so. It counts for Fresh:
-// signatures also end with time.
-func unchanged[T any](m *Memory, key question, version string) (out T, ok bool) {
+// epochNow is the epoch of what the answer follows from.
+func (a asked[T]) epochNow() int64 {
+	if a.versions == nil {
+		return noEpoch
+	}
+	epoch, ok := a.versions.Epoch()
+	if !ok {
+		return noEpoch
+	}
+	return epoch
+}
+
+// recall is an answer that counts without anybody being asked, not even whether
+// something has changed.
+func recall[T any](m *Memory, key question, a asked[T]) (out T, ok bool) {
+	switch {
+	case a.foreign && a.digest:
+		return fresh[T](m, key, a.always)
+	case a.epoch != noEpoch:
+		return still[T](m, key, func(known *answer) bool { return known.epoch == a.epoch })
+	}
+	return out, false
+}
+
+// unchanged is an answer that follows from what is still so, as was told in an epoch.
+func unchanged[T any](m *Memory, key question, version string, epoch int64) (out T, ok bool) {
+	return still[T](m, key, func(known *answer) bool {
+		if known.version != version {
+			return false
+		}
+		known.epoch = epoch
+		return true
+	})
+}
+
+// still is an answer that follows from what is the same, if that is so. It counts for
+// Fresh: signatures also end with time.
+func still[T any](m *Memory, key question, same func(*answer) bool) (out T, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.known[key]
-	if e == nil || version == "" {
+	if e == nil {
 		return out, false
 	}
 	a := e.Value.(*answer)
-	if age := m.o.Now().Sub(a.at); a.version != version || age >= m.o.Fresh || age < 0 {
+	if age := m.o.Now().Sub(a.at); age >= m.o.Fresh || age < 0 || a.version == "" || !same(a) {
 		return out, false
 	}
 	m.order.MoveToFront(e)
@@ -317,7 +356,7 @@ func keep[T any](m *Memory, key question, a asked[T], sent time.Time, v T, err e
 	case err == nil:
 		delete(m.away, a.place())
 		if a.digest {
-			m.put(&answer{question: key, at: sent, value: v, negative: a.nothing != nil && a.nothing(v), version: a.version, weight: a.weigh(v) + answerWeight})
+			m.put(&answer{question: key, at: sent, value: v, negative: a.nothing != nil && a.nothing(v), version: a.version, epoch: a.epoch, weight: a.weigh(v) + answerWeight})
 		}
 	case passing(err):
 		if len(m.away) >= awayMax {

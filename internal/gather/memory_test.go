@@ -174,11 +174,56 @@ func TestFreshness(t *testing.T) {
 
 // version is that of what is attached, as a test says.
 type version struct {
-	text string
-	err  error
+	text  string
+	err   error
+	epoch int64 // 0: it cannot be told
+	asked int
 }
 
-func (v *version) Version(context.Context, gatehouse.Ref) (string, error) { return v.text, v.err }
+func (v *version) Version(context.Context, gatehouse.Ref) (string, error) {
+	v.asked++
+	return v.text, v.err
+}
+
+func (v *version) Epoch() (int64, bool) { return v.epoch, v.epoch != 0 }
+
+// TestNothingIsAskedInOneEpoch: while nothing has been written, not even the version of
+// what is attached is asked for.
+func TestNothingIsAskedInOneEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, v := newShop(t, gather.MemoryOptions{MaxStale: time.Hour}), &version{text: "1", epoch: 1}
+		s.src.Versions = v
+		signed := true
+		s.verify = func(context.Context, gatehouse.Ref) (bool, error) { return signed, nil }
+		image := byDigest("own.example/a")
+		step := func(v2 gatehouse.Verdict, says string, verified, versions int) {
+			t.Helper()
+			s.want(t, image, v2, says)
+			if n := s.times("own.example/a"); n != verified || v.asked != versions {
+				t.Errorf("verified %d times, want %d; asked for a version %d times, want %d", n, verified, v.asked, versions)
+			}
+		}
+		step(gatehouse.Allow, "", 1, 1)
+		step(gatehouse.Allow, "", 1, 1)
+		v.epoch = 2 // something else was written
+		step(gatehouse.Allow, "", 1, 2)
+		step(gatehouse.Allow, "", 1, 2)
+		v.epoch, v.text, signed = 3, "2", false // the signature went
+		step(gatehouse.Deny, "signature-missing", 2, 3)
+		step(gatehouse.Deny, "signature-missing", 2, 3)
+		v.epoch, v.text, signed = 4, "3", true
+		step(gatehouse.Allow, "", 3, 4)
+		time.Sleep(time.Minute)
+		step(gatehouse.Allow, "", 4, 5) // signatures end with time, too
+		v.epoch, v.text = 5, ""         // nobody knows
+		step(gatehouse.Allow, "", 5, 6)
+		step(gatehouse.Allow, "", 6, 7)
+		v.epoch = 0 // other processes write
+		v.text = "4"
+		step(gatehouse.Allow, "", 7, 8)
+		step(gatehouse.Allow, "", 7, 9)
+	})
+}
 
 // TestUnchangedIsNotVerifiedAgain: our own registry tells when something was attached
 // or went, which counts at once.

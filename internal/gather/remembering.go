@@ -2,6 +2,7 @@ package gather
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -14,6 +15,25 @@ type remembering struct {
 	src     Sources
 	foreign bool
 	asOf    time.Time
+	// only: nobody is asked; what is not remembered is errNotRemembered.
+	only     bool
+	recalled int // answers
+}
+
+var errNotRemembered = errors.New("not remembered")
+
+// reply is [remember] for r.
+func reply[T any](ctx context.Context, r *remembering, a asked[T]) (out T, asOf time.Time, err error) {
+	if !r.only {
+		return remember(ctx, r.memory, a)
+	}
+	a.epoch = a.epochNow()
+	out, ok := recall(r.memory, a.key(), a)
+	if !ok {
+		return out, time.Time{}, errNotRemembered
+	}
+	r.recalled++
+	return out, time.Time{}, nil
 }
 
 // around puts r before the sources that there are.
@@ -45,7 +65,7 @@ func (r *remembering) note(asOf time.Time) {
 
 // Resolve implements Resolver. Where a tag points is never remembered.
 func (r *remembering) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Digest, error) {
-	d, _, err := remember(ctx, r.memory, asked[gatehouse.Digest]{
+	d, _, err := reply(ctx, r, asked[gatehouse.Digest]{
 		what: "resolve", ref: ref, foreign: r.foreign,
 		ask: func(ctx context.Context) (gatehouse.Digest, error) { return r.src.Resolver.Resolve(ctx, ref) },
 	})
@@ -60,12 +80,12 @@ type verified struct {
 
 // Verify implements Verifier.
 func (r *remembering) Verify(ctx context.Context, ref gatehouse.Ref, need gatehouse.Need) ([]gatehouse.Evidence, []gatehouse.Rejected, error) {
-	var state func(context.Context) (string, error)
-	if !r.foreign && r.src.Versions != nil && need.Through == "" && len(need.Authority.Sources) == 0 { // elsewhere nobody tells of changes
-		state = func(ctx context.Context) (string, error) { return r.src.Versions.Version(ctx, ref) }
+	var versions Versions
+	if !r.foreign && need.Through == "" && len(need.Authority.Sources) == 0 { // elsewhere nobody tells of changes
+		versions = r.src.Versions
 	}
-	v, asOf, err := remember(ctx, r.memory, asked[verified]{
-		what: "verify", ref: ref, need: &need, foreign: r.foreign, digest: true, state: state,
+	v, asOf, err := reply(ctx, r, asked[verified]{
+		what: "verify", ref: ref, need: &need, foreign: r.foreign, digest: true, versions: versions,
 		ask: func(ctx context.Context) (verified, error) {
 			evidence, rejected, err := r.src.Verifier.Verify(ctx, ref, need)
 			return verified{evidence, rejected}, err
@@ -85,7 +105,7 @@ func (r *remembering) Verify(ctx context.Context, ref gatehouse.Ref, need gateho
 
 // Scan implements Scanner.
 func (r *remembering) Scan(ctx context.Context, ref gatehouse.Ref) (Scan, error) {
-	s, asOf, err := remember(ctx, r.memory, asked[Scan]{
+	s, asOf, err := reply(ctx, r, asked[Scan]{
 		what: "scan", ref: ref, foreign: r.foreign, digest: true,
 		ask: func(ctx context.Context) (Scan, error) { return r.src.Scanner.Scan(ctx, ref) },
 		weigh: func(s Scan) int {
@@ -103,7 +123,7 @@ func (r *remembering) Scan(ctx context.Context, ref gatehouse.Ref) (Scan, error)
 
 // Config implements Configs. A configuration is named by the digest.
 func (r *remembering) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, error) {
-	b, asOf, err := remember(ctx, r.memory, asked[[]byte]{
+	b, asOf, err := reply(ctx, r, asked[[]byte]{
 		what: "config", ref: ref, foreign: r.foreign, digest: true, always: true,
 		ask:   func(ctx context.Context) ([]byte, error) { return r.src.Configs.Config(ctx, ref) },
 		weigh: func(b []byte) int { return len(b) },
@@ -114,7 +134,7 @@ func (r *remembering) Config(ctx context.Context, ref gatehouse.Ref) ([]byte, er
 
 // Platforms implements Platforms. All of them are named by the digest.
 func (r *remembering) Platforms(ctx context.Context, ref gatehouse.Ref) (map[string][]byte, error) {
-	configs, asOf, err := remember(ctx, r.memory, asked[map[string][]byte]{
+	configs, asOf, err := reply(ctx, r, asked[map[string][]byte]{
 		what: "platforms", ref: ref, foreign: r.foreign, digest: true, always: true,
 		ask: func(ctx context.Context) (map[string][]byte, error) { return r.src.Platforms.Platforms(ctx, ref) },
 		weigh: func(configs map[string][]byte) int {

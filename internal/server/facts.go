@@ -120,6 +120,9 @@ func (f *facts) Version(ctx context.Context, ref gatehouse.Ref) (version string,
 	return version, err
 }
 
+// Epoch implements gather.Versions.
+func (f *facts) Epoch() (epoch int64, ok bool) { return f.db.Epoch() }
+
 // Resolve implements gather.Resolver.
 func (f *facts) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Digest, error) {
 	m, err := f.manifest(ctx, ref)

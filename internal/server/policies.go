@@ -31,6 +31,8 @@ type policies struct {
 	unread  []decide.Problem // of files that could not be read
 	mu      sync.Mutex       // compiles one at a time
 	current atomic.Pointer[compiled]
+	// told is the version that the rows last had, and at which epoch of the database.
+	told atomic.Pointer[told]
 	// own is the trusted root of the server's own Sigstore, which counts where a
 	// policy names none. Nil: there is none.
 	own atomic.Pointer[[]byte]
@@ -72,6 +74,26 @@ func (p *policies) latest(ctx context.Context) (set decide.PolicySet, asOf time.
 		return decide.PolicySet{}, time.Time{}, err
 	}
 	return c.set, seen, err
+}
+
+// told is what the database has told.
+type told struct{ epoch, version int64 }
+
+// rowsVersion is the version of the rows of now. Where no other process writes, the
+// database is asked only after something has been written.
+func (p *policies) rowsVersion(ctx context.Context) (version int64, err error) {
+	epoch, exact := p.db.Epoch()
+	if t := p.told.Load(); exact && t != nil && t.epoch == epoch {
+		return t.version, nil
+	}
+	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
+		version, err = tx.PolicyVersion(ctx)
+		return err
+	})
+	if err == nil {
+		p.told.Store(&told{epoch, version})
+	}
+	return version, err
 }
 
 type compiled struct {
@@ -204,11 +226,7 @@ func (p *policies) versioned(ctx context.Context) (set decide.PolicySet, version
 
 func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version int64, err error) {
 	var docs []db.Policy
-	err = p.db.Get(ctx, func(tx *db.Tx) (err error) {
-		version, err = tx.PolicyVersion(ctx)
-		return err
-	})
-	if err != nil {
+	if version, err = p.rowsVersion(ctx); err != nil {
 		return decide.PolicySet{}, 0, err
 	}
 	if set, ok := p.fresh(version); ok {
