@@ -21,6 +21,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse"
 )
 
 //go:embed migrations/*.sql
@@ -41,6 +43,8 @@ type DB struct {
 	statements atomic.Int64
 	onWrite    func(ctx context.Context, start time.Time, err error)
 	epoch      atomic.Int64 // commits so far that were no notes
+	// good is when the database answered last, since started; 0: it does not.
+	good atomic.Int64
 	// noPulls: no project has a pull policy, nor will another process give it one.
 	// It is false for ever from before the first one commits.
 	noPulls atomic.Bool
@@ -62,13 +66,32 @@ func (d *DB) Statements() int64 { return d.statements.Load() }
 
 // Epoch names the state of all rows but those of [DB.Note]: as long as it stays the
 // same, what was read after it was asked for is still true. ok is false where other
-// processes may write as well, so that there is no telling.
+// processes may write as well, so that there is no telling, and where the database has
+// not answered for a moment: whoever goes by what was read before is to notice that it
+// is away.
 func (d *DB) Epoch() (epoch int64, ok bool) {
-	return d.epoch.Load(), d.dialect.name == sqliteDialect.name
+	good := d.good.Load()
+	return d.epoch.Load(), d.dialect.name == sqliteDialect.name && good != 0 && time.Since(started)-time.Duration(good) < goodFor
+}
+
+// goodFor is how long a database is taken to be there after it has answered.
+const goodFor = time.Second
+
+var started = time.Now()
+
+// answered notes what came of asking the database.
+func (d *DB) answered(err error) {
+	switch {
+	case err == nil:
+		d.good.Store(int64(time.Since(started)))
+	case gatehouse.CodeOf(err) == gatehouse.CodeUnavailable:
+		d.good.Store(0)
+	}
 }
 
 // Close waits for running statements and closes the database.
 func (d *DB) Close() error {
+	defer d.good.Store(0)
 	if d.replicas != nil {
 		d.replicas.close()
 	}
@@ -159,6 +182,7 @@ func (d *DB) writeSeen(ctx context.Context, f func(*Tx) error, note bool) (err e
 	}
 	for run := 1; ; run++ {
 		err := d.writeOnce(ctx, f, note)
+		d.answered(err)
 		if run == rerunsMax || !undone(err) {
 			return err
 		}
@@ -212,10 +236,14 @@ func (d *DB) writeOnce(ctx context.Context, f func(*Tx) error, note bool) error 
 func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
 	tx, err := d.begin(ctx, d.read, d.dialect.reads)
 	if err != nil {
-		return unavailable(err)
+		err = unavailable(err)
+		d.answered(err)
+		return err
 	}
 	defer tx.Rollback()
-	return f(d.tx(tx))
+	err = f(d.tx(tx))
+	d.answered(err)
+	return err
 }
 
 // Get runs f without a transaction round it, which is enough, and saves two
@@ -224,7 +252,9 @@ func (d *DB) Read(ctx context.Context, f func(*Tx) error) error {
 // broke.
 func (d *DB) Get(ctx context.Context, f func(*Tx) error) error {
 	if d.replicas == nil {
-		return f(d.tx(point{d.read}))
+		err := f(d.tx(point{d.read}))
+		d.answered(err)
+		return err
 	}
 	for tries := d.read.Stats().MaxOpenConnections; ; tries-- {
 		err := f(d.tx(d.read))

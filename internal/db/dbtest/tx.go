@@ -171,6 +171,10 @@ func txSignals(s *suite) {
 		s.Fatal("a note was announced")
 	}
 	s.read(func(tx *db.Tx) error { _, err := tx.Decision(s.Context(), "noted"); return err })
+	_ = s.d.Write(s.Context(), func(*db.Tx) error { return gatehouse.Errorf(gatehouse.CodeUnavailable, "as if it were away") })
+	if _, ok := s.d.Epoch(); ok {
+		s.Error("an epoch is told of a database that does not answer")
+	}
 	for what, f := range map[string]func(*db.Tx) error{
 		"an event": func(tx *db.Tx) error { return tx.AddEvent(s.Context(), gatehouse.Event{Type: gatehouse.EventPushed}) },
 		"a job":    func(tx *db.Tx) error { _, err := tx.AddJob(s.Context(), "k", "b", nil, time.Time{}); return err },
