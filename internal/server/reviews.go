@@ -20,6 +20,10 @@ const (
 	reviewsMax     = 50_000
 	reviewBytesMax = 256 << 20 // in the database
 	reviewWaitMax  = 16 << 20  // bytes that wait to be written
+	// So many reviews are read before others have the processor: reviews that are being
+	// answered do not wait for those that are.
+	reviewsAtOnce = 8
+	reviewsPause  = 2 * time.Millisecond
 )
 
 // reviews keeps what was reviewed, so that other policies can judge it. Reviews that
@@ -92,7 +96,10 @@ func (r *reviews) flush(ctx context.Context) {
 	}
 	rows := map[gatehouse.Digest]*db.Review{}
 	docs := map[gatehouse.Digest]reviewDoc{}
-	for _, one := range batch {
+	for i, one := range batch {
+		if i%reviewsAtOnce == reviewsAtOnce-1 {
+			time.Sleep(reviewsPause)
+		}
 		doc, digest, err := docOfReview(one)
 		if err != nil {
 			continue // no JSON, which no policy has judged either, or too much
