@@ -12,6 +12,7 @@
 package decide
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -97,7 +98,7 @@ func (s *session) wholeSet() {
 	if !s.set.Complete {
 		s.deny(gatehouse.Reason{
 			Code:    CodePoliciesIncomplete,
-			Message: "the policy set is not complete: a policy could not be read",
+			Message: "the policy set is not complete: " + cmp.Or(clip(s.set.Lacks), "a policy could not be read"),
 			Hint:    "run gatehouse policy lint on the policies and repair what it names; those of a cluster say in their status what is wrong",
 		})
 	}

@@ -104,6 +104,8 @@ type PolicySet struct {
 	NoMatch gatehouse.Verdict
 	// Complete: every policy that there should be has been read.
 	Complete bool
+	// Lacks says what keeps it from being complete, for those who are denied.
+	Lacks string
 	// Digest names the set by its sources.
 	Digest gatehouse.Digest
 	// Names are those of the registry whose images image policies speak of by

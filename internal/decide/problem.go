@@ -21,6 +21,9 @@ type Problem struct {
 	// Elsewhere: the file is right by itself; something that it refers to is not
 	// there, or cannot be read now.
 	Elsewhere bool
+	// Misfit: the document does not fit another one, which may have changed since. The
+	// policy denies what it speaks of, and the others go on.
+	Misfit bool
 }
 
 // String is "path:line: field: message: detail".
@@ -54,9 +57,9 @@ func Errors(problems []Problem) []Problem {
 }
 
 // Wrong returns the problems that are those of the files themselves: neither
-// warnings, nor what waits for something elsewhere.
+// warnings, nor what waits for something elsewhere, nor what does not fit it.
 func Wrong(problems []Problem) []Problem {
-	return slices.DeleteFunc(Errors(problems), func(p Problem) bool { return p.Elsewhere })
+	return slices.DeleteFunc(Errors(problems), func(p Problem) bool { return p.Elsewhere || p.Misfit })
 }
 
 // SortProblems puts problems in the order of files, lines and fields.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -103,7 +104,7 @@ func (d *decider) Pin(ctx context.Context, req gatehouse.Request) ([]admit.Pin, 
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
 	}
 	if !set.Complete {
-		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the policy set is not complete")
+		return nil, gatehouse.Errorf(gatehouse.CodeUnavailable, "the policy set is not complete: %s", cmp.Or(set.Lacks, "a policy could not be read"))
 	}
 	req.Images = set.Images(req)
 	list := set.Pins(req)

@@ -103,7 +103,9 @@ type compiled struct {
 	set     decide.PolicySet
 	// problems are those of the cluster's documents, by path; "" for a good one.
 	problems map[string]string
+	found    []decide.Problem     // of all documents, warnings too
 	named    []operator.Reference // what policies refer to in the cluster
+	unread   bool                 // there is a cluster, and nobody has ever read it
 }
 
 // fresh returns the set that was compiled last, if nothing that it was made of has
@@ -184,7 +186,11 @@ func (p *policies) check() error {
 	_, problems := p.load(p.files)
 	if p.outside.Failing() || p.cluster { // a start waits for nobody: until it is known, the set denies
 		problems = slices.DeleteFunc(problems, func(bad decide.Problem) bool {
-			if bad.Elsewhere {
+			if bad.Elsewhere && p.cluster {
+				// The cluster has not been asked yet: what is still missing then is told
+				// by the list of policies, and by whom it denies.
+				p.log.Debug("a policy refers to what is not known yet", "problem", bad.String())
+			} else if bad.Elsewhere {
 				p.log.Warn("a policy refers to what cannot be read", "problem", bad.String(), "hint", bad.Hint)
 			}
 			return bad.Elsewhere
@@ -260,10 +266,11 @@ func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version i
 		set, problems = l.Load(files, p.noMatch) // a problem makes it not Complete, and it denies
 	}
 	p.outside.Keep(mark)
-	if p.cluster && read.IsZero() {
-		set.Complete = false // nobody knows which policies the cluster has
+	unread := p.cluster && read.IsZero()
+	if unread { // nobody knows which policies the cluster has
+		set.Complete, set.Lacks = false, "the policies of the cluster have not been read yet"
 	}
-	p.current.Store(&compiled{version, own, turn, set, clusterProblems(docs, problems), named}) // if one has changed meanwhile, the next one compiles again
+	p.current.Store(&compiled{version, own, turn, set, clusterProblems(docs, problems), problems, named, unread}) // if one has changed meanwhile, the next one compiles again
 	return set, version, nil
 }
 
@@ -325,12 +332,23 @@ type listedPolicy struct {
 	Source    string    `json:"source"`
 	UpdatedBy string    `json:"updatedBy,omitempty"`
 	UpdatedAt time.Time `json:"updatedAt,omitzero"`
+	// Problems is why it does not count as it stands, or denies.
+	Problems []warning `json:"problems,omitempty"`
 }
 
 func (p policyAPI) List(ctx context.Context) (any, error) {
+	if _, err := p.Set(ctx); err != nil {
+		return nil, err
+	}
+	bad := map[string][]warning{}
+	for _, f := range decide.Errors(p.current.Load().found) {
+		if len(bad[f.Path]) < problemsMax {
+			bad[f.Path] = append(bad[f.Path], warning{f.Line, f.Field, strings.TrimSuffix(f.Message+": "+f.Detail, ": "), f.Hint})
+		}
+	}
 	out := []listedPolicy{}
 	for _, f := range p.files {
-		out = append(out, listedPolicy{Name: f.Path, Source: string(f.Data)})
+		out = append(out, listedPolicy{Name: f.Path, Source: string(f.Data), Problems: bad[f.Path]})
 	}
 	err := p.db.Get(ctx, func(tx *db.Tx) error {
 		docs, _, err := p.documents(ctx, tx)
@@ -338,7 +356,7 @@ func (p policyAPI) List(ctx context.Context) (any, error) {
 			if isReference(d.Name) {
 				continue
 			}
-			out = append(out, listedPolicy{d.Name, d.Source, d.UpdatedBy, d.UpdatedAt})
+			out = append(out, listedPolicy{d.Name, d.Source, d.UpdatedBy, d.UpdatedAt, bad[d.Name]})
 		}
 		return err
 	})
@@ -410,11 +428,13 @@ func (p policyAPI) Delete(ctx context.Context, actor gatehouse.Actor, name strin
 		if err != nil {
 			return err
 		}
-		before, _ := p.load(p.with(docs, "", nil))
+		before, had := p.load(p.with(docs, "", nil))
 		if rest := p.with(docs, name, nil); before.Complete && len(rest) > 0 {
-			if _, problems := p.load(rest); len(decide.Errors(problems)) > 0 {
-				first := decide.Errors(problems)[0]
-				return gatehouse.Errorf(gatehouse.CodeConflict, "other policies need %s: %s", name, first).WithHint("change or delete those first")
+			_, problems := p.load(rest)
+			for _, bad := range decide.Errors(problems) {
+				if !slices.Contains(had, bad) { // what waits for something waits without it, too
+					return gatehouse.Errorf(gatehouse.CodeConflict, "other policies need %s: %s", name, bad).WithHint("change or delete those first")
+				}
 			}
 		}
 		if err := tx.DeletePolicy(ctx, actor, name); err != nil {

@@ -288,7 +288,7 @@ func (f *facts) named(repo gatehouse.Repo, tag string, digest gatehouse.Digest) 
 // that are named or all. What none of them speaks of, by any name of this server, is
 // denied, and so is everything where one that is named is missing.
 func pullPolicies(set decide.PolicySet, names []string) decide.PolicySet {
-	out := decide.PolicySet{NoMatch: gatehouse.Deny, Complete: set.Complete, Digest: set.Digest, Names: set.Names}
+	out := decide.PolicySet{NoMatch: gatehouse.Deny, Complete: set.Complete, Lacks: set.Lacks, Digest: set.Digest, Names: set.Names}
 	out.Names.Vouch = true // whoever pulls chooses the name, and it is ours in any case
 	found := map[string]bool{}
 	for _, p := range set.Policies {

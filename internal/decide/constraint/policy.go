@@ -66,7 +66,9 @@ func (p *parameters) cel(constraint map[string]any) any {
 }
 
 // Constraint reads a constraint, whose template should have been added: without it the
-// constraint denies what it matches, and the problem is Elsewhere.
+// constraint denies what it matches, and the problem is Elsewhere. So does one whose
+// parameters do not fit its template, and the problem is a Misfit. What "denies" means
+// its enforcement action says.
 func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem) {
 	r, problems := read(doc, SchemaConstraint())
 	if r == nil {
@@ -93,6 +95,10 @@ func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem)
 		p.parameters.value = value
 		for _, w := range wrong {
 			r.problem(dotted("spec.parameters", w.field), w.message, "the template "+t.name+" says what parameters there are")
+			r.problems[len(r.problems)-1].Misfit = true
+		}
+		if len(wrong) > 0 {
+			p.template = misfit(t, wrong)
 		}
 	}
 	if len(decide.Wrong(r.problems)) > 0 {
@@ -118,6 +124,36 @@ func (e errAbsent) violations(context.Context, question) ([]string, error) { ret
 // not its business: it could never go otherwise.
 func absent(kind string) *template {
 	return &template{name: strings.ToLower(kind), kind: kind, operations: []string{"CREATE", "UPDATE"}, engine: errAbsent{kind}}
+}
+
+// errMisfit: the parameters of a constraint are not those that its template takes.
+type errMisfit struct {
+	template string
+	first    schemaProblem
+	more     int
+}
+
+func (e errMisfit) Error() string {
+	text := "its parameters do not fit the template " + clip(e.template) + ": " + clip(dotted("spec.parameters", e.first.field)+": "+e.first.message)
+	if e.more > 0 {
+		text += fmt.Sprintf(", and %d more", e.more)
+	}
+	return text
+}
+
+func (e errMisfit) violations(context.Context, question) ([]string, error) { return nil, e }
+
+// misfit stands in for a template that cannot be asked with the parameters that there
+// are. It speaks of the same operations; where the template says none, of what comes and
+// what changes.
+func misfit(t *template, wrong []schemaProblem) *template {
+	out := absent(t.kind)
+	out.name, out.path = t.name, t.path
+	if len(t.operations) > 0 {
+		out.operations = t.operations
+	}
+	out.engine = errMisfit{t.name, wrong[0], len(wrong) - 1}
+	return out
 }
 
 // withParameters is the constraint with the defaults of its template.
@@ -343,7 +379,10 @@ func (p *Policy) broken(err error) decide.Judgement {
 	}
 	var lookup errLookup
 	var none errAbsent
+	var other errMisfit
 	switch {
+	case errors.As(err, &other):
+		r.Hint = "change the parameters of the constraint in " + p.where + ", or the template in " + p.template.path
 	case errors.As(err, &none):
 		r.Hint = "load the template beside the constraint in " + p.where + ", or delete the constraint"
 	case errors.Is(err, context.DeadlineExceeded):

@@ -26,25 +26,39 @@ func (o Loader) Check(path string, document []byte, beside []File) []decide.Prob
 	files := slices.DeleteFunc(slices.Clone(beside), func(f File) bool { return f.Path == path })
 	_, problems = o.Load(append(files, File{Path: path, Data: document}), gatehouse.Deny)
 	own := slices.DeleteFunc(slices.Clone(problems), func(p decide.Problem) bool { return p.Path != path })
-	return append(own, o.spoiled(path, decide.Wrong(problems), files)...)
+	return append(own, o.spoiled(path, problems, files)...)
 }
 
-// spoiled tells which of the other files the one at path would keep from loading, as a
-// template does whose constraints have other parameters: nothing would be allowed then.
-func (o Loader) spoiled(path string, wrong []decide.Problem, files []File) []decide.Problem {
-	others := slices.DeleteFunc(slices.Clone(wrong), func(p decide.Problem) bool { return p.Path == path })
+// spoiledMax bounds the other files that are named.
+const spoiledMax = 5
+
+// spoiled tells which of the other files the one at path would keep from loading: nothing
+// would be allowed then. Those that would merely not fit any more, as constraints of a
+// template that takes other parameters, are warned of: neither could be changed first
+// where both are applied together.
+func (o Loader) spoiled(path string, problems []decide.Problem, files []File) (out []decide.Problem) {
+	others := slices.DeleteFunc(decide.Errors(problems), func(p decide.Problem) bool { return p.Path == path || p.Elsewhere })
 	if len(others) == 0 {
 		return nil
 	}
 	_, before := o.Load(files, gatehouse.Deny)
+	named := map[string]bool{}
 	for _, p := range others {
-		if !slices.Contains(before, p) {
+		if slices.Contains(before, p) || named[p.Path] {
+			continue
+		}
+		if !p.Misfit {
 			return []decide.Problem{{
 				Path: path, Message: "another policy would not load any more: " + clip(p.String()), Hint: "change that one first, or delete it",
 			}}
 		}
+		if named[p.Path] = true; len(out) < spoiledMax {
+			out = append(out, decide.Problem{
+				Path: path, Warning: true, Message: "a constraint does not fit, and denies what it matches until it does: " + clip(p.String()),
+			})
+		}
 	}
-	return nil
+	return out
 }
 
 // Limits of one answer.

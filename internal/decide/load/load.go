@@ -87,9 +87,23 @@ func (o Loader) Load(files []File, noMatch gatehouse.Verdict) (decide.PolicySet,
 		Policies: l.policies,
 		NoMatch:  noMatch,
 		Complete: len(decide.Wrong(l.problems)) == 0 && !l.lacking,
+		Lacks:    lacks(decide.Wrong(l.problems)),
 		Digest:   digest(files, noMatch, o.Outside.Trust, l.referred),
 		Lookups:  l.constraints.Lookups(),
 	}, l.problems
+}
+
+// lacks says in a line what is wrong with the policies: who is denied for it should know
+// whom to tell.
+func lacks(wrong []decide.Problem) string {
+	if len(wrong) == 0 {
+		return ""
+	}
+	text := wrong[0].String()
+	if more := len(wrong) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
+	}
+	return text
 }
 
 // digest names a set by the bytes of its files and of what they refer to, not by

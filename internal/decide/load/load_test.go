@@ -252,9 +252,11 @@ func TestConstraintBeforeItsTemplate(t *testing.T) {
 	}
 }
 
-// TestTemplateThatSpoilsItsConstraints: a template is not replaced by one that those who
-// use it do not fit.
-func TestTemplateThatSpoilsItsConstraints(t *testing.T) {
+// TestTemplateThatItsConstraintsDoNotFit: a template may be replaced by one that takes
+// other parameters, with a word of warning, since neither could come first otherwise. Its
+// constraints then do as their enforcement actions say to all that they match, and nothing
+// else changes. None that does not fit is created.
+func TestTemplateThatItsConstraintsDoNotFit(t *testing.T) {
 	template := func(kind string) string {
 		return `{"apiVersion":"templates.gatekeeper.sh/v1","kind":"ConstraintTemplate","metadata":{"name":"limited"},"spec":{"crd":{"spec":{"names":{"kind":"Limited"},
 			"validation":{"openAPIV3Schema":{"type":"object","properties":{"most":{"type":"` + kind + `"}}}}}},
@@ -268,9 +270,41 @@ func TestTemplateThatSpoilsItsConstraints(t *testing.T) {
 	if problems := (load.Loader{}).Check("t", []byte(template("number")), files); len(decide.Wrong(problems)) > 0 {
 		t.Errorf("a template that fits: %v", problems)
 	}
-	refusal, _ := load.Refusal(load.Loader{}.Check("t", []byte(template("string")), files))
-	if !strings.Contains(refusal, "another policy would not load any more") || !strings.Contains(refusal, "spec.parameters.most") {
-		t.Errorf("one that does not: %q", refusal)
+	refusal, warnings := load.Refusal(load.Loader{}.Check("t", []byte(template("string")), files))
+	if refusal != "" || len(warnings) != 1 || !strings.Contains(warnings[0], "c:1: spec.parameters.most") {
+		t.Errorf("one that does not is refused with %q, warned of with %q", refusal, warnings)
+	}
+	if refusal, _ := load.Refusal(load.Loader{}.Check("c", files[1].Data, []load.File{{Path: "t", Data: []byte(template("string"))}})); !strings.Contains(refusal, "spec.parameters.most") {
+		t.Errorf("a constraint that does not fit is refused with %q", refusal)
+	}
+	broken := strings.Replace(template("integer"), "== 1", "== ", 1)
+	if refusal, _ := load.Refusal(load.Loader{}.Check("t", []byte(broken), files)); refusal == "" {
+		t.Error("a template that cannot be compiled is stored")
+	}
+
+	pod := gatehouse.Request{
+		Kind: gatehouse.ObjectKind{Version: "v1", Kind: "Pod"}, Operation: "CREATE", Name: "x",
+		Object: []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"registry.example/a:1"}]}}`),
+	}
+	for action, want := range map[string]gatehouse.Verdict{"deny": gatehouse.Deny, "warn": gatehouse.Warn, "dryrun": gatehouse.Warn} {
+		set, problems := load.Load([]load.File{
+			{Path: "t", Data: []byte(template("string"))},
+			{Path: "c", Data: []byte(strings.Replace(string(files[1].Data), `"spec":{`, `"spec":{"enforcementAction":"`+action+`","match":{"kinds":[{"apiGroups":[""],"kinds":["Pod"]}]},`, 1))},
+		}, gatehouse.Allow)
+		if !set.Complete || len(decide.Errors(problems)) != 1 || len(decide.Wrong(problems)) != 0 {
+			t.Errorf("complete=%t with %v", set.Complete, problems)
+		}
+		pod.Images = set.Images(pod)
+		d := decide.Decide(t.Context(), set, pod)
+		if d.Verdict != want || !strings.Contains(fmt.Sprint(d.Reasons), "do not fit the template limited: spec.parameters.most: must be a string") {
+			t.Errorf("%s: %s because %+v", action, d.Verdict, d.Reasons)
+		}
+		other := pod
+		other.Images = nil
+		other.Kind.Kind, other.Object = "Service", []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"x"}}`)
+		if d := decide.Decide(t.Context(), set, other); d.Verdict != gatehouse.Allow {
+			t.Errorf("what it does not match: %s because %+v", d.Verdict, d.Reasons)
+		}
 	}
 }
 
