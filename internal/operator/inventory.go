@@ -15,6 +15,9 @@ const (
 	// lookupsMax bounds the kinds that policies look up, and inventoryMax their objects.
 	lookupsMax   = 100
 	inventoryMax = 200_000
+	// lookupStale is how long a copy counts as whole of which the API server does not tell
+	// any more what changes.
+	lookupStale = 5 * time.Minute
 )
 
 // inventory keeps copies of those objects that policies look up beside the one that
@@ -36,6 +39,10 @@ type lookup struct {
 	kind gatehouse.ObjectKind
 	stop context.CancelFunc
 }
+
+// counts reports whether the copy is whole, and as new as it has to be. One that has not
+// been read for long is none: what has been made or has gone since nobody knows.
+func (l *lookup) counts() bool { return l.Synced() && l.Lost() <= lookupStale }
 
 type objectKey struct {
 	kind            gatehouse.ObjectKind
@@ -156,7 +163,7 @@ func (i *inventory) changed() {
 
 // Inventory returns a snapshot of what policies look up; nil where they look nothing up.
 // Objects that stayed the same are shared with earlier snapshots. A kind that is not
-// known whole is not among its kinds.
+// known whole, or of which nothing has been heard for lookupStale, is not among its kinds.
 func (v *View) Inventory() *gatehouse.ClusterInventory {
 	i := &v.inventory
 	i.mu.Lock()
@@ -166,7 +173,7 @@ func (v *View) Inventory() *gatehouse.ClusterInventory {
 	}
 	synced := 0
 	for _, w := range i.watches {
-		if w.Synced() {
+		if w.counts() {
 			synced++
 		}
 	}
@@ -182,7 +189,7 @@ func (i *inventory) snapshot() *gatehouse.ClusterInventory {
 	out := &gatehouse.ClusterInventory{}
 	objects := map[objectKey]knownObject{}
 	for _, w := range i.watches {
-		if !w.Synced() {
+		if !w.counts() {
 			continue
 		}
 		list := w.List()

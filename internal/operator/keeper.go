@@ -23,6 +23,9 @@ const (
 	lookEvery = 5
 	// settle collects changes that come together.
 	settle = 50 * time.Millisecond
+	// startWait is how long nobody may answer before that is worth a line in the log: who
+	// has just been started comes a moment later.
+	startWait = 10 * time.Second
 	// stepsMax bounds the steps of one look at the certificate.
 	stepsMax = 4
 	// releaseWait is how long the end of a lease may take when we stop.
@@ -79,6 +82,8 @@ type Keeper struct {
 	done  map[string]done
 	loose map[string]string // definitions without a schema of parameters → version of their template
 	taken map[string]string // documents that were handed over, since we have the lease
+	told  map[string]string // what is wrong with entries of ConfigMaps, by path, as an Event says it
+	waits time.Time         // since when nobody answers
 	leads atomic.Int64      // until when the lease is ours, Unix nanoseconds
 }
 
@@ -92,7 +97,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 		o.Now = time.Now
 	}
 	return &Keeper{
-		o: o, done: map[string]done{}, loose: map[string]string{}, wake: o.View.Follow(),
+		o: o, done: map[string]done{}, loose: map[string]string{}, told: map[string]string{}, wake: o.View.Follow(),
 		lease: lease{client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, now: o.Now},
 	}
 }
@@ -212,9 +217,17 @@ func (k *Keeper) webhook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !there {
+	if there {
+		k.waits = time.Time{}
+	} else {
 		if err := k.o.Ready(ctx, bundle); err != nil {
-			return gatehouse.Errorf(gatehouse.CodeUnavailable, "the webhook configuration waits until somebody answers: %w", err)
+			if now := k.o.Now(); k.waits.IsZero() {
+				k.waits = now
+			} else if now.Sub(k.waits) >= startWait {
+				return gatehouse.Errorf(gatehouse.CodeUnavailable, "the webhook configuration waits until somebody answers: %w", err)
+			}
+			k.o.Log.DebugContext(ctx, "webhook configuration waits until somebody answers", "error", err)
+			return nil
 		}
 	}
 	if mutate != nil {

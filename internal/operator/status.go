@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -52,17 +53,70 @@ func (k *Keeper) status(ctx context.Context) error {
 			}
 		}
 	}
-	for path, s := range all { // these have no status
-		if strings.HasPrefix(path, PolicyPath+"ConfigMap/") {
-			var err error
-			if s.Problem != "" {
-				err = errors.New(clip(s.Problem, messageMax))
-			}
-			k.o.View.complain(ctx, "read "+path, err)
+	return errors.Join(append(failed, k.maps(ctx, all))...)
+}
+
+// reasonInvalid is that of Events about ConfigMaps whose policies do not count as they
+// stand.
+const reasonInvalid = "PolicyInvalid"
+
+// maps tells what became of the policies in ConfigMaps, which have no status: in the log,
+// and by an Event of the ConfigMap, once for each thing that is wrong.
+func (k *Keeper) maps(ctx context.Context, all map[string]Status) error {
+	var failed []error
+	for path, s := range all {
+		entry, isMap := strings.CutPrefix(path, PolicyPath+"ConfigMap/")
+		if !isMap {
+			continue
+		}
+		if s.Problem == "" {
+			delete(k.told, path)
+			k.o.View.complain(ctx, "read "+path, nil)
+			continue
+		}
+		problem := clip(s.Problem, messageMax)
+		k.o.View.complain(ctx, "read "+path, errors.New(problem))
+		name, entry, _ := strings.Cut(entry, "/")
+		o := k.o.View.configMaps.Get(k.o.Namespace, name)
+		if k.told[path] == problem || o == nil || !k.lease.held() {
+			continue
+		}
+		if err := k.o.View.Tell(ctx, invalid(o, entry+": "+problem, k.o.Identity, k.o.Now())); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		k.told[path] = problem
+	}
+	for path := range k.told {
+		if _, there := all[path]; !there {
+			delete(k.told, path)
 		}
 	}
 	return errors.Join(failed...)
 }
+
+// eventMax bounds the message of an Event, in bytes: the API server takes 1,024.
+const eventMax = 1_000
+
+// invalid is an Event that tells what is wrong with an object. Its name is made of what it
+// says of which state of the object, so that several who tell it are one.
+func invalid(o *kube.Object, problem, identity string, now time.Time) map[string]any {
+	sum := gatehouse.DigestOf(fmt.Appendf(nil, "%s %s %s", o.GetUID(), o.GetResourceVersion(), problem)).Hex()[:16]
+	at := now.UTC().Format(time.RFC3339)
+	about := map[string]any{
+		"apiVersion": o.GetAPIVersion(), "kind": o.GetKind(), "namespace": o.GetNamespace(), "name": o.GetName(), "uid": string(o.GetUID()),
+	}
+	return map[string]any{
+		"apiVersion": "v1", "kind": "Event",
+		"metadata":       map[string]any{"namespace": o.GetNamespace(), "name": strings.Trim(clipName(o.GetName()), ".-") + "." + sum},
+		"involvedObject": about, "type": "Warning", "reason": reasonInvalid, "message": clip(problem, eventMax),
+		"firstTimestamp": at, "lastTimestamp": at, "count": int64(1), "action": "Load",
+		"source": map[string]any{"component": managedByUs}, "reportingComponent": managedByUs, "reportingInstance": clip(identity, 100),
+	}
+}
+
+// clipName shortens a name so that more fits behind it.
+func clipName(name string) string { return name[:min(len(name), 200)] }
 
 // patch is what the status of a policy has to hold; changed: it does not.
 func (s Status) patch(o *kube.Object, now time.Time) (patch map[string]any, changed bool) {

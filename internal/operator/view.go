@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,6 +19,9 @@ import (
 const (
 	// kindsMax bounds the kinds that are watched.
 	kindsMax = 1_100
+	// lostEvery is how often it is looked for what is not followed any more, and how long
+	// that must have lasted to be told.
+	lostEvery = 30 * time.Second
 	// namespaceWait is how long a namespace that is not known yet may take.
 	namespaceWait = 2 * time.Second
 )
@@ -166,15 +170,41 @@ func (v *View) Run(ctx context.Context) error {
 	for _, w := range []*kube.Watch{v.namespaces, v.crds, v.secrets, v.configMaps} {
 		all.Go(func() { w.Run(ctx) })
 	}
+	tick := time.NewTicker(lostEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			all.Wait()
 			return nil
+		case <-tick.C:
+			v.tellLost(ctx)
 		case <-v.regroup:
 			v.regroupWatches(ctx, &all)
 			v.complain(ctx, "look up what policies ask for", v.regroupLookups(ctx, &all))
 		}
+	}
+}
+
+// tellLost logs what of the cluster is not followed any more, until it is again.
+func (v *View) tellLost(ctx context.Context) {
+	watches := []*kube.Watch{v.namespaces, v.crds, v.secrets, v.configMaps}
+	v.mu.Lock()
+	for _, w := range v.kinds {
+		watches = append(watches, w.Watch)
+	}
+	v.mu.Unlock()
+	v.inventory.mu.Lock()
+	for _, w := range v.inventory.watches {
+		watches = append(watches, w.Watch)
+	}
+	v.inventory.mu.Unlock()
+	for _, w := range watches {
+		var err error
+		if w.Synced() && w.Lost() >= lostEvery { // until it is synced others complain
+			err = w.Failure()
+		}
+		v.complain(ctx, "follow "+w.Resource().GroupResource().String(), err)
 	}
 }
 
@@ -263,7 +293,7 @@ func (v *View) whole() error {
 	for _, r := range want {
 		w := v.kinds[r]
 		if w == nil {
-			return gatehouse.Errorf(gatehouse.CodeUnavailable, "%s have not been read yet", r.Resource)
+			return unread{r, nil}
 		}
 		if !w.Synced() {
 			return notSynced(w.Watch)
@@ -272,12 +302,32 @@ func (v *View) whole() error {
 	return nil
 }
 
-func notSynced(w *kube.Watch) error {
-	if err := w.Failure(); err != nil {
-		return err
-	}
-	return gatehouse.Errorf(gatehouse.CodeUnavailable, "the cluster has not been read yet")
+// unread is why nothing can be done with a collection: it has not been read yet, or that
+// failed.
+type unread struct {
+	what    kube.Resource
+	failure error // nil: it comes by itself
 }
+
+func notSynced(w *kube.Watch) error { return unread{w.Resource(), w.Failure()} }
+
+// Error implements error.
+func (u unread) Error() string {
+	if u.failure != nil {
+		return u.failure.Error()
+	}
+	return "the cluster has not been read yet: " + u.what.Resource
+}
+
+// Unwrap gives the code.
+func (u unread) Unwrap() error {
+	if u.failure != nil {
+		return u.failure
+	}
+	return errUnread
+}
+
+var errUnread = gatehouse.Errorf(gatehouse.CodeUnavailable, "the cluster has not been read yet")
 
 // policies lists the objects of all kinds of policies.
 func (v *View) policies() (out []*kube.Object) {
@@ -344,10 +394,18 @@ func secretData(o *kube.Object) map[string][]byte {
 	return data
 }
 
-// complain logs a message once, until it is over.
+// complain logs a message once, until it is over. That something has not been read yet is
+// none, and why it cannot be is one, however many wait for it: readiness says so, too.
 func (v *View) complain(ctx context.Context, key string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if u := (unread{}); errors.As(err, &u) {
+		if u.failure == nil {
+			v.o.Log.DebugContext(ctx, key+" waits", "error", err)
+			return
+		}
+		key, err = "read the cluster", u.failure
+	}
 	text := key + ": " + fmt.Sprint(err)
 	if err == nil || v.said[text] {
 		if err == nil {

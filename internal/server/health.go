@@ -41,9 +41,10 @@ type probe struct {
 func (s *Server) readiness(w http.ResponseWriter, r *http.Request) { s.tellReadiness(w, r) }
 
 // webhookReadiness is readiness on the webhook's own listener, which needs its
-// certificate, too. The registry goes on without a cluster.
+// certificate, too, and has to know which policies the cluster has. The registry goes on
+// without a cluster.
 func (s *Server) webhookReadiness(w http.ResponseWriter, r *http.Request) {
-	s.tellReadiness(w, r, probe{"certificate", s.kubernetes.shown()})
+	s.tellReadiness(w, r, probe{"cluster", s.kubernetes.known(r.Context())}, probe{"certificate", s.kubernetes.shown()})
 }
 
 func (s *Server) tellReadiness(w http.ResponseWriter, r *http.Request, more ...probe) {

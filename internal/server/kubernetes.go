@@ -274,6 +274,23 @@ func (c *kubernetes) ready(ctx context.Context, _ []byte) error {
 	return err
 }
 
+// known tells why nobody knows the policies of the cluster: it has never been read. What
+// was read once counts while it is away.
+func (c *kubernetes) known(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	if _, err := c.server.policies.Set(ctx); err != nil {
+		return err
+	}
+	if now := c.server.policies.current.Load(); now.unread {
+		return errClusterUnread
+	}
+	return nil
+}
+
+var errClusterUnread = errors.New("the cluster has not been read yet")
+
 // serves reports whether the webhook's certificate lies in the cluster.
 func (c *kubernetes) serves() bool { return c != nil && c.webhook != nil && !c.webhook.OtherCA }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -82,7 +83,8 @@ func TestClusterHoldsThePolicies(t *testing.T) {
 
 	for name, test := range map[string]func(*followed){
 		"a key in a Secret": keyInSecret, "a policy in a ConfigMap": policyInConfigMap, "a template and its constraint": gatekeeper,
-		"a template that looks up": lookingUp, "a Rego module": regoModule,
+		"a template that looks up": lookingUp, "a Rego module": regoModule, "a template that changes": changing,
+		"a ConfigMap that cannot be read": brokenMap,
 	} {
 		t.Run(name, func(t *testing.T) {
 			inner := *f
@@ -213,6 +215,48 @@ violation[{"msg": msg}] {
 	f.admitted("without the constraint", f.free, nil)
 }
 
+// changing: a constraint that comes before its template is not known to the API server,
+// and whoever tries again succeeds. A template that takes other parameters later is
+// stored with a warning; its constraint denies what it matches until it fits, and says so.
+func changing(f *followed) {
+	const kind, rego = "Capped", "package capped\nviolation[{\"msg\": \"more than the cap\"}] {\n\tinput.parameters.cap == input.review.object.metadata.labels.size\n}"
+	path := "/apis/constraints.gatekeeper.sh/v1beta1/capped"
+	one := constraintOf(kind, "one", `{"cap":"big"}`)
+	if s := f.k.Call(f.T, http.MethodPost, path, one); s.Code != http.StatusNotFound {
+		f.Errorf("a constraint without its template: %d %s", s.Code, s.Message)
+	}
+	schema := func(of string) string { return `{"type":"object","properties":{"cap":{"type":"` + of + `"}}}` }
+	f.template(kind, "", schema("string"), rego)
+	var s e2e.Status
+	until(f.T, "the constraint is taken when it is tried again", func() bool { s = f.k.Call(f.T, http.MethodPost, path, one); return s.OK() })
+	f.denied("by the constraint", f.free, map[string]string{"size": "big"}, "more than the cap")
+	f.admitted("what it says nothing of", f.free, nil)
+
+	there := f.k.Must(f.T, http.MethodGet, templatesPath+"/capped", nil)
+	s = f.k.Must(f.T, http.MethodPut, templatesPath+"/capped", []byte(strings.Replace(string(there.Body), `"cap":{"type":"string"}`, `"cap":{"type":"integer"}`, 1)))
+	if !strings.Contains(fmt.Sprint(s.Warnings), "a constraint does not fit") {
+		f.Errorf("whoever changes the template is not warned: %q", s.Warnings)
+	}
+	f.denied("with a template that takes others", f.free, nil, "Capped/one")
+	f.denied("with the parameter", f.free, nil, "its parameters do not fit the template capped: spec.parameters.cap: must be a")
+	until(f.T, "the status of the constraint says so", func() bool {
+		body := string(f.k.Must(f.T, http.MethodGet, path+"/one", nil).Body)
+		return strings.Contains(body, `"enforced":false`) && strings.Contains(body, "spec.parameters.cap: must be a")
+	})
+	until(f.T, "the template itself is fine", func() bool {
+		return strings.Contains(string(f.k.Must(f.T, http.MethodGet, templatesPath+"/capped", nil).Body), `"created":true`)
+	})
+	until(f.T, "the constraint is taken with other parameters", func() bool {
+		now := f.k.Must(f.T, http.MethodGet, path+"/one", nil)
+		return f.k.Call(f.T, http.MethodPut, path+"/one", []byte(strings.Replace(string(now.Body), `"cap":"big"`, `"cap":7`, 1))).OK()
+	})
+	f.admitted("what it says nothing of, again", f.free, nil)
+	until(f.T, "the status of the constraint is good again", func() bool {
+		return strings.Contains(string(f.k.Must(f.T, http.MethodGet, path+"/one", nil).Body), `"enforced":true`)
+	})
+	f.k.Must(f.T, http.MethodDelete, path+"/one", nil)
+}
+
 // lookingUp: what a template looks up is what the cluster has now.
 func lookingUp(f *followed) {
 	constraints := f.template("QuietTeam", `"metadata.gatekeeper.sh/requires-sync-data":"[[{\"groups\":[\"\"],\"versions\":[\"v1\"],\"kinds\":[\"Namespace\"]}]]"`, `{"type":"object"}`, `package quietteam
@@ -239,6 +283,49 @@ func regoModule(f *followed) {
 	f.admitted("others", f.free, nil)
 	f.k.Must(f.T, http.MethodDelete, objectsPath+"configmaps/modules", nil)
 	f.admitted("without the module", f.free, map[string]string{"channel": "nightly"})
+}
+
+// policies is the server's own list of them.
+func (f *followed) policies() string {
+	f.Helper()
+	req, err := http.NewRequestWithContext(f.Context(), http.MethodGet, f.URL+"/api/v1/policies", nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	req.SetBasicAuth("admin", e2e.AdminPassword)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		f.Fatalf("the list of policies: %d %v", resp.StatusCode, err)
+	}
+	return string(b)
+}
+
+// brokenMap: a ConfigMap with a policy that cannot be read denies everything. The denial
+// names it, and so does the list of policies; an Event says it where people look.
+func brokenMap(f *followed) {
+	o := f.object("ConfigMap", "half", map[string]any{"data": map[string]string{"half.rego": "package half\ndeny contains"}})
+	o["metadata"] = map[string]any{"name": "half", "labels": map[string]string{"gatehouse.dev/policies": "true"}}
+	f.k.Must(f.T, http.MethodPost, objectsPath+"configmaps", o)
+	f.denied("everything", f.free, nil, "cluster/ConfigMap/half/half.rego:")
+	until(f.T, "an Event of the ConfigMap says why", func() bool {
+		for _, e := range items(f.T, f.k.Must(f.T, http.MethodGet, objectsPath+"events?fieldSelector=involvedObject.kind%3DConfigMap,involvedObject.name%3Dhalf", nil)) {
+			message, _ := e["message"].(string)
+			if e["type"] == "Warning" && e["reason"] == "PolicyInvalid" && strings.Contains(message, "half.rego") {
+				return true
+			}
+		}
+		return false
+	})
+	if listed := f.policies(); !strings.Contains(listed, `"cluster/ConfigMap/half/half.rego"`) || !strings.Contains(listed, `"problems": [`) {
+		f.Errorf("the list of policies does not say what is wrong: %s", listed)
+	}
+	f.k.Must(f.T, http.MethodDelete, objectsPath+"configmaps/half", nil)
+	f.admitted("without the ConfigMap", f.free, nil)
 }
 
 // namesAlone: what an ImageRule says of names holds without a server and without its

@@ -53,7 +53,8 @@ type Watch struct {
 	client   *Client
 
 	mu      sync.Mutex
-	failure error // of the last attempt; nil since it succeeded
+	failure error     // of the last attempt; nil since it succeeded
+	lost    time.Time // of the first failure since then
 }
 
 // Watch prepares a watch. changed is told of every change, from one goroutine; it must
@@ -79,7 +80,9 @@ func (c *Client) Watch(what Selection, changed func()) (*Watch, error) {
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			tweak(&o)
-			return api.Watch(ctx, o)
+			stream, err := api.Watch(ctx, o)
+			w.note(err)
+			return stream, err
 		},
 	}
 	w.informer = cache.NewSharedIndexInformer(source, &Object{}, 0, cache.Indexers{})
@@ -131,14 +134,19 @@ func same(before, after any) bool {
 	return false
 }
 
-// note remembers how the last list went.
+// note remembers how the last list or the last beginning of a watch went: either makes the
+// copy as new as the API server tells.
 func (w *Watch) note(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil {
-		err = w.client.failed("list", w.what.Resource, w.what.Namespace, w.what.Name, err)
+	if err == nil {
+		w.failure, w.lost = nil, time.Time{}
+		return
 	}
-	w.failure = err
+	w.failure = w.client.failed("list", w.what.Resource, w.what.Namespace, w.what.Name, err)
+	if w.lost.IsZero() {
+		w.lost = time.Now()
+	}
 }
 
 // broken is told when a list fails, or a watch ends other than in good order.
@@ -149,10 +157,26 @@ func (w *Watch) broken(ctx context.Context, _ *cache.Reflector, err error) {
 // Run watches until ctx ends.
 func (w *Watch) Run(ctx context.Context) { w.informer.RunWithContext(ctx) }
 
+// Resource is what is watched.
+func (w *Watch) Resource() Resource { return w.what.Resource }
+
 // Synced reports whether the copy has been whole once.
 func (w *Watch) Synced() bool { return w.informer.HasSynced() }
 
-// Failure is why the last list failed; nil if it did not.
+// Lost is for how long the API server has not told what changes: it has refused to, or
+// does not answer. Zero: it does, as far as is known. A right that is taken away shows when
+// the API server ends the watch, after ten minutes at most.
+func (w *Watch) Lost() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lost.IsZero() {
+		return 0
+	}
+	return max(time.Since(w.lost), 1)
+}
+
+// Failure is why the last list, or the last beginning of a watch, failed; nil if it did
+// not.
 func (w *Watch) Failure() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
