@@ -19,7 +19,10 @@ verified here, policies are this cluster's own, and decisions go on for
 --admission-max-stale while the server is away. docs/elsewhere.md tells all of it.
 
 Without --server it works on the database (PostgreSQL) and the storage (S3) of
-gatehouse serve, as one more replica that has the webhook and nothing else. Settings are those of gatehouse serve.`,
+gatehouse serve, as one more replica that has the webhook and nothing else. Settings are
+those of gatehouse serve; --server is another word for facts-server
+(GATEHOUSE_FACTS_SERVER). GATEHOUSE_SERVER, which names the server of client commands,
+does not count here. The first line of the log says which server is followed.`,
 		Example: `  gatehouse admission --server https://registry.example.com --facts-key facts.pub --registry-login-file login.json --policy policies
   gatehouse admission --server https://registry.example.com --facts-key facts.pub --kubeconfig in-cluster
   gatehouse admission --config /etc/gatehouse.yaml`,
@@ -45,6 +48,6 @@ gatehouse serve, as one more replica that has the webhook and nothing else. Sett
 		},
 	}
 	bindConfig(cmd, &flags)
-	cmd.Flags().StringVar(&from, "server", "", "the server to follow (URL), as --facts-server")
+	cmd.Flags().StringVar(&from, "server", "", "the server to follow (URL), as --facts-server; GATEHOUSE_SERVER does not set it")
 	return cmd
 }

@@ -40,7 +40,9 @@ func (a *app) environment(cmd *cobra.Command) error {
 		// GATEHOUSE_INSECURE is about how a server listens. On a machine that
 		// runs one it must not turn off the check of other registries' TLS.
 		if err != nil || f.Changed || slices.Contains([]string{"help", "version", "config", "insecure"}, f.Name) ||
-			own == "config" && slices.Contains(config.Keys(), f.Name) {
+			own == "config" && (slices.Contains(config.Keys(), f.Name) || f.Name == "server") {
+			// GATEHOUSE_SERVER is whom clients ask. Whom gatehouse admission believes is
+			// said by a setting of its own, facts-server.
 			return
 		}
 		err = a.setFlag(cmd, f, path == "")

@@ -173,7 +173,9 @@ gatehouse.yaml names which lies in the directory by itself does not get
 GATEHOUSE_PASSWORD; --config gatehouse.yaml says that you trust it.
 
 insecure is the exception: only gatehouse serve takes it from a variable or a file,
-where it is about listening. gatehouse quickstart takes nothing.
+where it is about listening. gatehouse admission follows the server of --server,
+facts-server or GATEHOUSE_FACTS_SERVER, never that of GATEHOUSE_SERVER. gatehouse
+quickstart takes nothing.
 
   GATEHOUSE_ADMIN_PASSWORD   password of the administrator that a first start makes
   GATEHOUSE_USERNAME, GATEHOUSE_PASSWORD   your name at --server

@@ -120,7 +120,12 @@ func newAdmission(ctx context.Context, cfg config.Config, getenv func(string) st
 	}
 	if url, err := cfg.DatabaseURL(); err == nil && url == "" && cfg.FactsServer == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "there is neither a server to follow nor a database that others use").
-			WithHint("set --server and --facts-key, or --database as gatehouse serve has it")
+			WithHint("set --server (GATEHOUSE_FACTS_SERVER; GATEHOUSE_SERVER is for client commands) and --facts-key, or --database as gatehouse serve has it")
+	}
+	if cfg.FactsServer != "" {
+		log.InfoContext(ctx, "admission follows a server", "server", cfg.FactsServer, "setting", "facts-server", "key", cfg.FactsKey)
+	} else {
+		log.InfoContext(ctx, "admission works on the database of gatehouse serve", "setting", "database")
 	}
 	return openServer(ctx, &Server{cfg: cfg, now: now, only: true}, getenv, log)
 }
