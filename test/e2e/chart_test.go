@@ -226,6 +226,14 @@ func everything() []string {
 	}
 }
 
+// far is gatehouse admission instead of a server.
+func far(key string) []string {
+	return []string{
+		"elsewhere.server=https://registry.example", "elsewhere.factsKey=" + key, "elsewhere.ca=-----BEGIN CERTIFICATE-----",
+		"elsewhere.loginSecretName=login", "elsewhere.maxStale=12h",
+	}
+}
+
 // TestChart renders the chart with its defaults and with everything turned on, and
 // offers the result to an API server that takes nothing it does not know. Its defaults
 // are what the kustomize base says, to the letter; the settings that it makes are ones
@@ -239,7 +247,7 @@ func TestChart(t *testing.T) {
 	g.Run(t, helm, "lint", "--strict", chart(t))
 
 	bases, baseSettings := base(t)
-	for name, values := range map[string][]string{"default": nil, "everything": everything()} {
+	for name, values := range map[string][]string{"default": nil, "everything": everything(), "elsewhere": far("-----BEGIN PUBLIC KEY-----")} {
 		t.Run(name, func(t *testing.T) {
 			docs := rendered(t, g.Dir, values...)
 			for _, doc := range docs {
@@ -253,7 +261,7 @@ func TestChart(t *testing.T) {
 				}
 			}
 			settings := g.WriteFile(t, name+".yaml", []byte(settingsOf(t, docs)))
-			for _, own := range []string{"listen: 0.0.0.0:5000", fmt.Sprintf("cluster-manage: %v", len(values) == 0)} {
+			for _, own := range []string{"listen: 0.0.0.0:5000", fmt.Sprintf("cluster-manage: %v", name != "everything")} {
 				if printed := g.Run(t, g.Binary, "config", "print", "--config", settings); !strings.Contains(printed, "\n"+own+"\n") {
 					t.Errorf("the chart's own setting %q does not win:\n%s", own, settingsOf(t, docs))
 				}
@@ -283,6 +291,9 @@ func TestChart(t *testing.T) {
 		"timeoutSeconds":       {"webhook.timeoutSeconds=60"},
 		"nosuchvalue":          {"nosuchvalue=1"},
 		"name of the registry": {"ingress.enabled=true"},
+		"whom to believe":      {"elsewhere.server=https://registry.example"},
+		"elsewhere/server":     {"elsewhere.server=http://registry.example", "elsewhere.factsKey=-----BEGIN PUBLIC KEY-----"},
+		"that is followed":     {"elsewhere.factsKey=-----BEGIN PUBLIC KEY-----"},
 	} {
 		if _, err := render(t, g.Dir, values...); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%q: %v, want %q", values, err, reason)
@@ -390,5 +401,63 @@ func TestChartInstalled(t *testing.T) {
 	})
 	if !k.Call(t, http.MethodGet, cipPath+"/more", nil).OK() {
 		t.Error("policies went with the chart")
+	}
+}
+
+// TestChartElsewhere has helm install admission that follows a server somewhere else, and
+// runs the program with what the chart made: its arguments, its settings, the key that it
+// believes, the account at the server, and the rights of its own. A Pod of a signed image
+// is admitted, one of another is not.
+func TestChartElsewhere(t *testing.T) {
+	helm := tool.Need(t, "helm")
+	cosign := tool.Need(t, "cosign")
+	tool.Need(t, "crane")
+	g := e2e.ReserveGatehouse(t)
+	k := e2e.StartKube(t, e2e.KubeOptions{Controllers: true})
+	k.Namespace(t, "shop", nil)
+	g.Run(t, cosign, "generate-key-pair")
+	key, err := os.ReadFile(filepath.Join(g.Dir, "cosign.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Start(t) // it knows of no cluster
+	_, signed := signedImage(t, g, "shop/app")
+	away := g.ReserveAdmission(t)
+	args := []string{"install", "gatehouse", chart(t), "--namespace", "gatehouse", "--create-namespace", "--kubeconfig", k.Kubeconfig(),
+		"--set", "elsewhere.server=https://registry.example", "--set-file", "elsewhere.factsKey=" + away.Key, "--set", "elsewhere.loginSecretName=far"}
+	g.Run(t, helm, args...)
+	data := func(name, entry string) []byte {
+		entries, _ := field(t, k.Must(t, http.MethodGet, "/api/v1/namespaces/gatehouse/configmaps/"+name, nil), "data").(map[string]any)
+		text, _ := entries[entry].(string)
+		return []byte(text)
+	}
+	deployment := string(k.Must(t, http.MethodGet, "/apis/apps/v1/namespaces/gatehouse/deployments/gatehouse", nil).Body)
+	for _, says := range []string{`"args":["admission","--config","/etc/gatehouse/gatehouse.yaml"`, `"secretName":"far","items":[{"key":".dockerconfigjson","path":"config.json"}]`} {
+		if !strings.Contains(deployment, says) {
+			t.Errorf("the Deployment does not say %s: %s", says, deployment)
+		}
+	}
+	settings := data("gatehouse", "gatehouse.yaml")
+	for _, says := range []string{"facts-server: https://registry.example\n", "facts-key: /etc/gatehouse/facts/facts.pub\n",
+		"registry-login-file: /etc/gatehouse/login/config.json\n", "admission-max-stale: 24h\n"} {
+		if !strings.Contains(string(settings), says) {
+			t.Errorf("the settings do not say %q:\n%s", says, settings)
+		}
+	}
+	// Where the paths and names of a Pod are others here, flags say so.
+	away.Start(t, "--config", g.WriteFile(t, "far.yaml", settings), "--facts-key", g.WriteFile(t, "far.pub", data("gatehouse-facts", "facts.pub")),
+		"--kubeconfig", accountConfig(t, g, k, "gatehouse", "gatehouse"), "--metrics-listen", "127.0.0.1:0",
+		"--webhook-service=", "--webhook-url", away.AdmissionURL, "--cluster-namespace", "gatehouse")
+	until(t, "the custom resources are served", func() bool { return k.Call(t, http.MethodGet, cipPath, nil).OK() })
+	k.Must(t, http.MethodPost, cipPath, e2e.KeyPolicy("signed", g.Host+"/shop/**", key))
+	until(t, "the webhook configuration is there", func() bool { return k.Call(t, http.MethodGet, hooksPath, nil).OK() })
+	k.WaitDenied(t, "shop", e2e.Pod("bad", "registry.example/bad/app"+anyDigest))
+	until(t, "a signed image may run", func() bool {
+		return k.Call(t, http.MethodPost, "/api/v1/namespaces/shop/pods?dryRun=All", e2e.Pod("signed", signed)).OK()
+	})
+	log := filepath.Join(g.Dir, "admission.log")
+	enough(t, log)
+	if b, err := os.ReadFile(log); err != nil || !strings.Contains(string(b), "admission follows a server") || strings.Contains(string(b), "has not been read yet") {
+		t.Errorf("the log of the start is %v:\n%s", err, b)
 	}
 }

@@ -15,8 +15,9 @@ type Admission struct {
 	URL          string // http://127.0.0.1:PORT
 	AdmissionURL string // https://127.0.0.1:PORT
 
+	Key string // file with the server's public key
+
 	of      *Gatehouse
-	key     string // file with the server's public key
 	dir     string
 	process *Process
 }
@@ -42,14 +43,14 @@ func (g *Gatehouse) ReserveAdmission(t testing.TB) *Admission {
 	}
 	return &Admission{
 		URL: "http://127.0.0.1:" + strconv.Itoa(ports[0]), AdmissionURL: "https://127.0.0.1:" + strconv.Itoa(ports[1]),
-		of: g, key: g.WriteFile(t, "facts.pub", key), dir: t.TempDir(),
+		of: g, Key: g.WriteFile(t, "facts.pub", key), dir: t.TempDir(),
 	}
 }
 
 // Start runs it with more flags and waits until it is ready. It ends with the test.
 func (a *Admission) Start(t testing.TB, flags ...string) {
 	t.Helper()
-	args := append([]string{"admission", "--server", a.of.URL, "--facts-key", a.key,
+	args := append([]string{"admission", "--server", a.of.URL, "--facts-key", a.Key,
 		"--registry-login-file", filepath.Join(a.of.Dir, "docker", "config.json"), "--data", a.dir,
 		"--listen", a.URL[len("http://"):], "--admission-listen", a.AdmissionURL[len("https://"):]}, flags...)
 	t.Setenv("GATEHOUSE_ADMIN_PASSWORD", adminPassword)

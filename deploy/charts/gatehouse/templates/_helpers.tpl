@@ -53,6 +53,15 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   "webhook-resources" .Values.webhook.resources
   "fallback-policy" .Values.webhook.fallbackPolicy
 -}}
+{{- with .Values.elsewhere -}}
+{{- if .server -}}
+{{- $_ := set $own "facts-server" .server -}}
+{{- $_ := set $own "facts-key" "/etc/gatehouse/facts/facts.pub" -}}
+{{- $_ := set $own "admission-max-stale" .maxStale -}}
+{{- if .ca -}}{{- $_ := set $own "facts-ca" "/etc/gatehouse/facts/ca.crt" -}}{{- end -}}
+{{- if .loginSecretName -}}{{- $_ := set $own "registry-login-file" "/etc/gatehouse/login/config.json" -}}{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if .Values.tls.secretName -}}
 {{- $_ := set $own "tls-cert" "/etc/gatehouse/tls/tls.crt" -}}
 {{- $_ := set $own "tls-key" "/etc/gatehouse/tls/tls.key" -}}
