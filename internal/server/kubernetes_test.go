@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,8 +56,16 @@ func TestPoliciesOfACluster(t *testing.T) {
 		return s.decider.Decide(ctx, pod).Verdict
 	}
 	s := open()
-	if got := verdict(s); got != gatehouse.Deny {
-		t.Errorf("before the cluster was read: %s", got)
+	if d := s.decider.Decide(t.Context(), pod); d.Verdict != gatehouse.Deny || !strings.Contains(fmt.Sprint(d.Reasons), "the policies of the cluster have not been read yet") {
+		t.Errorf("before the cluster was read: %s because %+v", d.Verdict, d.Reasons)
+	}
+	ready := func(s *Server) string {
+		w := httptest.NewRecorder()
+		s.webhookReadiness(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+		return w.Body.String()
+	}
+	if got := ready(s); !strings.Contains(got, "[-]cluster failed") {
+		t.Errorf("before the cluster was read the webhook is ready: %s", got)
 	}
 	for _, namespace := range []string{"gatehouse", "front", "kube-system"} {
 		own := pod
@@ -68,6 +79,9 @@ func TestPoliciesOfACluster(t *testing.T) {
 	}
 	if got := verdict(s); got != gatehouse.Allow {
 		t.Errorf("with the policy of the cluster: %s", got)
+	}
+	if got := ready(s); !strings.Contains(got, "[+]cluster ok") {
+		t.Errorf("the webhook is not ready: %s", got)
 	}
 	s.close()
 
@@ -87,6 +101,24 @@ func TestPoliciesOfACluster(t *testing.T) {
 	// A name that the cluster has taken is refused to others.
 	if _, err := api.Put(t.Context(), gatehouse.Actor{Name: "admin"}, "other.yaml", []byte(good)); gatehouse.CodeOf(err) != gatehouse.CodeInvalid {
 		t.Errorf("the same name by the API: %v", err)
+	}
+	// One that waits for its Secret keeps nobody from changing others.
+	waits := strings.NewReplacer(`"p"`, `"waits"`, `"static":{"action":"pass"}`, `"key":{"secretRef":{"name":"none"}}`).Replace(good)
+	if err := s.kubernetes.take(t.Context(), map[string]string{"cluster/ClusterImagePolicy/waits": waits}); err != nil {
+		t.Fatal(err)
+	}
+	admin := gatehouse.Actor{Name: "admin"}
+	if _, err := api.Put(t.Context(), admin, "other.yaml", []byte(good)); err != nil {
+		t.Errorf("put beside one that waits: %v", err)
+	}
+	if err := api.Delete(t.Context(), admin, "other.yaml"); err != nil {
+		t.Errorf("delete beside one that waits: %v", err)
+	}
+	if listed, err = api.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if list := listed.(map[string]any)["policies"].([]listedPolicy); len(list) != 1 || len(list[0].Problems) != 1 || !strings.HasPrefix(list[0].Problems[0].Message, "Secret none cannot be read") {
+		t.Errorf("the policies are %+v", list)
 	}
 	// One that cannot be read denies everything, and its status says why.
 	if err := s.kubernetes.take(t.Context(), map[string]string{"cluster/ClusterImagePolicy/p": strings.Replace(good, `"pass"`, `"perhaps"`, 1)}); err != nil {
