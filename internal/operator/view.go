@@ -199,13 +199,18 @@ func (v *View) tellLost(ctx context.Context) {
 		watches = append(watches, w.Watch)
 	}
 	v.inventory.mu.Unlock()
+	var first error // of what was never read: the rest most likely fails for the same reason
 	for _, w := range watches {
 		var err error
-		if w.Synced() && w.Lost() >= lostEvery { // until it is synced others complain
+		switch lost := w.Lost() >= lostEvery; {
+		case lost && w.Synced():
 			err = w.Failure()
+		case lost && first == nil:
+			first = notSynced(w)
 		}
 		v.complain(ctx, "follow "+w.Resource().GroupResource().String(), err)
 	}
+	v.complain(ctx, "read the cluster", first)
 }
 
 // regroupWatches starts and ends watches of policies as their kinds come and go.

@@ -91,6 +91,11 @@ func (l *Library) Constraint(doc *manifest.Document) (*Policy, []decide.Problem)
 	}
 	p.actions = r.actions(l.point)
 	if t.parameters != nil {
+		if !t.keeps {
+			for _, field := range t.parameters.unnamed(p.parameters.value, "", nil) {
+				r.warn(dotted("spec.parameters", field), "unknown field", "the template "+t.name+" does not name it, and the API server drops it")
+			}
+		}
 		value, wrong := t.parameters.validate(p.parameters.value)
 		p.parameters.value = value
 		for _, w := range wrong {

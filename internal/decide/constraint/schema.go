@@ -22,6 +22,7 @@ type schema struct {
 	properties            map[string]*schema
 	additional            *schema // of properties that are not named
 	closed                bool    // there must be no others
+	open                  bool    // others are kept, whatever they are
 	items                 *schema
 	required              []string
 	enum                  []any
@@ -137,6 +138,8 @@ func (r *schemaReader) word(s *schema, key string, value any, field string, dept
 		s.exclusive[strings.ToLower(strings.TrimPrefix(key, "exclusive"))] = value == true
 	case "x-kubernetes-int-or-string":
 		s.intOrString = value == true
+	case "x-kubernetes-preserve-unknown-fields":
+		s.open = value == true
 	case "x-kubernetes-validations":
 		r.problems = append(r.problems, schemaProblem{field: here, message: "these rules are not evaluated here; the API server does, where the constraint's CustomResourceDefinition is installed", warning: true})
 	default:
@@ -369,6 +372,39 @@ func (s *schema) checkObject(v map[string]any, field string, say func(string, ..
 			say("unknown field: %s", clip(name))
 		}
 	}
+}
+
+// unnamedMax is how many fields that no schema names are told.
+const unnamedMax = 10
+
+// unnamed finds the fields of v that the schema does not name, in order: the API server
+// drops them without a word, and a rule that should have read them never objects.
+func (s *schema) unnamed(v any, field string, out []string) []string {
+	if s.open || len(s.allOf)+len(s.anyOf)+len(s.oneOf) > 0 {
+		return out // what is named may stand in another part
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			switch p := s.properties[name]; {
+			case len(out) >= unnamedMax:
+				return out
+			case p != nil:
+				out = p.unnamed(v[name], dotted(field, name), out)
+			case s.additional != nil:
+				out = s.additional.unnamed(v[name], dotted(field, name), out)
+			case len(s.properties) > 0 && !s.closed:
+				out = append(out, dotted(field, clip(name)))
+			}
+		}
+	case []any:
+		for i := range v {
+			if s.items != nil {
+				out = s.items.unnamed(v[i], fmt.Sprintf("%s[%d]", field, i), out)
+			}
+		}
+	}
+	return out
 }
 
 func (s *schema) combined(v any, field string, say func(string, ...any), wrong *[]schemaProblem) {

@@ -27,6 +27,7 @@ type template struct {
 	path       string
 	line       int
 	parameters *schema // nil = anything
+	keeps      bool    // parameters that the schema does not name
 	operations []string
 	engine     engine
 	// looksUp: it reads data.inventory. needs are the kinds that must be there: of
@@ -66,6 +67,9 @@ func (l *Library) addTemplate(doc *manifest.Document) []decide.Problem {
 		const field = "spec.crd.spec.validation.openAPIV3Schema"
 		var wrong []schemaProblem
 		t.parameters, wrong = parseSchema(raw)
+		typed, _ := raw.(map[string]any)
+		legacy, said := at(r.obj, "spec", "crd", "spec", "validation", "legacySchema").(bool)
+		t.keeps = legacy || !said && typed["type"] == nil // as the API server does
 		for _, w := range wrong {
 			if w.warning {
 				r.warn(dotted(field, w.field), w.message, "")
