@@ -186,7 +186,7 @@ func (p *policies) check() error {
 	_, problems := p.load(p.files)
 	if p.outside.Failing() || p.cluster { // a start waits for nobody: until it is known, the set denies
 		problems = slices.DeleteFunc(problems, func(bad decide.Problem) bool {
-			if bad.Elsewhere && p.cluster {
+			if bad.Elsewhere && p.cluster && !p.outside.Failing() {
 				// The cluster has not been asked yet: what is still missing then is told
 				// by the list of policies, and by whom it denies.
 				p.log.Debug("a policy refers to what is not known yet", "problem", bad.String())
