@@ -227,9 +227,13 @@ func TestInventory(t *testing.T) {
 // TestLookupsAreSaid: the annotation goes before what the code shows.
 func TestLookupsAreSaid(t *testing.T) {
 	const said = `[[{"groups": ["extensions"], "versions": ["v1beta1"], "kinds": ["Ingress"]}, {"groups": ["networking.k8s.io"], "versions": ["v1"], "kinds": ["Ingress"]}]]`
-	for _, text := range []string{said, `"` + said + `"`, "\n  " + said + "\n"} {
+	for i, text := range []string{said, `"` + said + `"`, "\n  " + said + "\n", said} {
+		name := "requires-sync-data"
+		if i == 3 {
+			name = "requiresSyncData" // as templates had it first
+		}
 		doc := strings.Replace(template("    rego: |\n      package any\n      violation[{\"msg\": \"x\"}] { data.inventory.namespace[_][_].Ingress[_] }\n"),
-			"{name: any}", fmt.Sprintf("{name: any, annotations: {metadata.gatekeeper.sh/requires-sync-data: %q}}", text), 1)
+			"{name: any}", fmt.Sprintf("{name: any, annotations: {metadata.gatekeeper.sh/%s: %q}}", name, text), 1)
 		l := constraint.NewLibrary(constraint.PointWebhook)
 		if problems := l.Add(document(t, doc)); len(problems) > 0 {
 			t.Fatal(problems)

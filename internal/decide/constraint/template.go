@@ -19,7 +19,11 @@ const (
 )
 
 // annotationSync says which objects a template looks up.
-const annotationSync = "metadata.gatekeeper.sh/requires-sync-data"
+// Templates of before 2023 write it the older way.
+const (
+	annotationSync    = "metadata.gatekeeper.sh/requires-sync-data"
+	annotationSyncOld = "metadata.gatekeeper.sh/requiresSyncData"
+)
 
 // template is one ConstraintTemplate, compiled.
 type template struct {
@@ -171,7 +175,10 @@ type source struct {
 // Without a word of his what the code shows counts.
 func (r *reader) lookups(t *template) {
 	const field = "metadata.annotations"
-	text := textAt(r.obj, "metadata", "annotations", annotationSync)
+	name, text := annotationSync, textAt(r.obj, "metadata", "annotations", annotationSync)
+	if text == "" {
+		name, text = annotationSyncOld, textAt(r.obj, "metadata", "annotations", annotationSyncOld)
+	}
 	if text == "" {
 		if len(t.needs) == 0 {
 			r.warn("", "the template looks up objects of the cluster, and does not say of which kinds",
@@ -188,7 +195,7 @@ func (r *reader) lookups(t *template) {
 	}
 	var said [][]struct{ Groups, Versions, Kinds []string }
 	if err := json.Unmarshal([]byte(text), &said); err != nil {
-		r.warn(field, annotationSync+" cannot be read: "+err.Error(), `write it as [[{"groups": ["networking.k8s.io"], "versions": ["v1"], "kinds": ["Ingress"]}]]`)
+		r.warn(field, name+" cannot be read: "+err.Error(), `write it as [[{"groups": ["networking.k8s.io"], "versions": ["v1"], "kinds": ["Ingress"]}]]`)
 		return
 	}
 	t.needs = nil

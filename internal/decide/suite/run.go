@@ -84,7 +84,7 @@ func each(t Test, res Result) []Result {
 	return all
 }
 
-// compile reads template and constraint. refused is what is wrong with the constraint
+// compile reads template, ExpansionTemplates and constraint. refused is what is wrong with the constraint
 // for its template.
 func (r runner) compile(t Test) (p *constraint.Policy, refused, err error) {
 	if err := t.needs(); err != nil {
@@ -101,6 +101,9 @@ func (r runner) compile(t Test) (p *constraint.Policy, refused, err error) {
 	if bad := decide.Errors(library.Add(doc)); len(bad) > 0 {
 		return nil, nil, errors.New(bad[0].String())
 	}
+	if err := r.expansions(library, t.Expansion); err != nil {
+		return nil, nil, err
+	}
 	if doc, err = one(r.fsys, r.suite.join(t.Constraint)); err != nil {
 		return nil, nil, err
 	}
@@ -112,6 +115,26 @@ func (r runner) compile(t Test) (p *constraint.Policy, refused, err error) {
 		return nil, errors.New(bad[0].String()), nil
 	}
 	return p, nil, nil
+}
+
+// expansions reads the ExpansionTemplates of a test, of which one file holds all.
+func (r runner) expansions(library *constraint.Library, name string) error {
+	if name == "" {
+		return nil
+	}
+	docs, err := documents(r.fsys, r.suite.join(name))
+	if err != nil {
+		return err
+	}
+	for _, doc := range docs {
+		if doc.Field("kind") != constraint.KindExpansion {
+			return fmt.Errorf("%s:%d is no ExpansionTemplate", doc.Path, doc.Line)
+		}
+		if bad := decide.Errors(library.Add(doc)); len(bad) > 0 {
+			return errors.New(bad[0].String())
+		}
+	}
+	return nil
 }
 
 func (r runner) check(ctx context.Context, p *constraint.Policy, c Case) error {

@@ -41,7 +41,10 @@ type Test struct {
 	Name       string `yaml:"name"`
 	Template   string `yaml:"template"`   // path, relative to the suite's
 	Constraint string `yaml:"constraint"` // path, relative to the suite's
-	Cases      []Case `yaml:"cases"`
+	// Expansion is the path of ExpansionTemplates, relative to the suite's, or empty: the
+	// constraint is also asked about what they make of each case's object.
+	Expansion string `yaml:"expansion"`
+	Cases     []Case `yaml:"cases"`
 	// Invalid: the constraint must be refused by the template's schema.
 	Invalid bool `yaml:"invalid"`
 	Skip    bool `yaml:"skip"`

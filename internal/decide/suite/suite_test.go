@@ -103,6 +103,8 @@ func TestWhatFails(t *testing.T) {
 		"no valid constraint":   {replace("a/suite.yaml", "  cases:", "  invalid: true\n  cases:"), "the constraint is valid"},
 		"a review of nothing":   {replace("a/object.yaml", "apiVersion: v1\nkind: ConfigMap", "apiVersion: admission.k8s.io/v1\nkind: AdmissionReview"), "has no request"},
 		"a review of no object": {replace("a/object.yaml", "apiVersion: v1\nkind: ConfigMap", "request: {uid: a}\napiVersion: admission.k8s.io/v1\nkind: AdmissionReview"), "neither object nor oldObject"},
+		"no expansion there":    {replace("a/suite.yaml", "  cases:", "  expansion: x.yaml\n  cases:"), "couldn't read a/x.yaml: file does not exist"},
+		"not an expansion":      {replace("a/suite.yaml", "  cases:", "  expansion: object.yaml\n  cases:"), "a/object.yaml:1 is no ExpansionTemplate"},
 		"an unknown field":      {replace("a/object.yaml", "apiVersion: v1\nkind: ConfigMap", "request: {objekt: {}}\napiVersion: admission.k8s.io/v1\nkind: AdmissionReview"), `no field "objekt"`},
 	} {
 		t.Run(name, func(t *testing.T) {
