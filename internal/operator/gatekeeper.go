@@ -181,12 +181,15 @@ func (s Status) gatekeeperStatus(o *kube.Object) (patch map[string]any, changed 
 	by := map[string]any{"id": kube.Manager, "observedGeneration": o.GetGeneration(), "operations": []any{"webhook"}}
 	switch {
 	case isConstraint(o):
-		by["constraintUID"], by["enforced"] = string(o.GetUID()), s.Problem == ""
+		by["constraintUID"], by["enforced"] = string(o.GetUID()), s.Problem == "" && !s.Idle
 	default:
 		by["templateUID"] = string(o.GetUID())
 	}
 	if s.Problem != "" {
 		by["errors"] = []any{map[string]any{"code": "invalid", "message": clip(s.Problem, messageMax)}}
+	} else if len(s.Unasked) > 0 {
+		message := "the cluster does not ask about " + strings.Join(s.Unasked, ", ") + ": add what of it exists to webhook-resources"
+		by["errors"] = []any{map[string]any{"code": "not-asked", "message": clip(message, messageMax)}}
 	}
 	patch = map[string]any{"byPod": []any{by}}
 	if o.GetKind() == kindTemplate && !isConstraint(o) {

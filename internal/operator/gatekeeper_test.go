@@ -2,6 +2,8 @@ package operator
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,6 +96,37 @@ func TestGatekeeperStatus(t *testing.T) {
 	o = objectOf(t, `{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"K8sOwner","metadata":{"name":"k","uid":"u","generation":1}}`)
 	if patch, _ := write(Status{}); patch["byPod"].([]any)[0].(map[string]any)["enforced"] != true || patch["created"] != nil {
 		t.Errorf("%v", patch)
+	}
+}
+
+// TestUnasked: a constraint about what nobody asks us is told so.
+func TestUnasked(t *testing.T) {
+	w := &Webhook{URL: "https://gatehouse.example", Resources: []string{"services", "networking.k8s.io/ingresses"}, Policies: []PolicyKind{{Group: "gatehouse.dev", Plural: "imagerules"}}}
+	for kinds, want := range map[string]string{
+		`[]`:                                   "true",
+		`[{"apiGroups":[""],"kinds":["Pod"]}]`: "true",
+		`[{"apiGroups":["apps"],"kinds":["Deployment"]},{"apiGroups":["policy"],"kinds":["PodDisruptionBudget"]}]`: "true policy/poddisruptionbudgets",
+		`[{"apiGroups":["policy"],"kinds":["PodDisruptionBudget"]}]`:                                               "false policy/poddisruptionbudgets",
+		`[{"apiGroups":["extensions","networking.k8s.io"],"kinds":["Ingress"]}]`:                                   "true",
+		`[{"apiGroups":["networking.k8s.io"],"kinds":["NetworkPolicy"]}]`:                                          "false networking.k8s.io/networkpolicies",
+		`[{"apiGroups":[""],"kinds":["Service","Namespace"]}]`:                                                     "true namespaces",
+		`[{"apiGroups":["*"],"kinds":["CronJob"]}]`:                                                                "true",
+		`[{"apiGroups":["*"],"kinds":["*"]}]`:                                                                      "true",
+		`[{"apiGroups":["gatehouse.dev"],"kinds":["ImageRule"]}]`:                                                  "true",
+	} {
+		o := objectOf(t, `{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"K8sOwner","metadata":{"name":"k","uid":"u"},"spec":{"match":{"kinds":`+kinds+`}}}`)
+		resources, some := w.unasked(o)
+		if got := strings.TrimSpace(fmt.Sprint(some, " ", strings.Join(resources, " "))); got != want {
+			t.Errorf("%s: %s, want %s", kinds, got, want)
+		}
+		patch, _ := Status{Unasked: resources, Idle: !some}.gatekeeperStatus(o)
+		by := patch["byPod"].([]any)[0].(map[string]any)
+		if by["enforced"] != some || (by["errors"] != nil) != (len(resources) > 0) {
+			t.Errorf("%s: %v", kinds, by)
+		}
+		if resources, some = (&Webhook{}).unasked(o); len(resources) > 0 || !some {
+			t.Errorf("%s: others make the configurations: %v, %v", kinds, resources, some)
+		}
 	}
 }
 

@@ -16,6 +16,10 @@ import (
 type Status struct {
 	// Problem is why it does not count as it stands; empty: it does.
 	Problem string
+	// Unasked are resources that a constraint names and that the cluster does not ask
+	// us about; Idle: it asks about none.
+	Unasked []string
+	Idle    bool
 }
 
 // Conditions that policy-controller has on a ClusterImagePolicy, which tools wait for.
@@ -42,6 +46,11 @@ func (k *Keeper) status(ctx context.Context) error {
 			s, known := all[documentPath(o)]
 			if !known || !k.lease.held() {
 				continue
+			}
+			if isConstraint(o) {
+				asked := false
+				s.Unasked, asked = k.o.Webhook.unasked(o)
+				s.Idle = !asked
 			}
 			patch, changed := s.patch(o, k.o.Now())
 			if !changed {
