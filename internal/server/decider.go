@@ -140,7 +140,7 @@ func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse
 		d.log.ErrorContext(ctx, "read policies failed", "error", err)
 	}
 	if isPolicy(req) {
-		return d.judgePolicy(ctx, set, req), req
+		return d.judgePolicy(ctx, set, req)
 	}
 	d.kubernetes.complete(ctx, set, &req)
 	read := reading{set, decide.Read(req)}
@@ -159,16 +159,16 @@ func (d *decider) judge(ctx context.Context, req gatehouse.Request) (_ gatehouse
 // judgePolicy decides whether a policy may be put into the cluster: it has to load
 // beside the others. Where there is none yet, or one that cannot be read, the others
 // have no say: nobody could ever begin, or repair it.
-func (d *decider) judgePolicy(ctx context.Context, set decide.PolicySet, req gatehouse.Request) gatehouse.Decision {
-	if !set.Complete || len(set.Policies) == 0 {
+func (d *decider) judgePolicy(ctx context.Context, set decide.PolicySet, req gatehouse.Request) (_ gatehouse.Decision, known gatehouse.Request) {
+	if d.kubernetes.complete(ctx, set, &req); !set.Complete || len(set.Policies) == 0 {
 		set = letThrough("policies", decide.CodePassed, "the object is a policy")
 	}
 	req.Images = set.Images(req)
 	out := decide.Decide(ctx, set, req)
 	if more := d.policies.objections(ctx, req); len(more) > 0 {
-		return decide.WithReasons(out, more...)
+		out = decide.WithReasons(out, more...)
 	}
-	return out
+	return out, req
 }
 
 // judgeFacts decides about gathered facts. The causes of what failed inside go into the

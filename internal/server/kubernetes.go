@@ -219,8 +219,10 @@ func (c *kubernetes) complete(ctx context.Context, set decide.PolicySet, req *ga
 	if c == nil {
 		return
 	}
-	if c.view.Lookup(set.Lookups); len(set.Lookups) > 0 && req.Inventory == nil {
-		req.Inventory = c.view.Inventory()
+	if len(set.Lookups) > 0 { // a set that could not be read ends no copies
+		if c.view.Lookup(set.Lookups); req.Inventory == nil {
+			req.Inventory = c.view.Inventory()
+		}
 	}
 	if req.Namespace == "" || req.NamespaceObject != nil || req.Kind == (gatehouse.ObjectKind{Version: "v1", Kind: "Namespace"}) {
 		return

@@ -271,6 +271,15 @@ violation[{"msg": msg}] {
 	f.k.Must(f.T, http.MethodPut, "/api/v1/namespaces/elsewhere", []byte(strings.Replace(string(thawed.Body), `"freeze":"yes"`, `"thawed":"yes"`, 1)))
 	f.admitted("since none is", f.free, nil)
 	f.k.Must(f.T, http.MethodDelete, constraints+"/freeze", nil)
+	// A constraint of everything judges policies, too, by the same knowledge of the cluster.
+	f.k.Must(f.T, http.MethodPost, constraints, []byte(`{"apiVersion":"constraints.gatekeeper.sh/v1beta1","kind":"QuietTeam","metadata":{"name":"everything"}}`))
+	until(f.T, "it counts", func() bool {
+		return strings.Contains(string(f.k.Must(f.T, http.MethodGet, constraints+"/everything", nil).Body), `"enforced":true`)
+	})
+	f.admitted("since none is, by both", f.free, nil)
+	f.k.Must(f.T, http.MethodPost, constraints, constraintOf("QuietTeam", "another", `{}`))
+	f.k.Must(f.T, http.MethodDelete, constraints+"/another", nil)
+	f.k.Must(f.T, http.MethodDelete, constraints+"/everything", nil)
 }
 
 // regoModule: the entries of a labelled ConfigMap are policies.

@@ -392,7 +392,9 @@ func (p *Policy) broken(err error) decide.Judgement {
 		r.Hint = "load the template beside the constraint in " + p.where + ", or delete the constraint"
 	case errors.Is(err, context.DeadlineExceeded):
 		r.Message = "the constraint could not be evaluated in time"
-	case errors.As(err, &lookup), errors.Is(err, errNoNamespace):
+	case errors.As(err, &lookup):
+		r.Message, r.Hint = err.Error(), "connect Gatehouse to the cluster (--kubeconfig), and allow it to list and watch them; those that policies look up since a moment ago are being read"
+	case errors.Is(err, errNoNamespace):
 		r.Message, r.Hint = err.Error(), "connect Gatehouse to the cluster (--kubeconfig)"
 	}
 	if !slices.Contains(p.actions, "deny") {
