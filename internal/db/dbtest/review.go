@@ -15,6 +15,7 @@ import (
 var reviewTests = []test{
 	{"decisions have their tree", decisionTrees}, {"reviews", reviews}, {"reviews are bounded", reviewBounds},
 	{"break-glass tokens", breakGlass}, {"a break-glass token is used once", breakGlassOnce},
+	{"used break-glass tokens of an image", breakGlassesUsed},
 }
 
 // decisionTrees: decisions share equal trees, which go with the last of them.
@@ -240,4 +241,50 @@ func breakGlassOnce(s *suite) {
 	}
 	all.Wait()
 	want(s, "used", int32(1), used.Load())
+}
+
+// breakGlassesUsed: those of the image that were used and hold still, newest first.
+func breakGlassesUsed(s *suite) {
+	used := map[string]int64{}
+	for _, name := range []string{"first", "second", "third", "open", "revoked", "other"} {
+		image := digest("image")
+		if name == "other" {
+			image = digest("another image")
+		}
+		s.write(func(tx *db.Tx) error {
+			b, err := tx.AddBreakGlass(s.Context(), actor, digest(name), db.BreakGlass{Namespace: "shop", Digest: image, Requester: "ann", Reason: "r"}, time.Hour, nil)
+			if err != nil || name == "open" {
+				return err
+			}
+			if name == "revoked" {
+				_, err := tx.RevokeBreakGlass(s.Context(), actor, b.ID)
+				return err
+			}
+			used[name], b.UsedBy, b.Decision = b.ID, "uid-"+name, "decision-"+name
+			return tx.UseBreakGlass(s.Context(), actor, b, nil)
+		})
+	}
+	list := func(image string, n int) (out []string) {
+		s.read(func(tx *db.Tx) error {
+			tokens, err := tx.BreakGlassesUsed(s.Context(), digest(image), n)
+			for _, b := range tokens {
+				if b.UsedAt.IsZero() || b.Digest != digest(image) || b.UsedBy != "uid-"+strings.TrimPrefix(b.Decision, "decision-") {
+					s.Errorf("%+v", b)
+				}
+				out = append(out, fmt.Sprint(b.ID))
+			}
+			return err
+		})
+		return out
+	}
+	ids := func(names ...string) (out []string) {
+		for _, name := range names {
+			out = append(out, fmt.Sprint(used[name]))
+		}
+		return out
+	}
+	want(s, "all of the image", ids("third", "second", "first"), list("image", 10))
+	want(s, "the newest", ids("third", "second"), list("image", 2))
+	want(s, "of another image", ids("other"), list("another image", 10))
+	want(s, "of none", nil, list("no image", 10))
 }
