@@ -125,7 +125,10 @@ type ClusterObject struct {
 type ImageFacts struct {
 	Written string // as the object has it
 	Field   string // "spec.containers[0].image"
-	Image   Ref    // parsed; Digest is set once it has been resolved
+	// Also has the reference by the other names of its registry, if it has any: what a
+	// policy refuses by one name it must refuse by all of them. Decide sets it.
+	Also  []string
+	Image Ref // parsed; Digest is set once it has been resolved
 	// Unchanged: an update leaves the image and what it runs in as they were. Only
 	// policies that judge more than images look at it again.
 	Unchanged bool

@@ -45,11 +45,12 @@ type view struct {
 // images of ours that it does not pick by these, by the others, one after the other.
 // Indexes are those of req.Images.
 func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
+	req = n.also(req)
 	v := view{Request: req, picks: p.Picks(req)}
 	open := map[int][]string{} // hosts that are left to ask by
 	for i, f := range req.Images {
-		if hosts := n.others(f); len(hosts) > 0 && !slices.Contains(v.picks, i) {
-			open[i] = hosts
+		if len(f.Also) > 0 && !slices.Contains(v.picks, i) {
+			open[i] = n.others(f)
 		}
 	}
 	for len(open) > 0 {
@@ -77,6 +78,46 @@ func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
 	v.picks = append(slices.Clone(v.picks), slices.Collect(maps.Keys(v.other))...)
 	slices.Sort(v.picks)
 	return v
+}
+
+// also is req with the other names of its images. What is said of such by whoever asks
+// is not believed.
+func (n Names) also(req gatehouse.Request) gatehouse.Request {
+	cloned := false
+	for i, f := range req.Images {
+		var also []string
+		for _, host := range n.others(f) {
+			if name := renamed(f, host); name != f.Written {
+				also = append(also, name)
+			}
+		}
+		if len(also) == 0 && len(f.Also) == 0 {
+			continue
+		}
+		if !cloned {
+			cloned, req.Images = true, slices.Clone(req.Images)
+		}
+		req.Images[i].Also = also
+	}
+	return req
+}
+
+// globs adds to globs of names, where they begin with a name of the registry, those that
+// begin with its other names.
+func (n Names) globs(list []string) []string {
+	out := slices.Clone(list)
+	for _, g := range list {
+		first, rest, ok := strings.Cut(g, "/")
+		if !ok || !slices.ContainsFunc(n.Hosts, func(h string) bool { return gatehouse.SameRegistry(h) == gatehouse.SameRegistry(first) }) {
+			continue
+		}
+		for _, h := range n.Hosts {
+			if other := h + "/" + rest; !slices.Contains(out, other) {
+				out = append(out, other)
+			}
+		}
+	}
+	return out
 }
 
 // others are the registries that an image is also looked for in: all names of ours, or

@@ -48,7 +48,12 @@ func (s PolicySet) Outline() (out Outline) {
 		for _, g := range one.Globs {
 			globs[g] = true
 		}
-		out.Names = append(out.Names, one.Names...)
+		for _, r := range one.Names {
+			if len(r.Deny) > 0 {
+				r.Images, r.Deny, r.Allow = s.Names.globs(r.Images), s.Names.globs(r.Deny), s.Names.globs(r.Allow)
+			}
+			out.Names = append(out.Names, r)
+		}
 	}
 	out.Globs = slices.Sorted(maps.Keys(globs))
 	return out

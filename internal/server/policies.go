@@ -224,10 +224,17 @@ func (p *policies) Set(ctx context.Context) (decide.PolicySet, error) {
 // versioned is Set with the version of the rows that the set was made from.
 func (p *policies) versioned(ctx context.Context) (set decide.PolicySet, version int64, err error) {
 	set, version, err = p.compile(ctx)
-	if set.Names = p.names; p.namesOf != nil {
-		set.Names = p.namesOf().policyNames()
-	}
+	set.Names = p.ourNames()
 	return set, version, err
+}
+
+// ourNames are those by which policies may speak of images of this server, or of the one
+// that is followed, as it is called now.
+func (p *policies) ourNames() decide.Names {
+	if p.namesOf != nil {
+		return p.namesOf().policyNames()
+	}
+	return p.names
 }
 
 func (p *policies) compile(ctx context.Context) (set decide.PolicySet, version int64, err error) {

@@ -36,6 +36,6 @@ func (p *auditPolicies) at(ctx context.Context, webhook decide.PolicySet) (decid
 	loader := p.loader()
 	loader.Point = constraint.PointAudit
 	set, _ := loader.Load(files, p.noMatch)
-	set.Names = p.names
+	set.Names = p.ourNames()
 	return set, nil
 }

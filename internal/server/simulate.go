@@ -119,7 +119,7 @@ func (p policyAPI) sets(ctx context.Context, in api.Simulation) (now, then decid
 	if err := refusal(p.new(problems, docs, "")); err != nil {
 		return now, then, nil, err
 	}
-	then.Names = p.names
+	then.Names = p.ourNames()
 	for _, w := range problems {
 		if len(warnings) < warningsMax && slices.ContainsFunc(instead, func(f load.File) bool { return f.Path == w.Path }) {
 			warnings = append(warnings, warning{w.Line, w.Field, w.Message, w.Hint})

@@ -21,17 +21,22 @@ func (n naming) given() bool { return len(n.allow) > 0 || len(n.deny) > 0 || n.d
 // pullOperation is that of a pull, whose client has found the digest already.
 const pullOperation = "PULL"
 
-// judge says what is wrong with a name, or that a list allows it. A name that does not
-// parse is the decision's to deny.
-func (n naming) judge(written, operation string) (reasons []gatehouse.Reason) {
+// judge says what is wrong with the name of an image, or that a list allows it. A name
+// that does not parse is the decision's to deny.
+func (n naming) judge(f gatehouse.ImageFacts, operation string) (reasons []gatehouse.Reason) {
+	written := f.Written
 	ref, err := gatehouse.ParseRef(written)
 	if err != nil || !n.given() {
 		return nil
 	}
 	full := glob.FullName(ref)
-	if g, ok := n.denied(ref, full, written); ok {
+	if name, g, ok := n.denied(f); ok {
+		what := short(full)
+		if name != written {
+			what += ", which is " + short(name) + ","
+		}
 		reasons = append(reasons, gatehouse.Reason{
-			Code: decide.CodeRegistryDenied, Message: fmt.Sprintf("%s is denied by the rule: %s", short(full), g),
+			Code: decide.CodeRegistryDenied, Message: fmt.Sprintf("%s is denied by the rule: %s", what, g),
 			Hint: "use an image of another registry or repository",
 		})
 	}
@@ -52,23 +57,33 @@ func (n naming) judge(written, operation string) (reasons []gatehouse.Reason) {
 	return reasons
 }
 
-// denied looks at every name that the image goes by: also at the tag that stands
-// beside a digest, and at the plain spelling of its registry.
-func (n naming) denied(ref gatehouse.Ref, full, written string) (glob.Glob, bool) {
-	all := []string{full, written}
-	plain := ref
-	plain.Registry = gatehouse.SameRegistry(ref.Registry)
-	all = append(all, glob.FullName(plain))
-	if ref.Digest != "" && ref.Tag != "" {
-		ref.Digest, plain.Digest = "", ""
-		all = append(all, glob.FullName(ref), glob.FullName(plain))
+// denied looks at every name that an image goes by: as it is written, by the other names
+// of its registry, each also with the tag that stands beside a digest and by the plain
+// spelling of its registry. name is the one that is denied.
+func (n naming) denied(f gatehouse.ImageFacts) (name string, by glob.Glob, ok bool) {
+	if len(n.deny) == 0 {
+		return "", by, false
 	}
-	for _, name := range all {
-		if g, ok := anyName(n.deny, name); ok {
-			return g, true
+	for _, name := range append([]string{f.Written}, f.Also...) {
+		forms := []string{name}
+		if ref, err := gatehouse.ParseRef(name); err == nil {
+			plain := ref
+			plain.Registry = gatehouse.SameRegistry(ref.Registry)
+			for _, r := range []gatehouse.Ref{ref, plain} {
+				forms = append(forms, glob.FullName(r))
+				if r.Digest != "" && r.Tag != "" {
+					r.Digest = ""
+					forms = append(forms, glob.FullName(r))
+				}
+			}
+		}
+		for _, form := range forms {
+			if g, ok := anyName(n.deny, form); ok {
+				return name, g, true
+			}
 		}
 	}
-	return glob.Glob{}, false
+	return "", by, false
 }
 
 func anyName(globs []glob.Glob, name string) (glob.Glob, bool) {
@@ -108,4 +123,23 @@ func registryGlob(text string) (glob.Glob, error) {
 		pattern = "index.docker.io/" + rest
 	}
 	return glob.Compile(pattern)
+}
+
+// plainGlob is g with the plain spelling of the registry that it begins with:
+// ghcr.io/** for ghcr.io:443/**. ok is false where it has that spelling, or no name
+// that could be told.
+func plainGlob(g glob.Glob) (glob.Glob, bool) {
+	host, rest, ok := strings.Cut(g.String(), "/")
+	if !ok || strings.Contains(host, "*") || !strings.ContainsAny(host, ".:") {
+		return g, false
+	}
+	plain := gatehouse.SameRegistry(host)
+	if plain == "docker.io" {
+		plain = "index.docker.io"
+	}
+	if plain == host {
+		return g, false
+	}
+	out, err := glob.Compile(plain + "/" + rest)
+	return out, err == nil
 }

@@ -33,7 +33,12 @@ func (p *parser) object(out *Policy, obj object) {
 	}
 	if in := obj.Spec.Registries; in != nil {
 		out.naming.allow = p.registries("spec.registries.allow", in.Allow)
-		out.naming.deny = p.registries("spec.registries.deny", in.Deny)
+		for _, g := range p.registries("spec.registries.deny", in.Deny) {
+			out.naming.deny = append(out.naming.deny, g)
+			if plain, ok := plainGlob(g); ok {
+				out.naming.deny = append(out.naming.deny, plain)
+			}
+		}
 		if len(in.Allow)+len(in.Deny) == 0 {
 			p.problem("spec.registries", "names no registry", `write allow: [registry.example] or deny: ["docker.io/**"]`)
 		}

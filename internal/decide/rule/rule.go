@@ -136,7 +136,7 @@ func (p *Policy) Needs(req gatehouse.Request) []gatehouse.Need {
 
 // named judges the name of an image, exceptions heeded.
 func (p *Policy) named(req gatehouse.Request, f gatehouse.ImageFacts) []gatehouse.Reason {
-	return p.excuse(req, f.Written, p.naming.judge(f.Written, req.Operation))
+	return p.excuse(req, f.Written, p.naming.judge(f, req.Operation))
 }
 
 // asks reports whether the rule has to know anything of images.
