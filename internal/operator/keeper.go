@@ -70,6 +70,9 @@ type KeeperOptions struct {
 	Status func(context.Context) (map[string]Status, error)
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Elapsed is the time since some moment, by a clock that nobody sets; it says how
+	// long the lease is ours. Nil: that of the process.
+	Elapsed func() time.Duration
 }
 
 // Keeper changes the cluster, while it has the lease. Make it with [NewKeeper], then
@@ -84,7 +87,7 @@ type Keeper struct {
 	taken map[string]string // documents that were handed over, since we have the lease
 	told  map[string]string // what is wrong with entries of ConfigMaps, by path, as an Event says it
 	waits time.Time         // since when nobody answers
-	leads atomic.Int64      // until when the lease is ours, Unix nanoseconds
+	leads atomic.Int64      // until when the lease is ours, by Elapsed
 }
 
 // done is what was applied to an object: as long as neither it nor what is wanted
@@ -96,9 +99,12 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Elapsed == nil {
+		o.Elapsed = stopwatch()
+	}
 	return &Keeper{
 		o: o, done: map[string]done{}, loose: map[string]string{}, told: map[string]string{}, wake: o.View.Follow(),
-		lease: lease{client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, now: o.Now},
+		lease: lease{client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, now: o.Now, elapsed: o.Elapsed},
 	}
 }
 
@@ -132,13 +138,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // Leads reports whether the lease is ours, so that what this replica does beside the
 // Keeper is done by no other. It is safe for concurrent use.
-func (k *Keeper) Leads() bool { return k.o.Now().UnixNano() < k.leads.Load() }
+func (k *Keeper) Leads() bool { return k.o.Elapsed() < time.Duration(k.leads.Load()) }
 
 // round does all that is due, each part for itself: what fails keeps nothing else from
 // being done. Without all it does what time alone makes due.
 func (k *Keeper) round(ctx context.Context, all bool) {
 	mine, err := k.lease.hold(ctx)
-	k.leads.Store(k.lease.until.UnixNano())
+	k.leads.Store(int64(k.lease.until))
 	k.o.View.complain(ctx, "renew the lease "+k.o.Lease, err)
 	if mine != k.led {
 		k.led, k.taken, all = mine, nil, true

@@ -21,32 +21,40 @@ const (
 
 // lease says which of several replicas changes the cluster. Times of other machines
 // are never compared with ours: a lease is free when it has not changed for a while by
-// our own clock. It is not safe for concurrent use.
+// our own clock, which is one that nobody sets: that of the wall is only written down,
+// for people. It is not safe for concurrent use.
 type lease struct {
 	client    *kube.Client
 	namespace string
 	name      string
 	identity  string
 	now       func() time.Time
+	elapsed   func() time.Duration // since some moment
 
-	record  string    // that was seen last
-	changed time.Time // when it was seen first
-	until   time.Time // we hold it
+	record  string        // that was seen last
+	changed time.Duration // when it was seen first
+	until   time.Duration // we hold it; 0: we do not
 }
 
 // held reports whether we may still act.
-func (l *lease) held() bool { return l.now().Before(l.until) }
+func (l *lease) held() bool { return l.elapsed() < l.until }
+
+// stopwatch is a clock that begins now and goes on whatever the machine's time is set to.
+func stopwatch() func() time.Duration {
+	begin := time.Now()
+	return func() time.Duration { return time.Since(begin) }
+}
 
 // hold takes or renews the lease and reports whether it is ours. Errors: the cluster's;
 // a lease that we have stays ours until its time is over.
 func (l *lease) hold(ctx context.Context) (bool, error) {
-	start := l.now()
+	start := l.elapsed()
 	o, err := l.client.Get(ctx, leases, l.namespace, l.name)
 	if gatehouse.CodeOf(err) == gatehouse.CodeNotFound {
 		o = object(leases, "Lease", l.namespace, l.name, nil)
-		l.write(o, start, 0)
+		l.write(o, 0)
 		if _, err = l.client.Create(ctx, leases, o); err == nil {
-			l.until = start.Add(leaseUse)
+			l.until = start + leaseUse
 		}
 		return l.held(), ignoreConflict(err)
 	}
@@ -61,23 +69,23 @@ func (l *lease) hold(ctx context.Context) (bool, error) {
 	}
 	switch {
 	case holder == l.identity:
-	case holder == "", start.Sub(l.changed) >= leaseLife:
+	case holder == "", start-l.changed >= leaseLife:
 		transitions++
 	default:
-		l.until = time.Time{}
+		l.until = 0
 		return false, nil
 	}
-	l.write(o, start, transitions)
+	l.write(o, transitions)
 	if _, err = l.client.Update(ctx, leases, o); err == nil {
-		l.until = start.Add(leaseUse)
+		l.until = start + leaseUse
 	} else if gatehouse.CodeOf(err) == gatehouse.CodeConflict {
-		l.until = time.Time{} // somebody was faster
+		l.until = 0 // somebody was faster
 	}
 	return l.held(), ignoreConflict(err)
 }
 
-func (l *lease) write(o *kube.Object, now time.Time, transitions int64) {
-	at := now.UTC().Format(leaseTimeForm)
+func (l *lease) write(o *kube.Object, transitions int64) {
+	at := l.now().UTC().Format(leaseTimeForm)
 	o.Object["spec"] = map[string]any{
 		"holderIdentity": l.identity, "leaseDurationSeconds": int64(leaseLife / time.Second),
 		"acquireTime": at, "renewTime": at, "leaseTransitions": transitions,
@@ -89,7 +97,7 @@ func (l *lease) release(ctx context.Context) error {
 	if !l.held() {
 		return nil
 	}
-	l.until = time.Time{}
+	l.until = 0
 	o, err := l.client.Get(ctx, leases, l.namespace, l.name)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"crypto/x509"
+	"log/slog"
 	"net/http"
 	"sync"
 	"testing"
@@ -38,10 +39,12 @@ func clientOf(t *testing.T, k *e2e.Kube) *kube.Client {
 	return c
 }
 
-// clock is a clock of our own, so that nothing waits.
+// clock is a clock of our own, so that nothing waits: what the wall shows, and what
+// passes.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu      sync.Mutex
+	now     time.Time
+	elapsed time.Duration
 }
 
 func (c *clock) read() time.Time {
@@ -50,7 +53,20 @@ func (c *clock) read() time.Time {
 	return c.now
 }
 
+func (c *clock) running() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.elapsed
+}
+
 func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now, c.elapsed = c.now.Add(d), c.elapsed+d
+}
+
+// set changes what the wall shows; no time passes.
+func (c *clock) set(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
@@ -65,7 +81,7 @@ func TestOneHoldsTheLease(t *testing.T) {
 	c := clientOf(t, k)
 	clocks := map[string]*clock{"a": {now: time.Unix(1e9, 0)}, "b": {now: time.Unix(2e9, 0)}}
 	member := func(name string) *lease {
-		return &lease{client: c, namespace: "default", name: "test", identity: name, now: clocks[name].read}
+		return &lease{client: c, namespace: "default", name: "test", identity: name, now: clocks[name].read, elapsed: clocks[name].running}
 	}
 	a, b := member("a"), member("b")
 	hold := func(l *lease, want bool, why string) {
@@ -100,4 +116,41 @@ func TestOneHoldsTheLease(t *testing.T) {
 	}
 	hold(a, true, "b gave it back")
 	hold(b, false, "a has it")
+	clocks["a"].set(-time.Hour)
+	clocks["b"].set(time.Hour)
+	hold(b, false, "time was set, and has not passed")
+	if !a.held() {
+		t.Error("a lost it to a clock that was set")
+	}
+	pass(leaseUse)
+	if a.held() {
+		t.Error("a believes in it for an hour more")
+	}
+}
+
+// TestLeadsByTimeThatPasses: who leads does so as long as the lease says, whatever the
+// machine's time is set to meanwhile.
+func TestLeadsByTimeThatPasses(t *testing.T) {
+	tool.Need(t, "kube-apiserver")
+	cluster := e2e.StartKube(t, e2e.KubeOptions{})
+	c := clientOf(t, cluster)
+	v, err := NewView(ViewOptions{Client: c, Namespace: "default", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := &clock{now: time.Unix(1e9, 0)}
+	k := NewKeeper(KeeperOptions{Client: c, View: v, Namespace: "default", Lease: "test", Identity: "a", Log: slog.New(slog.DiscardHandler), Now: at.read, Elapsed: at.running})
+	if k.Leads() {
+		t.Error("leads before it has the lease")
+	}
+	k.round(t.Context(), false)
+	for _, set := range []time.Duration{0, time.Hour, -3 * time.Hour} {
+		if at.set(set); !k.Leads() {
+			t.Errorf("leads no more where time was set by %s", set)
+		}
+	}
+	at.pass(leaseUse)
+	if k.Leads() {
+		t.Error("leads after its time, because the clock was set back")
+	}
 }
