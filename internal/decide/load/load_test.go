@@ -329,4 +329,12 @@ func TestNamesOfRules(t *testing.T) {
 	if diff := cmp.Diff(want, set.Outline()); diff != "" {
 		t.Error(diff)
 	}
+	// By one name of the registry it is said of all.
+	set.Names = decide.Names{Hosts: []string{"b.example:5000", "A.example:443"}}
+	want.Names[0].Images = []string{"a.example/**", "b.example:5000/**", "A.example:443/**"}
+	want.Names[0].Allow = want.Names[0].Images
+	want.Names[0].Deny = []string{"a.example/old/*", "b.example:5000/old/*", "A.example:443/old/*"}
+	if diff := cmp.Diff(want, set.Outline()); diff != "" {
+		t.Error(diff)
+	}
 }
