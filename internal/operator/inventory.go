@@ -1,10 +1,14 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
@@ -12,9 +16,14 @@ import (
 )
 
 const (
-	// lookupsMax bounds the kinds that policies look up, and inventoryMax their objects.
-	lookupsMax   = 100
-	inventoryMax = 200_000
+	// lookupsMax bounds the kinds that policies look up, inventoryMax their objects, and
+	// inventoryBytesMax the bytes of these in JSON. What is past a limit is the largest
+	// kind, which is not known whole then: what looks it up denies.
+	lookupsMax        = 100
+	inventoryMax      = 200_000
+	inventoryBytesMax = 256 << 20
+	// largeAgain is after how long a kind is copied again that was too large.
+	largeAgain = 10 * time.Minute
 	// lookupStale is how long a copy counts as whole of which the API server does not tell
 	// any more what changes.
 	lookupStale = 5 * time.Minute
@@ -31,27 +40,66 @@ type inventory struct {
 	watches map[kube.Resource]*lookup
 	dirty   bool
 	last    *gatehouse.ClusterInventory
-	objects map[objectKey]knownObject
+	objects map[objectKey]keptObject
+	large   map[kube.Resource]time.Time // until when a kind is left alone that is too large
+
+	// bytesMax is the limit, and now the clock; zero: that above, and that of the process.
+	bytesMax int64
+	now      func() time.Time
+
+	// taken counts what was kept since it was last counted whole; it may be more than
+	// there is.
+	taken, takenBytes atomic.Int64
+}
+
+func (i *inventory) limits() (objects, bytes int64) {
+	return inventoryMax, cmp.Or(i.bytesMax, inventoryBytesMax)
+}
+
+func (i *inventory) time() time.Time {
+	if i.now != nil {
+		return i.now()
+	}
+	return time.Now()
 }
 
 type lookup struct {
 	*kube.Watch
 	kind gatehouse.ObjectKind
 	stop context.CancelFunc
+	over bool // it was too large when all was counted last; guarded by inventory.mu
+}
+
+// keptObject is what is kept of an object. object is nil where there was no room.
+type keptObject struct {
+	namespace, name, version string
+	object                   *gatehouse.ClusterObject
+}
+
+// KeptName implements kube.Kept.
+func (k keptObject) KeptName() (namespace, name string) { return k.namespace, k.name }
+
+// keep makes of an object what is kept of it. Twice the limits is what there may be
+// until it has been counted which kind is too large.
+func (i *inventory) keep(kind gatehouse.ObjectKind, o *kube.Object) kube.Kept {
+	k := keptObject{namespace: o.GetNamespace(), name: o.GetName(), version: o.GetResourceVersion()}
+	o.SetManagedFields(nil)
+	b, err := json.Marshal(o.Object)
+	objects, bytes := i.limits()
+	if err != nil || i.taken.Add(1) > 2*objects || i.takenBytes.Add(int64(len(b))) > 2*bytes {
+		return k
+	}
+	k.object = &gatehouse.ClusterObject{Kind: kind, Namespace: k.namespace, Name: k.name, Object: b}
+	return k
 }
 
 // counts reports whether the copy is whole, and as new as it has to be. One that has not
 // been read for long is none: what has been made or has gone since nobody knows.
-func (l *lookup) counts() bool { return l.Synced() && l.Lost() <= lookupStale }
+func (l *lookup) counts() bool { return !l.over && l.Synced() && l.Lost() <= lookupStale }
 
 type objectKey struct {
 	kind            gatehouse.ObjectKind
 	namespace, name string
-}
-
-type knownObject struct {
-	version string
-	object  *gatehouse.ClusterObject
 }
 
 // Lookup says which kinds policies look up; an empty group, version or kind, or "*", is
@@ -129,6 +177,7 @@ func (v *View) regroupLookups(ctx context.Context, all *sync.WaitGroup) error {
 	served, err := v.o.Client.Kinds(ctx, wanted, lookupsMax)
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	i.drop(v)
 	for r, w := range i.watches {
 		if err == nil && !slices.ContainsFunc(served, func(s kube.ServedKind) bool { return s.Resource == r }) {
 			w.stop()
@@ -137,10 +186,13 @@ func (v *View) regroupLookups(ctx context.Context, all *sync.WaitGroup) error {
 		}
 	}
 	for _, s := range served {
-		if i.watches[s.Resource] != nil {
+		if i.watches[s.Resource] != nil || i.large[s.Resource].After(i.time()) {
 			continue
 		}
-		w, watchErr := v.o.Client.Watch(kube.Selection{Resource: s.Resource}, v.inventory.changed)
+		delete(i.large, s.Resource)
+		w, watchErr := v.o.Client.Watch(kube.Selection{
+			Resource: s.Resource, Keep: func(o *kube.Object) kube.Kept { return i.keep(s.Kind, o) },
+		}, func() { i.changed(v) })
 		if watchErr != nil {
 			return watchErr
 		}
@@ -148,17 +200,92 @@ func (v *View) regroupLookups(ctx context.Context, all *sync.WaitGroup) error {
 		if i.watches == nil {
 			i.watches = map[kube.Resource]*lookup{}
 		}
-		i.watches[s.Resource] = &lookup{w, s.Kind, stop}
+		i.watches[s.Resource] = &lookup{Watch: w, kind: s.Kind, stop: stop}
 		all.Go(func() { w.Run(within) })
 	}
 	i.met = max(i.met, turn)
-	return err
+	return errors.Join(err, i.tooLarge(served))
 }
 
-func (i *inventory) changed() {
+// changed notes that something is other than before, and counts anew where it may be too
+// much.
+func (i *inventory) changed(v *View) {
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.dirty = true
-	i.mu.Unlock()
+	objects, bytes := i.limits()
+	if i.taken.Load() > objects+objects/8 || i.takenBytes.Load() > bytes+bytes/8 {
+		i.count(v)
+	}
+}
+
+// count counts what there is, and has the kinds dropped that are too large, the largest
+// first, with mu held.
+func (i *inventory) count(v *View) {
+	type size struct {
+		w              *lookup
+		objects, bytes int64
+		torn           bool // some of it was not kept
+	}
+	var sizes []size
+	var all size
+	for _, w := range i.watches {
+		one := size{w: w}
+		for _, k := range w.Kept() {
+			o, _ := k.(keptObject)
+			one.objects++
+			if one.torn = one.torn || o.object == nil; o.object != nil {
+				one.bytes += int64(len(o.object.Object))
+			}
+		}
+		all.objects, all.bytes = all.objects+one.objects, all.bytes+one.bytes
+		sizes = append(sizes, one)
+	}
+	slices.SortFunc(sizes, func(a, b size) int { return cmp.Or(cmp.Compare(b.bytes, a.bytes), cmp.Compare(b.objects, a.objects)) })
+	objects, bytes := i.limits()
+	for _, one := range sizes {
+		if one.torn || all.bytes > bytes || all.objects > objects {
+			one.w.over = true
+			poke(v.regroup)
+			all.objects, all.bytes = all.objects-one.objects, all.bytes-one.bytes
+		}
+	}
+	i.taken.Store(all.objects)
+	i.takenBytes.Store(all.bytes)
+}
+
+// drop ends the copies that are too large, for a while, with mu held.
+func (i *inventory) drop(v *View) {
+	for r, w := range i.watches {
+		if !w.over {
+			continue
+		}
+		w.stop()
+		delete(i.watches, r)
+		i.dirty = true
+		if i.large == nil {
+			i.large = map[kube.Resource]time.Time{}
+		}
+		i.large[r] = i.time().Add(largeAgain)
+		time.AfterFunc(largeAgain+time.Second, func() { poke(v.regroup) })
+	}
+}
+
+// tooLarge says which of the kinds that are looked up are too large to be copied, with
+// mu held.
+func (i *inventory) tooLarge(served []kube.ServedKind) error {
+	var names []string
+	for _, s := range served {
+		if _, large := i.large[s.Resource]; large {
+			names = append(names, s.Kind.Kind)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	objects, bytes := i.limits()
+	return gatehouse.Errorf(gatehouse.CodeTooLarge, "more than %d objects or %d MiB of the cluster are looked up; not copied is %s", objects, bytes>>20, strings.Join(names, ", ")).
+		WithHint("policies that look them up deny; have them look up fewer kinds")
 }
 
 // Inventory returns a snapshot of what policies look up; nil where they look nothing up.
@@ -171,46 +298,48 @@ func (v *View) Inventory() *gatehouse.ClusterInventory {
 	if len(i.watches) == 0 {
 		return nil
 	}
-	synced := 0
+	whole := 0
 	for _, w := range i.watches {
 		if w.counts() {
-			synced++
+			whole++
 		}
 	}
-	if i.last != nil && !i.dirty && len(i.last.Kinds) == synced {
+	if i.last != nil && !i.dirty && len(i.last.Kinds) == whole {
 		return i.last
 	}
 	i.dirty = false
+	i.count(v)
 	i.last = i.snapshot()
 	return i.last
 }
 
+// snapshot is called with mu held.
 func (i *inventory) snapshot() *gatehouse.ClusterInventory {
 	out := &gatehouse.ClusterInventory{}
-	objects := map[objectKey]knownObject{}
+	objects := map[objectKey]keptObject{}
 	for _, w := range i.watches {
 		if !w.counts() {
 			continue
 		}
-		list := w.List()
-		if len(out.Objects)+len(list) > inventoryMax {
-			continue // not known whole: what looks it up denies
+		list := w.Kept()
+		if slices.ContainsFunc(list, func(k kube.Kept) bool { o, _ := k.(keptObject); return o.object == nil }) {
+			i.dirty = true // it will be counted
+			continue
 		}
 		out.Kinds = append(out.Kinds, w.kind)
-		for _, o := range list {
-			key := objectKey{w.kind, o.GetNamespace(), o.GetName()}
-			known, ok := i.objects[key]
-			if !ok || known.version != o.GetResourceVersion() {
-				b, err := json.Marshal(o.Object)
-				if err != nil {
-					continue
-				}
-				known = knownObject{o.GetResourceVersion(), &gatehouse.ClusterObject{Kind: w.kind, Namespace: key.namespace, Name: key.name, Object: b}}
+		for _, item := range list {
+			k, _ := item.(keptObject)
+			key := objectKey{w.kind, k.namespace, k.name}
+			if known, ok := i.objects[key]; ok && known.version == k.version {
+				k = known
 			}
-			objects[key] = known
-			out.Objects = append(out.Objects, known.object)
+			objects[key] = k
+			out.Objects = append(out.Objects, k.object)
 		}
 	}
+	slices.SortFunc(out.Objects, func(a, b *gatehouse.ClusterObject) int {
+		return cmp.Or(cmp.Compare(a.Kind.Kind, b.Kind.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 	i.objects = objects
 	return out
 }
