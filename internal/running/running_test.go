@@ -271,6 +271,51 @@ func TestTooLargeToBeJudged(t *testing.T) {
 	}
 }
 
+// TestTemplatesAreBounded: templates that are no two alike are kept as far as there is
+// room, equal ones once; the Pods of the others are there without theirs.
+func TestTemplatesAreBounded(t *testing.T) {
+	of := func(app string) running.Pod {
+		return read(t, pod(t, "web-"+app, func(o map[string]any) {
+			o["metadata"].(map[string]any)["labels"].(map[string]any)["app"] = app + strings.Repeat("x", 1000)
+		}))
+	}
+	b := running.NewBudget(5000) // a template has between one and two thousand bytes
+	var kept []running.Pod
+	for range 10 {
+		kept = append(kept, b.Take(of("same")))
+	}
+	for _, app := range []string{"a", "b", "c", "d", "e"} {
+		kept = append(kept, b.Take(of(app)))
+	}
+	without := 0
+	for _, p := range kept {
+		if p.Name == "" || p.Template.Zero() {
+			t.Errorf("a Pod is gone: %+v", p)
+		}
+		if p.Template.Unkept() {
+			without++
+		}
+	}
+	if without == 0 || without == 5 || kept[9].Template.Unkept() || !kept[14].Template.Unkept() {
+		t.Errorf("%d Pods have no template", without)
+	}
+	if n, room := b.Settle(kept); n != without || room {
+		t.Errorf("%d Pods have no template, room %t", n, room)
+	}
+	if p := b.Take(of("e")); !p.Template.Unkept() {
+		t.Error("there is room, and nobody went")
+	}
+	if n, room := b.Settle(kept[:10]); n != 0 || !room {
+		t.Errorf("%d Pods have no template, room %t", n, room)
+	}
+	if p := b.Take(of("e")); p.Template.Unkept() {
+		t.Error("there is no room, and most went")
+	}
+	if p := b.Take(running.Pod{Name: "ended", Ended: true}); !p.Template.Zero() {
+		t.Error("a Pod that has ended has a template")
+	}
+}
+
 // FuzzRead: a Pod from anywhere is read without harm, twice the same, and what comes of
 // it can be asked about.
 func FuzzRead(f *testing.F) {

@@ -28,6 +28,9 @@ const (
 	runningAll = time.Hour
 	// runningParallel is how much is judged at once: the webhook comes first.
 	runningParallel = 2
+	// runningRead is after how long Pods are read anew of which not all templates could be
+	// kept, where there is room now.
+	runningRead = 10 * time.Minute
 	// runningTime bounds the facts of one template.
 	runningTime = 20 * time.Second
 )
@@ -69,6 +72,7 @@ type runningOptions struct {
 	own      func(registry string) bool
 	// inventory adds what else of the cluster policies may look up.
 	inventory func(context.Context, decide.PolicySet, *gatehouse.Request)
+	budget    *running.Budget
 	metrics   *metrics
 	log       *slog.Logger
 	now       func() time.Time
@@ -94,6 +98,7 @@ type runningAudit struct {
 	reportAt   time.Time
 	tellAt     time.Time // Events are tried again, after one could not be written
 	used       time.Time // that the use of images was noted
+	anew       bool      // there is room for templates that could not be kept
 }
 
 // runningCase is what is judged once: Pods of one template, in a namespace as it is.
@@ -111,7 +116,7 @@ func (p keptPod) KeptName() (namespace, name string) { return p.Namespace, p.Nam
 
 // keepPod is what is kept of a Pod. What cannot be read keeps its names, so that it can
 // be deleted.
-func keepPod(o *kube.Object) kube.Kept {
+func keepPod(o *kube.Object) keptPod {
 	namespace, name := o.GetNamespace(), o.GetName()
 	p, ok := running.Read(o.Object)
 	if !ok {
@@ -121,7 +126,7 @@ func keepPod(o *kube.Object) kube.Kept {
 }
 
 // openRunning prepares to judge what runs in the cluster.
-func (c *kubernetes) openRunning() *runningAudit {
+func (c *kubernetes) openRunning(budget *running.Budget) *runningAudit {
 	s := c.server
 	audit := &auditPolicies{policies: s.policies}
 	inventory := func(_ context.Context, set decide.PolicySet, req *gatehouse.Request) {
@@ -131,7 +136,7 @@ func (c *kubernetes) openRunning() *runningAudit {
 	}
 	o := runningOptions{
 		db: s.db, cluster: c.view, events: s.cfg.RunningEvents, set: audit.set, sources: s.facts.sources, spared: c.spares,
-		pinned: s.cfg.AdmissionMutate != "off", instance: identity(), own: s.facts.isOwn, inventory: inventory, metrics: s.metrics, log: s.log, now: s.now,
+		pinned: s.cfg.AdmissionMutate != "off", instance: identity(), own: s.facts.isOwn, inventory: inventory, budget: budget, metrics: s.metrics, log: s.log, now: s.now,
 	}
 	if s.cfg.RunningReports == "auto" {
 		o.reports = c.view.Reports(running.ReportName, s.cfg.ClusterOwner)
@@ -173,7 +178,13 @@ func (c *kubernetes) runRunning(ctx context.Context, leads func() bool) error {
 func (c *kubernetes) termOfRunning(ctx context.Context, leads func() bool, seen <-chan struct{}) error {
 	ctx, end := context.WithCancel(ctx)
 	changed := make(chan struct{}, 1)
-	pods, err := c.view.Pods(keepPod, func() {
+	budget, begin := running.NewBudget(running.TemplatesMax), c.server.now()
+	keep := func(o *kube.Object) kube.Kept {
+		p := keepPod(o)
+		p.Pod = budget.Take(p.Pod)
+		return p
+	}
+	pods, err := c.view.Pods(keep, func() {
 		select {
 		case changed <- struct{}{}:
 		default:
@@ -195,7 +206,7 @@ func (c *kubernetes) termOfRunning(ctx context.Context, leads func() bool, seen 
 		}
 		end()
 	}()
-	a := c.openRunning()
+	a := c.openRunning(budget)
 	defer a.end()
 	look := time.NewTicker(runningLook)
 	defer look.Stop()
@@ -204,6 +215,9 @@ func (c *kubernetes) termOfRunning(ctx context.Context, leads func() bool, seen 
 		err := a.pass(ctx, pods)
 		if ctx.Err() == nil {
 			c.view.Complain(ctx, "judge what runs", err)
+		}
+		if a.anew && c.server.now().Sub(begin) > runningRead {
+			return nil // the next term reads all Pods
 		}
 		select {
 		case <-ctx.Done():

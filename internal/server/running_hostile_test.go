@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
+	"github.com/gatehouse-dev/gatehouse/internal/running"
 )
 
 // addOdd has a Pod run that somebody made to be in the way.
@@ -50,6 +51,45 @@ func TestOddPodsAreInNobodysWay(t *testing.T) {
 	}
 	if text, err := json.Marshal(w.reports["shop"]); err != nil || len(text) > 10_000 {
 		t.Errorf("a report of %d bytes: %v", len(text), err)
+	}
+}
+
+// TestTooManyTemplates: a Pod for whose template there is no room is reported as not known,
+// and all is read again once there is room.
+func TestTooManyTemplates(t *testing.T) {
+	w, d := newAuditWorld(), auditDB(t)
+	w.add("shop", "web", "web-1", 1)
+	size := len(w.pods["shop/web-1"].(keptPod).Template.Digest()) // more than nothing, less than a template
+	budget := running.NewBudget(size)
+	a := auditOf(t, w, d)
+	a.budget = budget
+	whole := w.pods["shop/web-1"].(keptPod)
+	w.pods["shop/web-1"] = keptPod{budget.Take(whole.Pod)}
+	passes(t, a, w)
+	if len(a.rows) != 1 {
+		t.Fatalf("%d workloads", len(a.rows))
+	}
+	for key, row := range a.rows {
+		if row.Verdict != gatehouse.Deny || !row.standing.Unknown || key.Name != "web" || len(row.standing.Reasons) != 1 || !strings.Contains(row.standing.Reasons[0].Message, "no room") {
+			t.Errorf("%s: %+v", key.Name, row.standing)
+		}
+	}
+	text, err := json.Marshal(w.reports["shop"])
+	if err != nil || !strings.Contains(string(text), `"result":"error"`) || !strings.Contains(string(text), "no room") {
+		t.Errorf("the report is %s, %v", text, err)
+	}
+	if !strings.Contains(w.said["keep the templates of all Pods"], "cannot be judged") || !a.anew {
+		t.Errorf("the log has %q; read anew: %t", w.said, a.anew)
+	}
+	w.pods["shop/web-1"] = whole
+	passes(t, a, w)
+	for key, row := range a.rows {
+		if row.Verdict != gatehouse.Allow || len(a.rows) != 1 {
+			t.Errorf("%s: %+v", key.Name, row.standing)
+		}
+	}
+	if w.said["keep the templates of all Pods"] != "" || a.anew {
+		t.Errorf("the log has %q still", w.said)
 	}
 }
 

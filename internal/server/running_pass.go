@@ -36,6 +36,7 @@ func (a *runningAudit) pass(ctx context.Context, pods runningPods) error {
 	if err != nil {
 		return err
 	}
+	a.settle(ctx, kept)
 	set, policies, err := a.set(ctx)
 	if err != nil {
 		return err
@@ -61,6 +62,37 @@ func (a *runningAudit) pass(ctx context.Context, pods runningPods) error {
 		return err
 	}
 	return a.tell(ctx, cases, due)
+}
+
+// settle counts the templates that there are, and tells of those for which there was no
+// room.
+func (a *runningAudit) settle(ctx context.Context, kept []kube.Kept) {
+	pods := make([]running.Pod, 0, len(kept))
+	for _, k := range kept {
+		if p, ok := k.(keptPod); ok {
+			pods = append(pods, p.Pod)
+		}
+	}
+	without, room := a.budget.Settle(pods)
+	a.anew = without > 0 && room
+	var err error
+	if without > 0 {
+		err = gatehouse.Errorf(gatehouse.CodeTooLarge, "some Pods cannot be judged: the templates of all Pods have more than %d MiB", running.TemplatesMax>>20)
+	}
+	a.cluster.Complain(ctx, "keep the templates of all Pods", err)
+}
+
+// unkept is the verdict on Pods whose template could not be kept.
+func (a *runningAudit) unkept(ctx context.Context, set decide.PolicySet, namespace string) *runningVerdict {
+	d := decide.Decide(ctx, set, gatehouse.Request{
+		UID: "running/" + namespace + "/unkept", Kind: gatehouse.ObjectKind{Version: "v1", Kind: "Pod"}, Operation: "CREATE", Namespace: namespace, Now: a.now().UTC(),
+	})
+	d.Verdict, d.Reasons, d.Tree = gatehouse.Deny, []gatehouse.Reason{{
+		Verdict: gatehouse.Deny, Code: decide.CodeUnavailable,
+		Message: fmt.Sprintf("what runs is not known: the templates of all Pods of the cluster have more than %d MiB, and there was no room for this one", running.TemplatesMax>>20),
+		Hint:    "see who makes so many Pods that are large and no two alike",
+	}}, nil
+	return &runningVerdict{decision: d, images: []running.Image{}, unknown: true}
 }
 
 // dueCases says which verdicts have to be made again.
@@ -295,6 +327,9 @@ func (a *runningAudit) touches(v *runningVerdict, repos map[gatehouse.Repo]bool)
 
 // one judges one case.
 func (a *runningAudit) one(ctx context.Context, set decide.PolicySet, facts *onceFacts, c runningCase) (*runningVerdict, error) {
+	if c.template.Unkept() {
+		return a.unkept(ctx, set, c.namespace), nil
+	}
 	object, err := a.cluster.Namespace(ctx, c.namespace)
 	if err != nil && gatehouse.CodeOf(err) != gatehouse.CodeNotFound {
 		return nil, err

@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/decide"
 	"github.com/gatehouse-dev/gatehouse/internal/gather"
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
+	"github.com/gatehouse-dev/gatehouse/internal/running"
 )
 
 // auditWorld is a cluster, a registry and a policy that count what they are asked.
@@ -39,7 +40,8 @@ type auditWorld struct {
 	incomplete bool
 
 	told    []map[string]any
-	silent  bool // the cluster takes no Events
+	silent  bool              // the cluster takes no Events
+	said    map[string]string // complaints
 	reports map[string]map[string]any
 	writes  int
 	at      time.Time
@@ -48,7 +50,7 @@ type auditWorld struct {
 func newAuditWorld() *auditWorld {
 	w := &auditWorld{
 		pods: map[string]kube.Kept{}, namespaces: map[string]string{}, bad: map[gatehouse.Digest]bool{}, state: "1",
-		reports: map[string]map[string]any{}, at: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		reports: map[string]map[string]any{}, said: map[string]string{}, at: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
 	w.reset()
 	return w
@@ -85,7 +87,11 @@ func (w *auditWorld) Tell(_ context.Context, event map[string]any) error {
 	w.told = append(w.told, event)
 	return nil
 }
-func (w *auditWorld) Complain(context.Context, string, error) {}
+func (w *auditWorld) Complain(_ context.Context, key string, err error) {
+	if w.said[key] = ""; err != nil {
+		w.said[key] = err.Error()
+	}
+}
 func (w *auditWorld) Namespace(_ context.Context, name string) ([]byte, error) {
 	if w.namespaces[name] == "" {
 		return nil, gatehouse.Errorf(gatehouse.CodeNotFound, "there is no namespace %s", name)
@@ -175,7 +181,7 @@ func auditOf(t *testing.T, w *auditWorld, d *db.DB) *runningAudit {
 		},
 		spared: func(namespace string) bool { return namespace == "kube-system" },
 		own:    func(string) bool { return true }, inventory: func(context.Context, decide.PolicySet, *gatehouse.Request) {},
-		now: func() time.Time { return w.at },
+		now: func() time.Time { return w.at }, budget: running.NewBudget(running.TemplatesMax),
 	})
 }
 
