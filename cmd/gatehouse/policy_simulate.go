@@ -118,6 +118,7 @@ type simulatedChange struct {
 	Now       gatehouse.Verdict  `json:"now"`
 	Then      gatehouse.Verdict  `json:"then"`
 	Reasons   []gatehouse.Reason `json:"reasons"`
+	Masked    bool               `json:"masked,omitempty"`
 }
 
 func (a *app) policySimulate(ctx context.Context, q asking, ask simulationAsked, exitCode int) error {
@@ -158,6 +159,9 @@ func printSimulation(a *app, out simulationInfo) error {
 		}
 		for _, r := range c.Reasons {
 			fmt.Fprintf(a.stdout, "  %-5s %s: %s [%s]\n", r.Verdict, r.Policy, plain(r.Message), r.Code)
+		}
+		if c.Masked {
+			fmt.Fprintln(a.stdout, "  secret values of the object are not kept: a rule about them judged (not kept)")
 		}
 	}
 	if more := out.NewlyDenied + out.NewlyWarned + out.NewlyAllowed - len(out.Changes); more > 0 {

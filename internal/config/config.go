@@ -102,8 +102,8 @@ type Config struct {
 	AdmissionDoorPolicies []string `yaml:"admission-door-policies" help:"Rego modules and constraints that /image-review and /external-data ask about a Pod of the images alone"`
 	// How long reviews are kept, so that gatehouse policy simulate can judge them again
 	// by other policies: objects as the API server sends them, without status and without
-	// the values of environment variables that are secret by their names, and no
-	// Secrets. 0 keeps none.
+	// the values of environment variables and options that are secret by their names, and
+	// no Secrets. 0 keeps none.
 	AdmissionRecord time.Duration `yaml:"admission-record" help:"how long reviews are kept for gatehouse policy simulate; 0 keeps none"`
 	// Which objects the mutating webhook writes digests into, beside the tags: pods,
 	// all (also Deployments and everything else with a Pod template, which tools that

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
-	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -233,48 +232,6 @@ func (r reviewRest) json() ([]byte, error) {
 	return json.Marshal(r)
 }
 
-// sensitiveEnv are names of environment variables whose values are nobody's business.
-var sensitiveEnv = regexp.MustCompile(`(?i)pass|secret|token|credential|auth|private|key|dsn|connection`)
-
-// notKept stands for such a value: rules that look for one still find it.
-const notKept = "(not kept)"
-
-// secretNotes are annotations, of objects and of their templates, that hold the object
-// once more, or tokens.
-var secretNotes = []string{"kubectl.kubernetes.io/last-applied-configuration", "kapp.k14s.io/original", breakGlassAnnotation}
-
-// masked takes such values and annotations out of an object, at whatever place.
-func masked(v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		for name, inner := range v {
-			if list, ok := inner.([]any); ok && name == "env" {
-				maskedEnv(list)
-			}
-			if notes, ok := inner.(map[string]any); ok && name == "annotations" {
-				for _, key := range secretNotes {
-					delete(notes, key)
-				}
-			}
-			masked(inner)
-		}
-	case []any:
-		for _, inner := range v {
-			masked(inner)
-		}
-	}
-}
-
-func maskedEnv(list []any) {
-	for _, item := range list {
-		entry, _ := item.(map[string]any)
-		name, _ := entry["name"].(string)
-		if value, ok := entry["value"].(string); ok && value != "" && sensitiveEnv.MatchString(name) {
-			entry["value"] = notKept
-		}
-	}
-}
-
 // objectOf reads an object without what only says who wrote it when, and without values
 // of environment variables that are secret by their names.
 func objectOf(b []byte) (map[string]any, error) {
@@ -285,8 +242,8 @@ func objectOf(b []byte) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	masked(obj)
 	delete(obj, "status")
+	masked(obj)
 	if meta, ok := obj["metadata"].(map[string]any); ok {
 		delete(meta, "managedFields")
 	}

@@ -71,3 +71,30 @@ func TestSecretsAreNotKept(t *testing.T) {
 		t.Errorf("the request has changed: %v", err)
 	}
 }
+
+// TestSecretsOfCommandLines: values of options that are secret by their names are not kept,
+// nor passwords in URLs; what rules look at in command lines is.
+func TestSecretsOfCommandLines(t *testing.T) {
+	for in, want := range map[string]string{
+		`["--password=hunter2", "--db-password", "hunter2", "-v", "run"]`:               `["--password=(not kept)","--db-password","(not kept)","-v","run"]`,
+		`["env", "MYSQL_PWD=hunter2", "API_KEY=hunter2", "mysqld"]`:                     `["env","MYSQL_PWD=(not kept)","API_KEY=(not kept)","mysqld"]`,
+		`["--access-key=hunter2", "--client-secret", "hunter2", "--token"]`:             `["--access-key=(not kept)","--client-secret","(not kept)","--token"]`,
+		`["--token", "--next", "value", "token", "value"]`:                              `["--token","--next","value","token","value"]`,
+		`["--authorization-mode=AlwaysAllow", "--token-auth-file=x", "--key=a"]`:        `["--authorization-mode=AlwaysAllow","--token-auth-file=x","--key=a"]`,
+		`["--automount-token=false", "--password=$(PASSWORD)", "--secret", "/run/x"]`:   `["--automount-token=false","--password=$(PASSWORD)","--secret","/run/x"]`,
+		`["postgres://app:hunter2@db:5432/x", "https://registry.example/a:b@c", 7, ""]`: `["postgres://app:(not kept)@db:5432/x","https://registry.example/a:b@c",7,""]`,
+	} {
+		obj, err := objectOf([]byte(`{"spec":{"containers":[{"args":` + in + `,"command":["sh"]}]}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := json.Marshal(obj["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)["args"])
+		if err != nil || string(got) != want {
+			t.Errorf("of %s there is\n%s, not\n%s (%v)", in, got, want, err)
+		}
+	}
+	obj, err := objectOf([]byte(`{"data":{"url":"amqp://u:hunter2@mq, amqp://u@mq"},"spec":{"env":[{"name":"URL","value":"redis://:hunter2@r"}]}}`))
+	if text, _ := json.Marshal(obj); err != nil || strings.Contains(string(text), "hunter2") || !strings.Contains(string(text), "amqp://u@mq") {
+		t.Errorf("%s, %v", text, err)
+	}
+}

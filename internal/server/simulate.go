@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -68,6 +69,8 @@ type simulated struct {
 	Then      gatehouse.Verdict `json:"then"`     // what the others would say
 	// Reasons are those of Then that are not among those of Now.
 	Reasons []gatehouse.Reason `json:"reasons"`
+	// Masked: of the object some values are not kept, which a rule may have looked at.
+	Masked bool `json:"masked,omitempty"`
 }
 
 // Simulate implements api.Policies: it judges what was reviewed by the policies in
@@ -213,7 +216,7 @@ func (s *simulationRun) one(ctx context.Context, r db.Review) error {
 		s.out.Changes = append(s.out.Changes, simulated{
 			Kind: doc.Request.Kind.Kind, Namespace: doc.Request.Namespace, Name: doc.Request.Name, User: doc.Request.User.Name, Images: imagesOf(s.then, req),
 			Times: r.Times, Last: r.Last, Decision: r.Decision, Recorded: r.Verdict, Now: now.Verdict, Then: then.Verdict,
-			Reasons: onlyIn(then.Reasons, now.Reasons),
+			Reasons: onlyIn(then.Reasons, now.Reasons), Masked: bytes.Contains(r.Doc, []byte(notKept)),
 		})
 	}
 	return nil
