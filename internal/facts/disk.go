@@ -20,10 +20,12 @@ import (
 //
 //	state.json              the last page of the feed, as it was signed
 //	REPOSITORY/DIGEST.json  what was signed about an image
-//	REPOSITORY/DIGEST.old   empty: the feed has said that it may be another now
 //
 // where REPOSITORY is a hash of its name. What is read is verified again, as if it had
-// just come: a file that is broken or was changed is no facts.
+// just come: a file that is broken or was changed is no facts. What the feed has said of
+// an image since it was asked about is known to this process alone. After a restart
+// nobody can vouch for that, so what is read then counts from when it was signed: whoever
+// can write here can make facts older, and not younger.
 type disk struct {
 	dir   string
 	files map[name]*file
@@ -32,12 +34,20 @@ type disk struct {
 // name is where facts about an image lie: two path elements.
 type name struct{ repo, digest string }
 
-// file is one of them. old: its image may be another now, since the server's time
-// oldAt; zero: since before this process began.
+// file is one of them.
 type file struct {
-	used  time.Time
-	old   bool
-	oldAt time.Time
+	used time.Time
+	// asked is when the server was asked last, by our clock, and at what it said then
+	// about when that was true, by its own. Zero: not since this process began.
+	asked, at time.Time
+	// changed is when the image may have become another, by the server's clock.
+	changed time.Time
+}
+
+// outdated reports whether facts of a time are not the last word about the image, or it
+// may be another now.
+func (f *file) outdated(at time.Time) bool {
+	return f == nil || f.at.IsZero() || at.Before(f.at) || !at.After(f.changed)
 }
 
 // filesMax bounds the images that are kept; past it, those that were asked for least
@@ -57,8 +67,6 @@ type record struct {
 // feedState is the content of state.json.
 type feedState struct {
 	Page json.RawMessage `json:"page"`
-	// All is when, by the server's clock, every image may have become another.
-	All time.Time `json:"all,omitzero"`
 }
 
 func nameOf(repo gatehouse.Repo, digest gatehouse.Digest) name {
@@ -90,8 +98,6 @@ func openDisk(dir string) (*disk, error) {
 			if filepath.Dir(path) != dir {
 				d.at(n).used = info.ModTime()
 			}
-		case ".old":
-			d.at(n).old = true
 		}
 		return nil
 	})
@@ -142,20 +148,12 @@ func (d *disk) write(n name, r record, at, now time.Time) error {
 		return err
 	}
 	f := d.at(n)
-	f.used = now
-	if f.old && !at.After(f.oldAt) {
-		return nil // it has changed while the answer was on its way
-	}
-	if err := os.Remove(d.path(n, ".old")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f.old = false
+	f.used, f.asked, f.at = now, now, at
 	return d.shrink()
 }
 
-// mark notes that the images of these changes may have become others, before the
-// position of the feed moves on.
-func (d *disk) mark(changes []Change, at time.Time) error {
+// mark notes that the images of these changes may have become others.
+func (d *disk) mark(changes []Change, at time.Time) {
 	repos, digests := map[string]bool{}, map[string]bool{}
 	for _, c := range changes {
 		repos[nameOf(c.Repository, "").repo] = true
@@ -164,25 +162,35 @@ func (d *disk) mark(changes []Change, at time.Time) error {
 		}
 	}
 	for n, f := range d.files {
-		if !repos[n.repo] && !digests[n.digest] {
-			continue
+		if repos[n.repo] || digests[n.digest] {
+			f.changed = at
 		}
-		if !f.old {
-			if err := os.WriteFile(d.path(n, ".old"), nil, 0o600); err != nil {
-				return err
-			}
-		}
-		f.old, f.oldAt = true, at
 	}
-	return nil
+}
+
+// due is what was asked about least recently, before a time; not what was used last
+// before another. ok is false where nothing is.
+func (d *disk) due(asked, used time.Time, but func(name) bool) (n name, ok bool) {
+	for m, f := range d.files {
+		if f.asked.Before(asked) && !f.used.Before(used) && !but(m) && (!ok || f.asked.Before(d.files[n].asked)) {
+			n, ok = m, true
+		}
+	}
+	return n, ok
+}
+
+// usedAt sets when an image was used last, also for after a restart.
+func (d *disk) usedAt(n name, at time.Time) {
+	if f := d.files[n]; f != nil {
+		f.used = at
+		_ = os.Chtimes(d.path(n, ".json"), at, at) // it says only what goes first
+	}
 }
 
 func (d *disk) remove(n name) error {
 	delete(d.files, n)
-	for _, ext := range []string{".json", ".old"} {
-		if err := os.Remove(d.path(n, ext)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := os.Remove(d.path(n, ".json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

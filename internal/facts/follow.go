@@ -35,6 +35,10 @@ const (
 	// changes has an event. They are asked for again behind, and where they are older
 	// than dueFor before they are used.
 	freshFor, dueFor = 2 * time.Minute, 15 * time.Minute
+	// keptFor is the part of MaxStale after which what is only on the disk is asked for
+	// again, and keptMax bounds what is so after one look at the feed: 20,000 images are
+	// done in six hours.
+	keptFor, keptMax = 4, 3
 	// refreshMax bounds the images that are asked for again after one look at the feed.
 	refreshMax = 50
 	// askTime is how long one question may take, away how long the server is not asked
@@ -56,8 +60,8 @@ type Follower struct {
 
 	mu    sync.Mutex
 	disk  *disk
-	state feedState
-	page  *Page // the last one that was taken; nil: none yet
+	page  *Page     // the last one that was taken; nil: none yet
+	all   time.Time // when, by the server's clock, every image may have become another
 	heard time.Time
 	err   error     // why the feed is not followed; nil: it is
 	away  time.Time // the server is not asked about images before, and
@@ -85,16 +89,16 @@ func Open(o Options) (*Follower, error) {
 		return nil, err
 	}
 	f := &Follower{o: o, disk: d, held: map[name]*held{}}
-	if f.state, err = d.state(); err != nil {
+	state, err := d.state()
+	if err != nil {
 		o.Log.Warn("facts: what was kept of the feed cannot be read", "error", err)
 	}
-	if len(f.state.Page) == 0 {
+	if len(state.Page) == 0 {
 		return f, nil
 	}
-	page, err := f.readPage(f.state.Page)
+	page, err := f.readPage(state.Page)
 	if err != nil { // another key, or a broken file: it begins anew
 		o.Log.Warn("facts: what was kept of the feed is not the server's", "error", err)
-		f.state = feedState{}
 		return f, nil
 	}
 	f.page = page
@@ -111,6 +115,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		} else {
 			wait = interval
 			f.refresh(ctx)
+			for range keptMax {
+				f.refreshKept(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -215,21 +222,16 @@ func (f *Follower) checkPage(p *Page, after int64, nonce string) error {
 	return nil
 }
 
-// take goes on to a page, with mu held. What may have changed is marked on the disk
-// before the position moves on.
+// take goes on to a page, with mu held.
 func (f *Follower) take(p *Page, b []byte) error {
-	next := feedState{Page: b, All: f.state.All}
-	if p.All || f.page != nil && p.Generation != f.page.Generation {
-		next.All = p.At
-	}
-	err := f.disk.mark(p.Changes, p.At)
-	if err == nil {
-		err = f.disk.setState(next)
-	}
-	if err != nil {
+	if err := f.disk.setState(feedState{Page: b}); err != nil {
 		return gatehouse.Errorf(gatehouse.CodeUnavailable, "couldn't keep what the server said: %w", err)
 	}
-	f.state, f.page, f.heard = next, p, f.o.Now()
+	f.disk.mark(p.Changes, p.At)
+	if p.All || f.page != nil && p.Generation != f.page.Generation {
+		f.all = p.At
+	}
+	f.page, f.heard = p, f.o.Now()
 	return nil
 }
 
@@ -256,6 +258,40 @@ func (f *Follower) refresh(ctx context.Context) {
 		if _, err := f.ask(ctx, d.doc.Repository, d.doc.Digest); err != nil {
 			return // the rest waits until the server answers again
 		}
+	}
+}
+
+// refreshKept asks again for one image that is only on the disk, the one that was asked
+// about least recently: what it says counts from then on, should this process begin anew
+// while the server is away.
+func (f *Follower) refreshKept(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.o.Now()
+	if ctx.Err() != nil || now.Before(f.away) {
+		return
+	}
+	n, ok := f.disk.due(now.Add(-f.o.MaxStale/keptFor), now.Add(-Lifetime), func(n name) bool { return f.held[n] != nil })
+	if !ok {
+		return
+	}
+	file := f.disk.files[n]
+	used := file.used
+	file.asked = now // whatever comes of it, others are next
+	r, ok, err := f.disk.read(n)
+	var doc *Document
+	if ok && err == nil {
+		doc, err = f.signedDocument(r.Facts)
+	}
+	if doc == nil || err != nil || nameOf(doc.Repository, doc.Digest) != n {
+		return // whoever needs it hears that
+	}
+	f.mu.Unlock()
+	_, _ = f.ask(ctx, doc.Repository, doc.Digest) // the same
+	f.mu.Lock()
+	if h, file := f.held[n], f.disk.files[n]; h != nil && file != nil && !h.used.After(file.asked) { // nobody else wanted it meanwhile
+		f.forget(n)
+		f.disk.usedAt(n, used)
 	}
 }
 

@@ -89,8 +89,7 @@ func (f *Follower) current(n name, h *held) bool {
 // outdated reports whether the feed has said that an image may have become another,
 // with mu held.
 func (f *Follower) outdated(n name, h *held) bool {
-	file := f.disk.files[n]
-	return file == nil || file.old || f.page == nil || !h.doc.At.After(f.state.All)
+	return f.page == nil || f.disk.files[n].outdated(h.doc.At) || !h.doc.At.After(f.all)
 }
 
 // isAway tells why the server is not asked now, with mu held.
@@ -225,6 +224,21 @@ func (f *Follower) verified(r record, repo gatehouse.Repo, digest gatehouse.Dige
 
 // readDocument believes facts that are signed and about this image. They may be old.
 func (f *Follower) readDocument(b []byte, repo gatehouse.Repo, digest gatehouse.Digest) (*Document, error) {
+	d, err := f.signedDocument(b)
+	if err != nil {
+		return nil, err
+	}
+	if d.Repository != repo || d.Digest != digest {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the facts are about %.300s@%.100s, not about %s@%s", d.Repository, d.Digest, repo, digest)
+	}
+	if d.Server == "" || d.Version == "" || d.At.IsZero() || d.Unchanged != (d.Image == nil) {
+		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the facts say less or more than facts do")
+	}
+	return d, nil
+}
+
+// signedDocument believes facts that are signed, whatever they are about.
+func (f *Follower) signedDocument(b []byte) (*Document, error) {
 	if len(b) > 2*imageSizeMax {
 		return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "the facts have %d bytes, %d at most", len(b), 2*imageSizeMax)
 	}
@@ -235,12 +249,6 @@ func (f *Follower) readDocument(b []byte, repo gatehouse.Repo, digest gatehouse.
 	var d Document
 	if err := json.Unmarshal(payload, &d); err != nil {
 		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the facts cannot be read: %w", err)
-	}
-	if d.Repository != repo || d.Digest != digest {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the facts are about %.300s@%.100s, not about %s@%s", d.Repository, d.Digest, repo, digest)
-	}
-	if d.Server == "" || d.Version == "" || d.At.IsZero() || d.Unchanged != (d.Image == nil) {
-		return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "the facts say less or more than facts do")
 	}
 	return &d, nil
 }
