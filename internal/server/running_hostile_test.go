@@ -93,6 +93,48 @@ func TestTooManyTemplates(t *testing.T) {
 	}
 }
 
+// TestRunningIsHeard: a verdict that has become another is among the events of the API, for
+// those who may read the repositories of the images.
+func TestRunningIsHeard(t *testing.T) {
+	w, d := newAuditWorld(), auditDB(t)
+	w.add("shop", "web", "web-1", 1)
+	a := auditOf(t, w, d)
+	passes(t, a, w)
+	w.state, w.bad[imageDigest(1)] = "2", true
+	passes(t, a, w)
+	api := images{&Server{db: d, facts: &facts{hosts: newHosts([]string{"own.example"}, "127.0.0.1:1")}}}
+	for _, may := range []bool{true, false} {
+		v, err := api.Events(t.Context(), 0, 1000, func(repo gatehouse.Repo) bool { return may || repo != "team/app-1" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var page struct {
+			Events []struct {
+				Type    string
+				Payload struct{ Namespace, Kind, Name, Verdict, Before, Decision string }
+			}
+			Next int64
+		}
+		if err := json.Unmarshal(b, &page); err != nil {
+			t.Fatal(err)
+		}
+		var heard []string
+		for _, e := range page.Events {
+			if e.Type == "running.changed" && e.Payload.Decision != "" {
+				heard = append(heard, fmt.Sprintf("%s %s/%s %s -> %s", e.Payload.Kind, e.Payload.Namespace, e.Payload.Name, e.Payload.Before, e.Payload.Verdict))
+			}
+		}
+		want := map[bool]string{true: "[ReplicaSet shop/web allow -> deny]", false: "[]"}
+		if fmt.Sprint(heard) != want[may] || page.Next == 0 {
+			t.Errorf("who may read it: %t; heard is %v, next is %d", may, heard, page.Next)
+		}
+	}
+}
+
 // TestOneImageIsInNobodysWay: an image of ours that nobody has looked into, time that was
 // spent at another registry, and wrong pull secrets keep no other image from being asked
 // about; a registry that takes all the time there is does.
