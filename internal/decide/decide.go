@@ -44,6 +44,7 @@ func decide(ctx context.Context, s session) (d gatehouse.Decision) {
 		d.ID = decisionID(d, req)
 		d.Tree = prune(s.tree)
 	}()
+	s.req = set.Names.also(req)
 	s.object()
 	s.wholeSet()
 	if !s.unreadable { // what cannot be read cannot be judged

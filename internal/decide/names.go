@@ -80,18 +80,20 @@ func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
 	return v
 }
 
-// also is req with the other names of its images. What is said of such by whoever asks
-// is not believed.
+// also is req with the other names of those of its images that do not have them yet.
 func (n Names) also(req gatehouse.Request) gatehouse.Request {
 	cloned := false
 	for i, f := range req.Images {
+		if len(f.Also) > 0 {
+			continue
+		}
 		var also []string
 		for _, host := range n.others(f) {
 			if name := renamed(f, host); name != f.Written {
 				also = append(also, name)
 			}
 		}
-		if len(also) == 0 && len(f.Also) == 0 {
+		if len(also) == 0 {
 			continue
 		}
 		if !cloned {

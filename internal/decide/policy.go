@@ -153,7 +153,7 @@ func (s PolicySet) Refused(ctx context.Context, req gatehouse.Request) (refused 
 			refused = true
 		}
 	}()
-	j := session{set: s, req: req}
+	j := session{set: s, req: s.Names.also(req)}
 	ctx = withMemo(ctx)
 	j.object()
 	j.wholeSet()
