@@ -6,10 +6,10 @@
 package admit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -187,6 +187,43 @@ func budget(r *http.Request) time.Duration {
 	return min(d, timeoutMax) * 9 / 10
 }
 
+// patiently reads the body for readTimeMax.
+func patiently(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	control := http.NewResponseController(w)
+	deadline := func(at time.Time) { _ = control.SetReadDeadline(at) } // a writer without one has no slow clients either
+	if r.ProtoMajor >= 2 {
+		// A deadline is a message to the goroutine of the connection, twice: it is set when
+		// it is needed.
+		over := make(chan struct{})
+		timer := time.AfterFunc(readTimeMax, func() {
+			defer close(over)
+			deadline(time.Unix(1, 0))
+		})
+		defer func() {
+			if !timer.Stop() {
+				<-over // there is no writer once the request has been answered
+			}
+		}()
+		return body(w, r)
+	}
+	deadline(time.Now().Add(readTimeMax))
+	b, err := body(w, r)
+	if err == nil {
+		// From here on it would look like a client that leaves. After an error it
+		// stays: net/http reads what is left before it answers.
+		deadline(time.Time{})
+	}
+	return b, err
+}
+
+// body reads BodySizeMax bytes at most, into as much memory as most take.
+func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	const trusted = 64 << 10 // of what is announced
+	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), trusted)+bytes.MinRead))
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, BodySizeMax))
+	return b.Bytes(), err
+}
+
 func read(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -195,14 +232,7 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
 		return nil, http.StatusUnsupportedMediaType, gatehouse.Errorf(gatehouse.CodeInvalid, "the content type is %q, not application/json", clip(r.Header.Get("Content-Type"), 100))
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(readTimeMax)) // a writer without one has no slow clients either
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, BodySizeMax))
-	if err == nil {
-		// From here on it would look like a client that leaves. After an error it
-		// stays: net/http reads what is left before it answers.
-		_ = control.SetReadDeadline(time.Time{})
-	}
+	body, err := patiently(w, r)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return nil, http.StatusRequestEntityTooLarge, gatehouse.Errorf(gatehouse.CodeTooLarge, "the review has more than %d bytes", BodySizeMax)

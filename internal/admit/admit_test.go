@@ -353,6 +353,52 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
+// TestSlowStream is TestSlowBody by HTTP/2, where others use the same connection.
+func TestSlowStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		l := &once{conn: conn, closed: make(chan struct{})}
+		plain := new(http.Protocols)
+		plain.SetUnencryptedHTTP2(true)
+		srv := &http.Server{Handler: newHandler(t), Protocols: plain}
+		go srv.Serve(l)
+		tr := &http.Transport{Protocols: plain, DialContext: func(context.Context, string, string) (net.Conn, error) { return client, nil }}
+		post := func(body io.Reader) (int, string) {
+			resp, err := (&http.Client{Transport: tr}).Post("http://x/validate", "application/json", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			answer, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			return resp.StatusCode, string(answer)
+		}
+		slow, never := io.Pipe()
+		start := time.Now()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			code, answer := post(slow)
+			if took := time.Since(start); code != http.StatusBadRequest || !strings.Contains(answer, "broke off") || took > time.Minute {
+				t.Errorf("after %s: %d %s", took, code, answer)
+			}
+		}()
+		if _, err := never.Write([]byte("{")); err != nil {
+			t.Error(err)
+		}
+		if code, answer := post(strings.NewReader(create("good.example/a:1"))); code != http.StatusOK {
+			t.Errorf("another one meanwhile: %d %s", code, answer)
+		}
+		<-done
+		never.Close()
+		tr.CloseIdleConnections()
+		srv.Close()
+		client.Close()
+	})
+}
+
 // once is a listener of one connection.
 type once struct {
 	conn   net.Conn

@@ -116,6 +116,10 @@ func fields(b []byte, what string) (parts, error) {
 	return split(b, what)
 }
 
+// Fields are the fields of a JSON object as they are written in b, each of which is
+// there once. Errors: CodeInvalid.
+func Fields(b []byte) (map[string]json.RawMessage, error) { return fields(b, "the object") }
+
 // split is fields for what is known to be JSON.
 func split(b []byte, what string) (parts, error) {
 	at := space(b, 0)

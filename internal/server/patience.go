@@ -11,6 +11,8 @@ const (
 	// an answer. The registry, whose answers are large, keeps a time of its own.
 	patience    = 30 * time.Second
 	answerPiece = 1 << 20
+	// answerSmall is what net/http keeps of an answer by HTTP/2 until it ends or is flushed.
+	answerSmall = 4 << 10
 )
 
 // impatient ends connections whose clients ask and do not read: without a
@@ -36,6 +38,7 @@ type impatientWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	shared  bool // HTTP/2: a deadline that passes ends the stream, even if nobody is writing
+	written int  // so far
 }
 
 // Unwrap serves http.ResponseController.
@@ -45,8 +48,22 @@ func (w *impatientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter
 // no deaf clients either.
 func (w *impatientWriter) renew() { _ = w.control.SetWriteDeadline(time.Now().Add(patience)) }
 
+// FlushError serves http.ResponseController.
+func (w *impatientWriter) FlushError() error {
+	w.renew()
+	err := w.control.Flush()
+	if w.shared {
+		_ = w.control.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
 // Write implements io.Writer.
 func (w *impatientWriter) Write(p []byte) (n int, err error) {
+	// By HTTP/2 a deadline is a message to the goroutine of the connection.
+	if w.written = min(w.written, answerSmall) + len(p); w.shared && w.written <= answerSmall {
+		return w.ResponseWriter.Write(p)
+	}
 	for first := true; first || n < len(p); first = false {
 		w.renew()
 		m, err := w.ResponseWriter.Write(p[n:min(len(p), n+answerPiece)])

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/admit"
 	"github.com/gatehouse-dev/gatehouse/internal/db"
 	"github.com/gatehouse-dev/gatehouse/internal/decide/workload"
 )
@@ -204,10 +206,11 @@ func secretive(k gatehouse.ObjectKind) bool {
 	return k.Group == "" && k.Kind == "Secret" || k.Group == "authentication.k8s.io" // TokenReview, TokenRequest
 }
 
-// keptOfReview are the fields of an AdmissionRequest that are kept. The objects are kept
-// beside them, without what nobody needs of them; what else there may be is not.
+// keptOfReview are the fields of an AdmissionRequest that are kept, in order. The
+// objects are kept beside them, without what nobody needs of them; what else there may
+// be is not.
 var keptOfReview = []string{
-	"kind", "resource", "subResource", "requestKind", "requestResource", "requestSubResource", "name", "namespace", "operation", "userInfo", "dryRun", "options",
+	"dryRun", "kind", "name", "namespace", "operation", "options", "requestKind", "requestResource", "requestSubResource", "resource", "subResource", "userInfo",
 }
 
 // reviewRest is the request of an AdmissionReview without its objects, by field; nil:
@@ -218,18 +221,40 @@ func restOfReview(review []byte) (rest reviewRest, err error) {
 	if len(review) == 0 {
 		return nil, nil
 	}
-	if err := json.Unmarshal(review, &rest); err != nil {
+	all, err := admit.Fields(review)
+	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(rest, func(name string, _ json.RawMessage) bool { return !slices.Contains(keptOfReview, name) })
+	rest = reviewRest{}
+	for _, name := range keptOfReview {
+		if value, ok := all[name]; ok {
+			rest[name] = value
+		}
+	}
 	return rest, nil
 }
 
+// json has the fields in order.
 func (r reviewRest) json() ([]byte, error) {
 	if r == nil {
 		return nil, nil
 	}
-	return json.Marshal(r)
+	b := bytes.NewBufferString("{")
+	for _, name := range keptOfReview {
+		value, ok := r[name]
+		if !ok {
+			continue
+		}
+		if b.Len() > 1 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"` + name + `":`)
+		if err := json.Compact(b, value); err != nil {
+			return nil, err
+		}
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
 }
 
 // objectOf reads an object without what only says who wrote it when, and without values
