@@ -55,6 +55,7 @@ type ContentWriter interface {
 	// PutManifest stores a manifest and moves tags to it, all or nothing.
 	// CodeInvalid with detail MANIFEST_INVALID, DIGEST_INVALID or
 	// MANIFEST_BLOB_UNKNOWN (a config, layer or child that repo does not hold).
+	// CodeConflict with detail TAG_IMMUTABLE: a tag points elsewhere and may not move.
 	// The subject need not exist (distribution-spec, referrers).
 	PutManifest(ctx context.Context, actor Actor, put ManifestPut) (*Manifest, error)
 }
@@ -78,8 +79,10 @@ type ContentLister interface {
 
 // ContentRemover removes names and links; the bytes go when nothing holds them.
 type ContentRemover interface {
+	// DeleteTag removes a tag. CodeConflict with detail TAG_IMMUTABLE: it may not go.
 	DeleteTag(ctx context.Context, actor Actor, repo Repo, tag string) error
-	// DeleteManifest removes a manifest and every tag that points at it.
+	// DeleteManifest removes a manifest and every tag that points at it; errors as
+	// of DeleteTag.
 	DeleteManifest(ctx context.Context, actor Actor, repo Repo, digest Digest) error
 	// DeleteBlob removes repo's link. CodeConflict: a manifest of repo needs it.
 	DeleteBlob(ctx context.Context, actor Actor, repo Repo, digest Digest) error

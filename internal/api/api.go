@@ -182,6 +182,8 @@ func New(o Options) http.Handler {
 		"GET /api/v1/projects/{project}/pull-policy":    h.pullPolicyShow,
 		"PUT /api/v1/projects/{project}/pull-policy":    h.pullPolicyPut,
 		"DELETE /api/v1/projects/{project}/pull-policy": h.pullPolicyDelete,
+		"GET /api/v1/projects/{project}/immutable-tags": h.immutableTagsShow,
+		"PUT /api/v1/projects/{project}/immutable-tags": h.immutableTagsPut,
 	} {
 		mux.Handle(pattern, h.wrap(f))
 	}

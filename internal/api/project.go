@@ -21,6 +21,10 @@ type Projects interface {
 	PullPolicy(ctx context.Context, project string) (any, error)
 	SetPullPolicy(ctx context.Context, actor gatehouse.Actor, project string, mode gatehouse.PullMode, policies []string) (any, error)
 	DeletePullPolicy(ctx context.Context, actor gatehouse.Actor, project string) error
+	// ImmutableTags tells which tags of a project, once pushed, never move or go.
+	ImmutableTags(ctx context.Context, project string) (any, error)
+	// SetImmutableTags sets them; no patterns: none.
+	SetImmutableTags(ctx context.Context, actor gatehouse.Actor, project string, tags gatehouse.TagPatterns) (any, error)
 }
 
 const (
@@ -137,6 +141,53 @@ func (h handler) pullPolicyDelete(w http.ResponseWriter, r *http.Request, actor 
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+func (h handler) immutableTagsShow(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := known(actor); err != nil {
+		return err
+	}
+	project, err := projectOf(r)
+	if err != nil {
+		return err
+	}
+	v, err := h.Projects.ImmutableTags(r.Context(), project)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
+}
+
+func (h handler) immutableTagsPut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	if err := admin(actor); err != nil {
+		return err
+	}
+	project, err := projectOf(r)
+	if err != nil {
+		return err
+	}
+	body, err := readAll(w, r, projectSettingsMax)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Tags *[]string `json:"tags"`
+	}
+	if err := strictJSON(body, &in); err != nil {
+		return err
+	}
+	if in.Tags == nil { // would open all tags, and may be a mistake
+		return gatehouse.Errorf(gatehouse.CodeInvalid, "tags is missing").WithHint("an empty list says that no tag is immutable")
+	}
+	tags, err := gatehouse.ParseTagPatterns(*in.Tags)
+	if err != nil {
+		return err
+	}
+	v, err := h.Projects.SetImmutableTags(r.Context(), actor, project, tags)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, v)
 }
 
 // strictJSON reads a body in which every field means something: a misspelt one

@@ -200,6 +200,9 @@ func hotQueries(ctx context.Context, tx *db.Tx) {
 	tx.Signatures(ctx, "a", x)
 	tx.PullPolicy(ctx, "a")
 	tx.PullPolicies(ctx, "a", 10)
+	tx.ImmutableTags(ctx, "a")
+	tx.AllImmutableTags(ctx, "a", 10)
+	tx.TagFixed(ctx, "a", "v1", x)
 	db.PlanDelete(ctx, tx)
 	scanQueries(ctx, tx)
 }

@@ -32,6 +32,7 @@ type TagChange struct {
 // MoveTag points a tag at a manifest and writes history, event and audit
 // record. A tag that points there already is left alone: moved is false. The
 // manifest that it leaves is kept that long, so that the tag can be restored.
+// CodeConflict with detail TAG_IMMUTABLE: see [Tx.MayMoveTag].
 func (t *Tx) MoveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, name string, keep time.Duration) (moved bool, err error) {
 	_, moved, err = t.MoveTagFrom(ctx, actor, to, name, keep)
 	return moved, err
@@ -54,6 +55,11 @@ func (t *Tx) moveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, n
 		left, old, ok, err := t.tagged(ctx, to.RepoID, name)
 		if err != nil || ok && old == to.Digest {
 			return old, false, err
+		}
+		if ok {
+			if err := t.MayMoveTag(ctx, to.Repo, name); err != nil {
+				return "", false, err
+			}
 		}
 		// The row is ours, or nobody's until it is added: whoever adds it at the
 		// same moment must be in the history before us.
@@ -80,7 +86,8 @@ func (t *Tx) moveTag(ctx context.Context, actor gatehouse.Actor, to TagTarget, n
 
 // DeleteTag removes a tag and writes history, event and audit record. Its
 // manifest is kept that long, so that the tag can be restored.
-// CodeNotFound with detail MANIFEST_UNKNOWN: there is no such tag.
+// CodeNotFound with detail MANIFEST_UNKNOWN: there is no such tag. CodeConflict with
+// detail TAG_IMMUTABLE: see [Tx.MayMoveTag].
 func (t *Tx) DeleteTag(ctx context.Context, actor gatehouse.Actor, repo gatehouse.Repo, name string, keep time.Duration) error {
 	id, ok, err := t.repoID(ctx, repo)
 	if err != nil {
@@ -96,6 +103,9 @@ func (t *Tx) DeleteTag(ctx context.Context, actor gatehouse.Actor, repo gatehous
 	}
 	if !ok {
 		return notFound("MANIFEST_UNKNOWN", "repository %s has no tag %s", repo, name)
+	}
+	if err := t.MayMoveTag(ctx, repo, name); err != nil {
+		return err
 	}
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM tag WHERE repo_id = $1 AND name = $2`, id, name); err != nil {
 		return unavailable(err)

@@ -178,6 +178,52 @@ func TestPolicyVersion(t *testing.T) {
 	}
 }
 
+// TestImmutableTagsWaitForMoves: which tags are immutable is set when no move of a tag
+// is under way that does not know of it.
+func TestImmutableTagsWaitForMoves(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	one, two := p.manifest("team/app", "one"), p.manifest("team/app", "two")
+	move := func(to db.TagTarget) func(tx *db.Tx) error {
+		return func(tx *db.Tx) error { _, err := tx.MoveTag(ctx, tester, to, "v1", time.Hour); return err }
+	}
+	p.write(0, move(one))
+	moved, set := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(set)
+		<-moved
+		p.write(1, func(tx *db.Tx) error {
+			_, err := tx.SetImmutableTags(ctx, tester, db.ImmutableTags{Project: "team", Patterns: gatehouse.TagPatterns{"v*"}})
+			return err
+		})
+	}()
+	p.write(0, func(tx *db.Tx) error {
+		err := move(two)(tx)
+		close(moved)
+		p.blocked(set)
+		select {
+		case <-set:
+			t.Error("it was set while the tag could still move")
+		default:
+		}
+		return err
+	})
+	<-set
+	err := p.d[1].Get(ctx, func(tx *db.Tx) error {
+		fixed, err := tx.TagFixed(ctx, "team/app", "v1", two.Digest)
+		if !fixed {
+			t.Error("the tag that moved before may still move")
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := p.d[0].Write(ctx, move(one)); gatehouse.CodeOf(err) != gatehouse.CodeConflict {
+		t.Errorf("moved: %v", err)
+	}
+}
+
 // TestGenerations: one that was built upon an old one is refused, and the one in
 // force stays while a matching transaction runs.
 func TestGenerations(t *testing.T) {

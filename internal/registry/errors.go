@@ -36,6 +36,7 @@ var refined = map[string]int{
 	"RANGE_UNSATISFIABLE": http.StatusRequestedRangeNotSatisfiable,
 	"URI_TOO_LONG":        http.StatusRequestURITooLong,
 	"REQUEST_TIMEOUT":     http.StatusRequestTimeout,
+	"TAG_IMMUTABLE":       http.StatusPreconditionFailed, // as clients of Harbor know it
 }
 
 // spoken maps details that the spec has no code for to the one that is nearest:
@@ -48,6 +49,7 @@ var spoken = map[string]string{
 	"URI_TOO_LONG":              "UNSUPPORTED",
 	"PAGINATION_NUMBER_INVALID": "UNSUPPORTED",
 	"TAG_INVALID":               "MANIFEST_INVALID",
+	"TAG_IMMUTABLE":             "DENIED",
 }
 
 // statusOf finds the HTTP status and the spec's code of err. What is not a

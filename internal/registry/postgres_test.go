@@ -12,6 +12,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("MountWithoutReadAccess", TestMountWithoutReadAccess)
 	t.Run("TwoWritersOfOneSession", TestTwoWritersOfOneSession)
 	t.Run("TagsBeyondOnePage", TestTagsBeyondOnePage)
+	t.Run("ImmutableTags", TestImmutableTags)
 	t.Run("ReferrersPages", TestReferrersPages)
 	t.Run("ParallelPushes", TestParallelPushes)
 	t.Run("TruncatedPatchIsResumed", TestTruncatedPatchIsResumed)

@@ -34,26 +34,59 @@ func pullPolicyDocOf(p db.PullPolicy) pullPolicyDoc {
 	return d
 }
 
+// immutableTagsDoc is which tags of a project are immutable, as the API shows it.
+type immutableTagsDoc struct {
+	Project   string                `json:"project"`
+	Tags      gatehouse.TagPatterns `json:"tags"`
+	UpdatedBy string                `json:"updatedBy,omitempty"`
+	UpdatedAt time.Time             `json:"updatedAt,omitzero"`
+}
+
+func immutableTagsDocOf(s db.ImmutableTags) immutableTagsDoc {
+	d := immutableTagsDoc{s.Project, s.Patterns, s.UpdatedBy, s.UpdatedAt}
+	if d.Tags == nil {
+		d.Tags = gatehouse.TagPatterns{}
+	}
+	return d
+}
+
 // List implements api.Projects.
 func (p projects) List(ctx context.Context, after string, n int) (any, error) {
 	type project struct {
-		Name       string        `json:"name"`
-		PullPolicy pullPolicyDoc `json:"pullPolicy"`
+		Name          string           `json:"name"`
+		PullPolicy    pullPolicyDoc    `json:"pullPolicy"`
+		ImmutableTags immutableTagsDoc `json:"immutableTags"`
 	}
 	out := struct {
 		Projects []project `json:"projects"`
 		Next     string    `json:"next,omitempty"`
 	}{Projects: []project{}}
-	var list []db.PullPolicy
-	err := p.db.Get(ctx, func(tx *db.Tx) (err error) {
-		list, err = tx.PullPolicies(ctx, after, n)
+	pulls, tags := map[string]db.PullPolicy{}, map[string]db.ImmutableTags{}
+	var names []string
+	err := p.db.Read(ctx, func(tx *db.Tx) error {
+		some, err := tx.PullPolicies(ctx, after, n)
+		if err != nil {
+			return err
+		}
+		for _, one := range some {
+			pulls[one.Project], names = one, append(names, one.Project)
+		}
+		others, err := tx.AllImmutableTags(ctx, after, n)
+		for _, one := range others {
+			tags[one.Project], names = one, append(names, one.Project)
+		}
 		return err
 	})
-	for _, one := range list {
-		out.Projects = append(out.Projects, project{one.Project, pullPolicyDocOf(one)})
+	slices.Sort(names)
+	names = slices.Compact(names)
+	names = names[:min(len(names), n)] // of what comes behind, each list has its first part only
+	for _, name := range names {
+		pull, tag := pulls[name], tags[name]
+		pull.Project, tag.Project = name, name
+		out.Projects = append(out.Projects, project{name, pullPolicyDocOf(pull), immutableTagsDocOf(tag)})
 	}
-	if len(list) == n && n > 0 {
-		out.Next = list[n-1].Project
+	if len(names) == n && n > 0 {
+		out.Next = names[n-1]
 	}
 	return out, err
 }
@@ -105,4 +138,27 @@ func (p projects) SetPullPolicy(ctx context.Context, actor gatehouse.Actor, name
 // DeletePullPolicy implements api.Projects.
 func (p projects) DeletePullPolicy(ctx context.Context, actor gatehouse.Actor, name string) error {
 	return p.db.Write(ctx, func(tx *db.Tx) error { return tx.DeletePullPolicy(ctx, actor, name) })
+}
+
+// ImmutableTags implements api.Projects.
+func (p projects) ImmutableTags(ctx context.Context, name string) (any, error) {
+	out := db.ImmutableTags{Project: name}
+	err := p.db.Get(ctx, func(tx *db.Tx) error {
+		set, ok, err := tx.ImmutableTags(ctx, gatehouse.Repo(name))
+		if ok {
+			out = set
+		}
+		return err
+	})
+	return immutableTagsDocOf(out), err
+}
+
+// SetImmutableTags implements api.Projects.
+func (p projects) SetImmutableTags(ctx context.Context, actor gatehouse.Actor, name string, tags gatehouse.TagPatterns) (any, error) {
+	out := db.ImmutableTags{Project: name, Patterns: tags}
+	err := p.db.Write(ctx, func(tx *db.Tx) (err error) {
+		out, err = tx.SetImmutableTags(ctx, actor, out)
+		return err
+	})
+	return immutableTagsDocOf(out), err
 }

@@ -302,6 +302,11 @@ func (p promotions) rehearse(ctx context.Context, run *promotion) error {
 		if err := run.clobbers(run.doc.Previous); err != nil {
 			return err
 		}
+		if run.doc.Previous != "" && run.doc.Previous != run.Source.Digest {
+			if err := tx.MayMoveTag(ctx, run.Destination.Repo, run.Destination.Tag); err != nil {
+				return err
+			}
+		}
 		return tx.SaveDecision(ctx, run.decision)
 	})
 }

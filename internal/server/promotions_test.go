@@ -278,6 +278,8 @@ func TestPromotionsThatCannotBe(t *testing.T) {
 	r.signedImage(k, "dev/app", npmImage(t, "b", "1.0.0"), sign.Options{})
 	r.pushImage("dev/broken:v1", imageOf(t, tarLayer(t, "lib/apk/db/installed", "P:x\nV:1\n\n"))) // of an unknown distribution
 	taken := r.pushImage("prod/taken:v1", npmImage(t, "c", "1.0.0"))
+	r.pushImage("prod/taken:release-1", npmImage(t, "c", "1.0.0"))
+	r.must("PUT", "/api/v1/projects/prod/immutable-tags", `{"tags":["release-*"]}`)
 	for name, c := range map[string]struct {
 		in     map[string]any
 		status int
@@ -291,6 +293,8 @@ func TestPromotionsThatCannotBe(t *testing.T) {
 		"no such policy":  {map[string]any{"source": "dev/app:v1", "destination": "prod/app:v1", "policies": []string{"none"}}, 404, `"none"`},
 		"taken":           {map[string]any{"source": "dev/app:v1", "destination": "prod/taken:v1", "noClobber": true}, 409, taken},
 		"taken, dry":      {map[string]any{"source": "dev/app:v1", "destination": "prod/taken:v1", "noClobber": true, "dryRun": true}, 409, taken},
+		"immutable":       {map[string]any{"source": "dev/app:v1", "destination": "prod/taken:release-1"}, 409, "project prod has the pattern release-*"},
+		"immutable, dry":  {map[string]any{"source": "dev/app:v1", "destination": "prod/taken:release-1", "dryRun": true}, 409, "is immutable"},
 		"not a reference": {map[string]any{"source": "dev/app:v1", "destination": "PROD:: "}, 400, ""},
 	} {
 		code, p := r.promote(c.in)

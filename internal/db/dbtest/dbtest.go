@@ -15,7 +15,7 @@ import (
 
 // Run runs the suite. open returns an empty database.
 func Run(t *testing.T, open func(t *testing.T) *db.DB) {
-	for _, group := range [][]test{txTests, contentTests, uploadTests, jobTests, damageTests, gcTests, settingTests, exceptionTests, findingTests, malwareTests, adapterTests, tlogTests, sigstoreTests, signatureTests, promotionTests, reviewTests, clusterTests, runningTests} {
+	for _, group := range [][]test{txTests, contentTests, uploadTests, jobTests, damageTests, gcTests, settingTests, exceptionTests, findingTests, malwareTests, adapterTests, tlogTests, sigstoreTests, signatureTests, promotionTests, reviewTests, clusterTests, runningTests, immutableTests} {
 		for _, test := range group {
 			t.Run(test.name, func(t *testing.T) { test.run(&suite{T: t, d: open(t)}) })
 		}
