@@ -29,6 +29,12 @@ type Resolver interface {
 	Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Digest, error)
 }
 
+// Tags tells whether a tag of our own registry points at a digest and cannot come to
+// point at another one. ref has both.
+type Tags interface {
+	TagFixed(ctx context.Context, ref gatehouse.Ref) (bool, error)
+}
+
 // Verifier finds what an authority has signed of an image. ref has its digest.
 // The error is for what could not be asked; an image without a signature is no
 // error.
@@ -98,6 +104,9 @@ type Builds interface {
 // a need for it fails.
 type Sources struct {
 	Resolver Resolver
+	// Tags is asked about tags that nothing writes a digest beside any more. Nil, or an
+	// error: every tag may move.
+	Tags     Tags
 	Verifier Verifier
 	Scanner  Scanner
 	Configs  Configs

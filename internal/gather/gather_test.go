@@ -127,6 +127,57 @@ func TestFactsAdmit(t *testing.T) {
 	}
 }
 
+// fixedTags says of every tag of one digest that it stays.
+type fixedTags struct {
+	digest gatehouse.Digest
+	err    error
+	asked  []string
+}
+
+func (f *fixedTags) TagFixed(_ context.Context, ref gatehouse.Ref) (bool, error) {
+	f.asked = append(f.asked, ref.String())
+	return ref.Digest == f.digest, f.err
+}
+
+// TestTagFixed: of our own tags it is asked whether they stay, where no digest will be
+// written beside them; what is not known is not so.
+func TestTagFixed(t *testing.T) {
+	const image = "own.example/a:1"
+	digest := gatehouse.DigestOf([]byte(image))
+	away := gatehouse.Errorf(gatehouse.CodeUnavailable, "away")
+	for name, tt := range map[string]struct {
+		image   string
+		mutated bool
+		tags    *fixedTags
+		asked   int
+		fixed   bool
+	}{
+		"immutable":          {image, true, &fixedTags{digest: digest}, 1, true},
+		"may move":           {image, true, &fixedTags{}, 1, false},
+		"not known":          {image, true, &fixedTags{digest: digest, err: away}, 1, false},
+		"pinned in a moment": {image, false, &fixedTags{digest: digest}, 0, false},
+		"of another":         {"other.example/a:1", true, &fixedTags{digest: digest}, 0, false},
+		"by digest":          {image + "@" + string(digest), true, &fixedTags{digest: digest}, 0, false},
+		"nobody to ask":      {image, true, nil, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := (&world{}).sources()
+			if tt.tags != nil {
+				src.Tags = tt.tags
+			}
+			req := podOf(tt.image)
+			req.Mutated = tt.mutated
+			got := gather.Facts(t.Context(), set(t, policies, trusted), req, src).Images[0]
+			if got.TagFixed != tt.fixed || len(got.Failed) > 0 {
+				t.Errorf("fixed %v, failed %v", got.TagFixed, got.Failed)
+			}
+			if tt.tags != nil && len(tt.tags.asked) != tt.asked {
+				t.Errorf("asked about %q", tt.tags.asked)
+			}
+		})
+	}
+}
+
 // TestRefusedIsNotContacted: one container that a rule refuses keeps every
 // foreign registry of the request from being contacted; our own is looked at.
 func TestRefusedIsNotContacted(t *testing.T) {

@@ -17,10 +17,11 @@ type subject struct {
 	ref     gatehouse.Ref
 	needs   []gatehouse.Need // distinct by name
 	foreign bool
+	mutated bool                        // nothing writes a digest beside the tag any more
 	failed  map[string]*gatehouse.Error // by need
 	scan    *Scan
 	waited  bool                 // for the scan
-	facts   gatehouse.ImageFacts // Image, Evidence, Rejected, Config, Added
+	facts   gatehouse.ImageFacts // Image, TagFixed, Evidence, Rejected, Config, Added
 }
 
 type gathering struct {
@@ -43,7 +44,7 @@ func newGathering(needs []gatehouse.Need, req gatehouse.Request, src Sources) *g
 		key := ref.String()
 		s := g.subjects[key]
 		if s == nil {
-			s = &subject{ref: ref, failed: map[string]*gatehouse.Error{}}
+			s = &subject{ref: ref, mutated: req.Mutated, failed: map[string]*gatehouse.Error{}}
 			s.facts.Image = ref
 			s.foreign = src.Own == nil || !src.Own(ref.Registry)
 			g.subjects[key] = s
@@ -215,6 +216,10 @@ func (s *subject) ask(ctx context.Context, src Sources, only bool) (recalled int
 			return 0
 		}
 		s.facts.Image.Digest = digest
+		if src.Tags != nil && s.mutated && !s.foreign {
+			fixed, err := src.Tags.TagFixed(ctx, s.facts.Image)
+			s.facts.TagFixed = fixed && err == nil
+		}
 	}
 	together := attestationsTogether(s.needs)
 	for _, n := range s.needs {
@@ -364,7 +369,7 @@ func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 		if s == nil || f.Image.Repo == "" {
 			continue
 		}
-		images[i].Image = s.facts.Image
+		images[i].Image, images[i].TagFixed = s.facts.Image, s.facts.TagFixed
 		images[i].Evidence = s.facts.Evidence
 		images[i].Rejected = s.facts.Rejected
 		images[i].Config = s.facts.Config

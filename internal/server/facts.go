@@ -98,7 +98,7 @@ func (f *facts) sources() gather.Sources {
 	if f.elsewhere != nil {
 		return f.elsewhere.sources()
 	}
-	return gather.Sources{Resolver: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Waiter: f, Builds: f, Own: f.isOwn}
+	return gather.Sources{Resolver: f, Tags: f, Verifier: f, Scanner: f, Configs: f, Bills: f, Platforms: f, Waiter: f, Builds: f, Own: f.isOwn}
 }
 
 // live are the sources for requests of a cluster, which come in crowds and have to be
@@ -130,6 +130,18 @@ func (f *facts) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Diges
 		return "", err
 	}
 	return m.Digest, nil
+}
+
+// TagFixed implements gather.Tags.
+func (f *facts) TagFixed(ctx context.Context, ref gatehouse.Ref) (fixed bool, err error) {
+	if !f.isOwn(ref.Registry) {
+		return false, nil
+	}
+	err = f.db.Get(ctx, func(tx *db.Tx) error {
+		fixed, err = tx.TagFixed(ctx, ref.Repo, ref.Tag, ref.Digest)
+		return err
+	})
+	return fixed, err
 }
 
 func (f *facts) manifest(ctx context.Context, ref gatehouse.Ref) (*gatehouse.Manifest, error) {

@@ -143,7 +143,7 @@ func (a *runningAudit) due(ctx context.Context, policies string) (d dueCases, er
 func (d *dueCases) note(e gatehouse.Event) {
 	switch e.Type {
 	case gatehouse.EventPolicyChanged, gatehouse.EventExceptionChanged, gatehouse.EventVulnNew, gatehouse.EventVulnFixed,
-		gatehouse.EventMalwareFound, gatehouse.EventSigstoreRotated:
+		gatehouse.EventMalwareFound, gatehouse.EventSigstoreRotated, gatehouse.EventProjectChanged:
 		d.all = true
 	case gatehouse.EventIndexed, gatehouse.EventSignatureAdded, gatehouse.EventSignatureInvalid, gatehouse.EventReferrerAdded, gatehouse.EventTagDeleted,
 		gatehouse.EventManifestDeleted, gatehouse.EventManifestCorrupt, gatehouse.EventManifestHealed:

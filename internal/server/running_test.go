@@ -302,11 +302,14 @@ func TestTenThousandPods(t *testing.T) {
 	if d := cmp.Diff(want, w.counts()); d != "" {
 		t.Errorf("a signature of one image (-want +got):\n%s", d)
 	}
-	w.reset()
-	event(t, d, gatehouse.Event{Type: gatehouse.EventVulnNew})
-	passes(t, a, w)
-	if got := w.counts(); got.Scans != images || got.Judged != 2*images {
-		t.Errorf("a new flaw: %+v", got)
+	// A new flaw, and which tags are immutable, may matter anywhere.
+	for _, change := range []gatehouse.EventType{gatehouse.EventVulnNew, gatehouse.EventProjectChanged} {
+		w.reset()
+		event(t, d, gatehouse.Event{Type: change})
+		passes(t, a, w)
+		if got := w.counts(); got.Scans != images || got.Judged != 2*images {
+			t.Errorf("%s: %+v", change, got)
+		}
 	}
 }
 
