@@ -35,7 +35,8 @@ type reviews struct {
 	age time.Duration // 0: nothing is kept
 	log *slog.Logger
 
-	flushing sync.Mutex // one at a time: whoever has flushed finds everything
+	flushing sync.Mutex  // one at a time: whoever has flushed finds everything
+	same     sameReviews // guarded by flushing
 
 	mu      sync.Mutex
 	waiting []reviewed // guarded by mu
@@ -96,19 +97,27 @@ func (r *reviews) flush(ctx context.Context) {
 		return
 	}
 	rows := map[gatehouse.Digest]*db.Review{}
-	docs := map[gatehouse.Digest]reviewDoc{}
+	firsts := map[gatehouse.Digest]reviewed{}
+	docs := map[gatehouse.Digest]reviewDoc{} // those that were read
 	for i, one := range batch {
 		if i%reviewsAtOnce == reviewsAtOnce-1 {
 			time.Sleep(reviewsPause)
 		}
-		doc, digest, err := docOfReview(one)
-		if err != nil {
-			continue // no JSON, which no policy has judged either, or too much
+		key, keyed := r.same.keyOf(one)
+		digest, seen := r.same.digest(key)
+		if !keyed || !seen {
+			doc, read, err := docOfReview(one)
+			if err != nil {
+				continue // no JSON, which no policy has judged either, or too much
+			}
+			if digest, docs[read] = read, doc; keyed {
+				r.same.put(key, digest)
+			}
 		}
 		row := rows[digest]
 		if row == nil {
 			row = &db.Review{Digest: digest, First: one.req.Now}
-			rows[digest], docs[digest] = row, doc
+			rows[digest], firsts[digest] = row, one
 		}
 		row.Times++
 		row.Last, row.Decision, row.Verdict = one.req.Now, one.decision, one.verdict
@@ -123,8 +132,14 @@ func (r *reviews) flush(ctx context.Context) {
 				}
 				continue
 			}
+			doc, read := docs[digest]
+			if !read { // and forgotten by the database since
+				if doc, _, err = docOfReview(firsts[digest]); err != nil {
+					return err
+				}
+			}
 			row := *rows[digest]
-			if row.Doc, err = json.Marshal(docs[digest]); err != nil {
+			if row.Doc, err = json.Marshal(doc); err != nil {
 				return err
 			}
 			if err := tx.SaveReview(ctx, row); err != nil {

@@ -81,7 +81,7 @@ func generalSpec(spec map[string]any, generated bool) map[string]any {
 		from[key] = out
 	}
 	each(spec, "volumes", rename)
-	for _, kind := range []string{"containers", "initContainers", "ephemeralContainers"} {
+	for _, kind := range containerLists {
 		each(spec, kind, func(v any) any {
 			c, ok := v.(map[string]any)
 			if !ok {
