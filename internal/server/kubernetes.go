@@ -51,6 +51,7 @@ type kubernetes struct {
 	home    string
 	// webhook is how the cluster asks us; nil: that is not ours to say.
 	webhook *operator.Webhook
+	served  *certificate // to those who ask us; nil: not one of the cluster
 }
 
 // PolicyKinds are the custom resources that hold policies.
@@ -296,26 +297,29 @@ var errClusterUnread = errors.New("the cluster has not been read yet")
 // serves reports whether the webhook's certificate lies in the cluster.
 func (c *kubernetes) serves() bool { return c != nil && c.webhook != nil && !c.webhook.OtherCA }
 
-// shown tells why the certificate that callers trust is not served yet.
+// shown tells why the certificate that callers trust is not served yet. Once it says
+// nothing, the next handshake shows that one.
 func (c *kubernetes) shown() error {
 	if !c.serves() {
 		return nil
 	}
-	_, err := c.view.Material()
-	return err
+	if _, err := c.view.Material(); err != nil || c.served == nil {
+		return err
+	}
+	return c.served.load()
 }
 
-// certificate is the source of the webhook's certificate: that of the cluster, and
-// before it is known one that nobody trusts.
+// certificate is the source of the webhook's certificate: that of the cluster, as it was
+// known last, and before it is known one that nobody trusts.
 func (c *kubernetes) certificate(now func() time.Time) func(time.Time) ([]byte, []byte, error) {
 	terms := pki.DefaultTerms()
 	terms.Names = webhookNames(c.server.cfg, *c.webhook)
-	first, _, err := pki.Material{}.Next(now(), terms)
+	known, _, err := pki.Material{}.Next(now(), terms)
 	return func(time.Time) ([]byte, []byte, error) {
-		if m, err := c.view.Material(); err == nil {
-			return m.Cert, m.Key, nil
+		if m, lost := c.view.Material(); lost == nil {
+			known, err = m, nil
 		}
-		return first.Cert, first.Key, err
+		return known.Cert, known.Key, err
 	}
 }
 

@@ -73,7 +73,9 @@ func (s *Server) admissionCertificate() (*certificate, error) {
 		return s.openCertificate("admission", fromFiles(s.cfg.AdmissionTLSCert, s.cfg.AdmissionTLSKey))
 	}
 	if s.kubernetes.serves() {
-		return s.openCertificate("admission", s.kubernetes.certificate(time.Now))
+		c, err := s.openCertificate("admission", s.kubernetes.certificate(time.Now))
+		s.kubernetes.served = c
+		return c, err
 	}
 	dir, names := filepath.Join(s.cfg.Data, "keys"), append([]string{"localhost", "127.0.0.1", "::1"}, s.cfg.AdmissionNames...)
 	return s.openCertificate("admission", func(now time.Time) ([]byte, []byte, error) {

@@ -169,6 +169,29 @@ func (l *load) right(t *testing.T, what string) {
 	t.Logf("%s: %d reviews were answered, %d were offered again", what, l.answers.Load(), l.unanswered.Load())
 }
 
+// trustedOnceReady waits until a server says that it is ready: from then on callers come
+// who look at its certificate.
+func trustedOnceReady(t *testing.T, g *e2e.Gatehouse, bundle []byte) {
+	t.Helper()
+	client := &http.Client{Timeout: clusterWait, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true,
+	}}
+	for end := time.Now().Add(clusterWait); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		resp, err := client.Get(g.AdmissionURL + "/readyz")
+		if err != nil {
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			if _, err := shake(g, bundle); err != nil {
+				t.Errorf("it is ready and not trusted: %v", err)
+			}
+			return
+		}
+	}
+	t.Fatal("it is never ready")
+}
+
 // TestTwoReplicas has two servers on one database behind one Service. The one that keeps
 // the cluster in step is killed while Pods are created: what it was asked just then is
 // offered again, and no answer is wrong; the other takes its work over, with the
@@ -248,6 +271,7 @@ spec:
 
 	// A replica comes, and one goes in good order.
 	a.Start(t, flags...)
+	trustedOnceReady(t, a, bundleOf(t, k))
 	until(t, "both are ready", func() bool { return door.backends[0].ready.Load() && door.backends[1].ready.Load() })
 	l = startLoad(t, k, fine, late)
 	l.more(t)
