@@ -201,7 +201,7 @@ func (w Webhook) configurations(home string, bundle []byte) (validate, mutate *k
 	validate = object(validating, "ValidatingWebhookConfiguration", "", configurationName, map[string]any{"webhooks": hooks})
 	switch w.Mutate {
 	case MutatePods:
-		hooks = []any{again(w.hook("pods.gatehouse.dev", "/mutate", bundle, podRules(), selector))}
+		hooks = []any{taggedOnly(again(w.hook("pods.gatehouse.dev", "/mutate", bundle, podRules(), selector)))}
 	case MutateAll:
 		hooks = []any{again(w.hook("pods.gatehouse.dev", "/mutate", bundle, workloadRules(), selector))}
 		if len(more) > 0 {
@@ -234,6 +234,20 @@ func (w Webhook) hook(name, path string, bundle []byte, rules []any, selector ma
 // sparing leaves out of a webhook what nobody is asked about.
 func sparing(h map[string]any) map[string]any {
 	h["matchConditions"] = quietObjects
+	return h
+}
+
+// NamesTag is an expression in CEL, true of a Pod that names an image otherwise than by
+// digest, or not at all: the mutating webhook is asked about no other. Lists may be null,
+// for that a Pod has containers is found out after admission.
+const NamesTag = `["containers", "initContainers", "ephemeralContainers"].exists(list, list in object.spec && object.spec[list] != null &&
+  object.spec[list].exists(c, !("image" in c) || !c.image.contains("@"))) ||
+("volumes" in object.spec && object.spec.volumes != null && object.spec.volumes.exists(v, "image" in v && v.image != null &&
+  (!("reference" in v.image) || !v.image.reference.contains("@"))))`
+
+// taggedOnly spares a mutating webhook for Pods those to which it has nothing to add.
+func taggedOnly(h map[string]any) map[string]any {
+	h["matchConditions"] = []any{map[string]any{"name": "names-a-tag", "expression": NamesTag}}
 	return h
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -52,9 +53,13 @@ func TestVerifyMedians(t *testing.T) {
 }
 
 func TestCreateRows(t *testing.T) {
-	line := "BenchmarkPodCreate-2 \t 500\t 1 ns/op\t 3.5 bare-p50-ms\t 9 bare-p99-ms\t 4.5 gatehouse-p50-ms\t 19 gatehouse-p99-ms\t %s policy-controller-p50-ms\t 4.9e+01 policy-controller-p99-ms\nPASS\n"
+	line := "BenchmarkPodCreate-2 \t 500\t 1 ns/op"
+	for _, by := range []string{"digest", "tag"} {
+		line += fmt.Sprintf("\t 3.5 bare-%[1]s-p50-ms\t 9 bare-%[1]s-p99-ms\t 4.5 gatehouse-%[1]s-p50-ms\t 19 gatehouse-%[1]s-p99-ms\t %%s policy-controller-%[1]s-p50-ms\t 4.9e+01 policy-controller-%[1]s-p99-ms", by)
+	}
+	line = strings.Replace(line+"\nPASS\n", "%s", "23.5", 1) // by digest; by tag is to come
 	rows, err := createRows(strings.Replace(line, "%s", "13.5", 1))
-	if err != nil || len(rows) != 4 || rows[0].missed || rows[0].measured != "0.1 ×" || !rows[2].missed || rows[2].measured != "0.25 ×" {
+	if err != nil || len(rows) != 8 || rows[0].missed || rows[0].measured != "0.05 ×" || rows[4].measured != "0.1 ×" || !rows[2].missed || rows[2].measured != "0.25 ×" || rows[6].missed {
 		t.Errorf("%+v, %v", rows, err)
 	}
 	for _, theirs := range []string{"", "3.5", "1"} { // nothing is said of it, or it adds nothing

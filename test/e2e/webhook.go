@@ -19,6 +19,7 @@ type Webhook struct {
 	Workloads     bool   // also what makes Pods
 	CA            []byte // PEM
 	FailurePolicy string // empty = Fail
+	Condition     string // in CEL; empty: none
 	// Skip are namespaces that the webhook does not see.
 	Skip []string
 }
@@ -46,6 +47,9 @@ func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 	kind := "ValidatingWebhookConfiguration"
 	if w.Mutating {
 		kind, hook["reinvocationPolicy"] = "MutatingWebhookConfiguration", "IfNeeded"
+	}
+	if w.Condition != "" {
+		hook["matchConditions"] = []any{map[string]any{"name": "condition", "expression": w.Condition}}
 	}
 	if len(w.Skip) > 0 {
 		hook["namespaceSelector"] = map[string]any{"matchExpressions": []any{map[string]any{
