@@ -132,8 +132,8 @@ type ImageFacts struct {
 	// Unchanged: an update leaves the image and what it runs in as they were. Only
 	// policies that judge more than images look at it again.
 	Unchanged bool
-	// TagFixed: the tag names Image.Digest and cannot come to name another one, since it
-	// is immutable in our own registry. False: it can, or that is not known.
+	// TagFixed: the tag names Image.Digest, never named another one and cannot come to,
+	// since it is immutable in our own registry. False: it can, or that is not known.
 	TagFixed bool
 	// AsOf is when the oldest of these facts was found out, where they are not of now
 	// because what they come from does not answer. Zero: they are of now.

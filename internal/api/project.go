@@ -74,6 +74,11 @@ func (h handler) projectList(w http.ResponseWriter, r *http.Request, actor gateh
 }
 
 func (h handler) pullPolicyShow(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	return showProject(w, r, actor, h.Projects.PullPolicy)
+}
+
+// showProject answers with what a project is set to.
+func showProject(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor, get func(context.Context, string) (any, error)) error {
 	if err := known(actor); err != nil {
 		return err
 	}
@@ -81,14 +86,16 @@ func (h handler) pullPolicyShow(w http.ResponseWriter, r *http.Request, actor ga
 	if err != nil {
 		return err
 	}
-	v, err := h.Projects.PullPolicy(r.Context(), project)
+	v, err := get(r.Context(), project)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, v)
 }
 
-func (h handler) pullPolicyPut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+// setProject reads into in what a project shall be set to, and answers with what it is
+// then.
+func setProject(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor, in any, set func(project string) (any, error)) error {
 	if err := admin(actor); err != nil {
 		return err
 	}
@@ -100,32 +107,38 @@ func (h handler) pullPolicyPut(w http.ResponseWriter, r *http.Request, actor gat
 	if err != nil {
 		return err
 	}
-	var in struct {
-		Mode     string      `json:"mode"`
-		Policies policyNames `json:"policies"`
-	}
-	if err := strictJSON(body, &in); err != nil {
+	if err := strictJSON(body, in); err != nil {
 		return err
 	}
-	mode, err := gatehouse.ParsePullMode(in.Mode)
-	if err != nil {
-		return err
-	}
-	if len(in.Policies) > projectPoliciesMax {
-		return gatehouse.Errorf(gatehouse.CodeTooLarge, "%d policies, %d at most", len(in.Policies), projectPoliciesMax)
-	}
-	slices.Sort(in.Policies)
-	in.Policies = slices.Compact(in.Policies)
-	for _, name := range in.Policies {
-		if name == "" || len(name) > policyNameMax || name == "all" {
-			return gatehouse.Errorf(gatehouse.CodeInvalid, "%.50q is not the name of a policy", name).WithHint(`leave policies out, or say "all", for all of them`)
-		}
-	}
-	v, err := h.Projects.SetPullPolicy(r.Context(), actor, project, mode, in.Policies)
+	v, err := set(project)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, v)
+}
+
+func (h handler) pullPolicyPut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
+	var in struct {
+		Mode     string      `json:"mode"`
+		Policies policyNames `json:"policies"`
+	}
+	return setProject(w, r, actor, &in, func(project string) (any, error) {
+		mode, err := gatehouse.ParsePullMode(in.Mode)
+		if err != nil {
+			return nil, err
+		}
+		if len(in.Policies) > projectPoliciesMax {
+			return nil, gatehouse.Errorf(gatehouse.CodeTooLarge, "%d policies, %d at most", len(in.Policies), projectPoliciesMax)
+		}
+		slices.Sort(in.Policies)
+		in.Policies = slices.Compact(in.Policies)
+		for _, name := range in.Policies {
+			if name == "" || len(name) > policyNameMax || name == "all" {
+				return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "%.50q is not the name of a policy", name).WithHint(`leave policies out, or say "all", for all of them`)
+			}
+		}
+		return h.Projects.SetPullPolicy(r.Context(), actor, project, mode, in.Policies)
+	})
 }
 
 func (h handler) pullPolicyDelete(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
@@ -144,50 +157,23 @@ func (h handler) pullPolicyDelete(w http.ResponseWriter, r *http.Request, actor 
 }
 
 func (h handler) immutableTagsShow(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
-	if err := known(actor); err != nil {
-		return err
-	}
-	project, err := projectOf(r)
-	if err != nil {
-		return err
-	}
-	v, err := h.Projects.ImmutableTags(r.Context(), project)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, v)
+	return showProject(w, r, actor, h.Projects.ImmutableTags)
 }
 
 func (h handler) immutableTagsPut(w http.ResponseWriter, r *http.Request, actor gatehouse.Actor) error {
-	if err := admin(actor); err != nil {
-		return err
-	}
-	project, err := projectOf(r)
-	if err != nil {
-		return err
-	}
-	body, err := readAll(w, r, projectSettingsMax)
-	if err != nil {
-		return err
-	}
 	var in struct {
 		Tags *[]string `json:"tags"`
 	}
-	if err := strictJSON(body, &in); err != nil {
-		return err
-	}
-	if in.Tags == nil { // would open all tags, and may be a mistake
-		return gatehouse.Errorf(gatehouse.CodeInvalid, "tags is missing").WithHint("an empty list says that no tag is immutable")
-	}
-	tags, err := gatehouse.ParseTagPatterns(*in.Tags)
-	if err != nil {
-		return err
-	}
-	v, err := h.Projects.SetImmutableTags(r.Context(), actor, project, tags)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, v)
+	return setProject(w, r, actor, &in, func(project string) (any, error) {
+		if in.Tags == nil { // would open all tags, and may be a mistake
+			return nil, gatehouse.Errorf(gatehouse.CodeInvalid, "tags is missing").WithHint("an empty list says that no tag is immutable")
+		}
+		tags, err := gatehouse.ParseTagPatterns(*in.Tags)
+		if err != nil {
+			return nil, err
+		}
+		return h.Projects.SetImmutableTags(r.Context(), actor, project, tags)
+	})
 }
 
 // strictJSON reads a body in which every field means something: a misspelt one

@@ -32,6 +32,9 @@ type dialect struct {
 	// turnShared is turn for those who need no turn among each other, only none of
 	// somebody who takes it.
 	turnShared string
+	// impatient is the statement that makes a transaction wait for no lock for long.
+	// Empty: none does.
+	impatient string
 	// notify is the statement that tells the other replicas $2 on channel $1 when
 	// the transaction commits. Empty: there are none.
 	notify string
@@ -91,9 +94,10 @@ var postgresDialect = dialect{
 	own:   " FOR UPDATE",
 	claim: " FOR UPDATE SKIP LOCKED",
 	turn:  "SELECT pg_advisory_xact_lock($1)", turnShared: "SELECT pg_advisory_xact_lock_shared($1)",
-	notify:  "SELECT pg_notify($1, $2)",
-	brief:   "SELECT set_config('idle_in_transaction_session_timeout', '3s', true), set_config('tcp_user_timeout', '10s', true)",
-	settled: " AND txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
+	notify:    "SELECT pg_notify($1, $2)",
+	brief:     "SELECT set_config('idle_in_transaction_session_timeout', '3s', true), set_config('tcp_user_timeout', '10s', true)",
+	impatient: "SELECT set_config('lock_timeout', '5s', true)",
+	settled:   " AND txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint",
 	settle: `UPDATE event SET txid = 0 WHERE txid <> 0
 		AND (SELECT MAX(e.txid) FROM event e) >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint`,
 	reads:  &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},

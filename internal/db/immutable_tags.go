@@ -20,6 +20,7 @@ type ImmutableTags struct {
 
 // SetImmutableTags sets which tags of a project are immutable, with its event and audit
 // record. Moves of tags that are under way end before it; those behind it go by it.
+// CodeUnavailable: one is under way for too long.
 func (t *Tx) SetImmutableTags(ctx context.Context, actor gatehouse.Actor, s ImmutableTags) (ImmutableTags, error) {
 	if s.Patterns == nil {
 		s.Patterns = gatehouse.TagPatterns{}
@@ -29,6 +30,10 @@ func (t *Tx) SetImmutableTags(ctx context.Context, actor gatehouse.Actor, s Immu
 		return s, err
 	}
 	if err := t.beBrief(ctx); err != nil {
+		return s, err
+	}
+	// Those who want to move a tag queue behind whoever waits for the turn.
+	if err := t.beImpatient(ctx); err != nil {
 		return s, err
 	}
 	if err := t.take(ctx, turnTags); err != nil {
@@ -126,8 +131,9 @@ func (t *Tx) MayMoveTag(ctx context.Context, repo gatehouse.Repo, name string) e
 		WithDetail("TAG_IMMUTABLE").WithHint("use another tag; an administrator can change the patterns: gatehouse project update %s --immutable-tags", s.Project)
 }
 
-// TagFixed reports whether a tag points at digest and is immutable, both at one moment:
-// from then on it stays so, as long as nobody changes the setting. One reading statement.
+// TagFixed reports whether a tag points at digest, has never pointed at anything else
+// that somebody may still have by its name, and is immutable, all at one moment: from
+// then on it stays so, as long as nobody changes the setting. One reading statement.
 func (t *Tx) TagFixed(ctx context.Context, repo gatehouse.Repo, name string, digest gatehouse.Digest) (bool, error) {
 	if _, attached := AttachedTo(name); attached {
 		return false, nil
@@ -135,7 +141,8 @@ func (t *Tx) TagFixed(ctx context.Context, repo gatehouse.Repo, name string, dig
 	var stored string
 	project := projectOf(repo)
 	err := t.tx.QueryRowContext(ctx, `SELECT i.patterns FROM repository r JOIN tag t ON t.repo_id = r.id JOIN manifest m ON m.id = t.manifest_id
-		JOIN immutable_tags i ON i.project = $4 WHERE r.path = $1 AND t.name = $2 AND m.digest = $3`,
+		JOIN immutable_tags i ON i.project = $4 WHERE r.path = $1 AND t.name = $2 AND m.digest = $3
+		AND NOT EXISTS (SELECT 1 FROM tag_history h WHERE h.repo_id = r.id AND h.name = t.name AND h.new_digest <> $3)`,
 		string(repo), name, dbDigest(digest), project).Scan(&stored)
 	if none(err) {
 		return false, nil

@@ -44,6 +44,16 @@ func (t *Tx) beBrief(ctx context.Context) error {
 	return unavailable(err)
 }
 
+// beImpatient makes this transaction give up (CodeUnavailable) where it would wait for a
+// lock for more than a few seconds: others may wait behind it.
+func (t *Tx) beImpatient(ctx context.Context) error {
+	if t.dialect.impatient == "" {
+		return nil
+	}
+	_, err := t.tx.ExecContext(ctx, t.dialect.impatient)
+	return unavailable(err)
+}
+
 // ReleaseLease gives a lease back. It does nothing where another has it.
 func (t *Tx) ReleaseLease(ctx context.Context, name, holder string) error {
 	if _, err := t.tx.ExecContext(ctx, `DELETE FROM lease WHERE name = $1 AND holder = $2`, name, holder); err != nil {

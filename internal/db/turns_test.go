@@ -210,9 +210,9 @@ func TestImmutableTagsWaitForMoves(t *testing.T) {
 	})
 	<-set
 	err := p.d[1].Get(ctx, func(tx *db.Tx) error {
-		fixed, err := tx.TagFixed(ctx, "team/app", "v1", two.Digest)
-		if !fixed {
-			t.Error("the tag that moved before may still move")
+		m, err := tx.ManifestByTag(ctx, "team/app", "v1")
+		if err == nil && m.Digest != two.Digest {
+			t.Error("the move that was under way is lost")
 		}
 		return err
 	})
@@ -222,6 +222,32 @@ func TestImmutableTagsWaitForMoves(t *testing.T) {
 	if err := p.d[0].Write(ctx, move(one)); gatehouse.CodeOf(err) != gatehouse.CodeConflict {
 		t.Errorf("moved: %v", err)
 	}
+}
+
+// TestImmutableTagsGiveUp: whoever sets which tags are immutable does not wait for a
+// move that does not end, since all other moves would wait behind.
+func TestImmutableTagsGiveUp(t *testing.T) {
+	p := newPair(t)
+	ctx := t.Context()
+	one, two := p.manifest("team/app", "one"), p.manifest("team/app", "two")
+	move := func(tx *db.Tx, to db.TagTarget, tag string) error {
+		_, err := tx.MoveTag(ctx, tester, to, tag, time.Hour)
+		return err
+	}
+	p.write(0, func(tx *db.Tx) error { return move(tx, one, "v1") })
+	p.write(0, func(tx *db.Tx) error {
+		if err := move(tx, two, "v1"); err != nil {
+			return err
+		}
+		err := p.d[1].Write(ctx, func(tx *db.Tx) error {
+			_, err := tx.SetImmutableTags(ctx, tester, db.ImmutableTags{Project: "team", Patterns: gatehouse.TagPatterns{"v*"}})
+			return err
+		})
+		if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
+			t.Errorf("beside a move that does not end: %v", err)
+		}
+		return p.d[1].Write(ctx, func(tx *db.Tx) error { return move(tx, one, "v2") })
+	})
 }
 
 // TestGenerations: one that was built upon an old one is refused, and the one in

@@ -29,7 +29,7 @@ func (v *verdictOf) pinned(req gatehouse.Request, needs []gatehouse.Need, bad ma
 		r := gatehouse.Reason{
 			Code: CodeTagNotPinned, Image: f.Written, Field: f.Field,
 			Message: "the tag may move between this decision and the pull",
-			Hint:    "let the cluster call the mutating webhook (/mutate), which writes digests, or deploy name:tag@sha256:…",
+			Hint:    "let the cluster call the mutating webhook (/mutate), which writes digests, or deploy name:tag@sha256:…, or an immutable tag of our own registry that never named another image",
 		}
 		if f.Image.Digest != "" {
 			r.Hint += "; it is " + string(f.Image.Digest) + " now"

@@ -91,7 +91,7 @@ func (v *verdictOf) image(req gatehouse.Request, i int) gatehouse.Step {
 	}
 	if f.TagFixed && f.Image.Digest != "" {
 		b.steps = append(b.steps, gatehouse.Step{Kind: gatehouse.StepCheck, Name: "tag-immutable", Digest: f.Image.Digest, Result: gatehouse.StepPassed,
-			Message: "the tag is immutable in this registry: it cannot move between this decision and the pull"})
+			Message: "the tag is immutable in this registry and never named another image: it cannot move between this decision and the pull"})
 	}
 	b.rest()
 	step := gatehouse.Step{Kind: gatehouse.StepImage, Name: short(f.Written), Digest: f.Image.Digest, Result: gatehouse.StepPassed, Steps: b.steps}

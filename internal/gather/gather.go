@@ -29,8 +29,8 @@ type Resolver interface {
 	Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Digest, error)
 }
 
-// Tags tells whether a tag of our own registry points at a digest and cannot come to
-// point at another one. ref has both.
+// Tags tells whether a tag of our own registry points at a digest, never pointed at
+// another one and cannot come to. ref has both.
 type Tags interface {
 	TagFixed(ctx context.Context, ref gatehouse.Ref) (bool, error)
 }

@@ -217,8 +217,7 @@ func (s *subject) ask(ctx context.Context, src Sources, only bool) (recalled int
 		}
 		s.facts.Image.Digest = digest
 		if src.Tags != nil && s.mutated && !s.foreign {
-			fixed, err := src.Tags.TagFixed(ctx, s.facts.Image)
-			s.facts.TagFixed = fixed && err == nil
+			s.facts.TagFixed = s.fixed(ctx, src.Tags)
 		}
 	}
 	together := attestationsTogether(s.needs)
@@ -361,6 +360,14 @@ func problem(ctx context.Context, ref gatehouse.Ref, err error) *gatehouse.Error
 }
 
 // fill hands the facts to the images that they belong to.
+// fixed leaves time to say that it could not be found out.
+func (s *subject) fixed(ctx context.Context, tags Tags) bool {
+	ctx, cancel := context.WithTimeout(ctx, ownBudget)
+	defer cancel()
+	fixed, err := tags.TagFixed(ctx, s.facts.Image)
+	return fixed && err == nil
+}
+
 func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 	images := slices.Clone(req.Images)
 	scanned := false

@@ -201,7 +201,7 @@ func (w Webhook) configurations(home string, bundle []byte) (validate, mutate *k
 	validate = object(validating, "ValidatingWebhookConfiguration", "", configurationName, map[string]any{"webhooks": hooks})
 	switch w.Mutate {
 	case MutatePods:
-		hooks = []any{taggedOnly(again(w.hook("pods.gatehouse.dev", "/mutate", bundle, podRules(), selector)))}
+		hooks = []any{again(w.hook("pods.gatehouse.dev", "/mutate", bundle, podRules(), selector))}
 	case MutateAll:
 		hooks = []any{again(w.hook("pods.gatehouse.dev", "/mutate", bundle, workloadRules(), selector))}
 		if len(more) > 0 {
@@ -237,21 +237,9 @@ func sparing(h map[string]any) map[string]any {
 	return h
 }
 
-// NamesTag is an expression in CEL, true of a Pod that names an image otherwise than by
-// digest, or not at all: the mutating webhook is asked about no other. Lists may be null,
-// for that a Pod has containers is found out after admission.
-const NamesTag = `["containers", "initContainers", "ephemeralContainers"].exists(list, list in object.spec && object.spec[list] != null &&
-  object.spec[list].exists(c, !("image" in c) || !c.image.contains("@"))) ||
-("volumes" in object.spec && object.spec.volumes != null && object.spec.volumes.exists(v, "image" in v && v.image != null &&
-  (!("reference" in v.image) || !v.image.reference.contains("@"))))`
-
-// taggedOnly spares a mutating webhook for Pods those to which it has nothing to add.
-func taggedOnly(h map[string]any) map[string]any {
-	h["matchConditions"] = []any{map[string]any{"name": "names-a-tag", "expression": NamesTag}}
-	return h
-}
-
-// again has a mutating webhook asked once more when another one changed something.
+// again has a mutating webhook asked once more when another one changed something. It
+// must have no condition that an object may come to meet: one that was passed over the
+// first time is not asked again, and a container that somebody added stays as it is.
 func again(h map[string]any) map[string]any {
 	h["reinvocationPolicy"] = "IfNeeded"
 	return h

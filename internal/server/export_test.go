@@ -41,6 +41,11 @@ func Hosts(configured []string, addr, registry string) (own, might bool) {
 	return h.own(registry), h.might(registry)
 }
 
+// HostsAnywhere reports whether a registry means such a server wherever it is asked.
+func HostsAnywhere(configured []string, addr, registry string) bool {
+	return newHosts(configured, addr).anywhere(registry)
+}
+
 // RotateSigstore makes new keys of a part as a replica does that ends before
 // anybody was told of them.
 func (s *Server) RotateSigstore(ctx context.Context, part string) error {

@@ -132,9 +132,10 @@ func (f *facts) Resolve(ctx context.Context, ref gatehouse.Ref) (gatehouse.Diges
 	return m.Digest, nil
 }
 
-// TagFixed implements gather.Tags.
+// TagFixed implements gather.Tags. By a digest a node gets what was judged or nothing,
+// wherever it asks; by a tag it gets what is there, so that it has to be us.
 func (f *facts) TagFixed(ctx context.Context, ref gatehouse.Ref) (fixed bool, err error) {
-	if !f.isOwn(ref.Registry) {
+	if !f.hosts.anywhere(ref.Registry) {
 		return false, nil
 	}
 	err = f.db.Get(ctx, func(tx *db.Tx) error {

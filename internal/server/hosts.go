@@ -15,6 +15,8 @@ import (
 type hosts struct {
 	names []string        // lower case, in their order, the main one first
 	keys  map[string]bool // the same, as [gatehouse.SameRegistry] has them
+	// given are those of them that were configured and mean this server everywhere.
+	given []string
 	// everywhere is the port where the server listens on all addresses of the machine;
 	// empty where it does not. What is reached there by such an address may be this
 	// server, or something else on another machine.
@@ -32,6 +34,11 @@ func newHosts(configured []string, addr string) hosts {
 	}
 	if ip, bad := netip.ParseAddr(host); err == nil && bad == nil && ip.IsUnspecified() {
 		h.everywhere, h.machine = port, machineAddresses()
+	}
+	for _, name := range configured {
+		if name = strings.ToLower(name); !ofMachine(name) {
+			h.given = append(h.given, name)
+		}
 	}
 	for _, name := range names {
 		if name = strings.ToLower(name); !slices.Contains(h.names, name) {
@@ -56,6 +63,24 @@ func machineAddresses() map[netip.Addr]bool {
 
 // own reports whether a registry is this one.
 func (h hosts) own(registry string) bool { return h.keys[gatehouse.SameRegistry(registry)] }
+
+// anywhere reports whether any machine that asks for an image at a registry is answered
+// by this one: it has one of the configured names, to the letter. Behind another port, or
+// at localhost, there may be anything.
+func (h hosts) anywhere(registry string) bool {
+	return slices.Contains(h.given, strings.ToLower(registry))
+}
+
+// ofMachine reports whether a name means another server on each machine.
+func ofMachine(registry string) bool {
+	host := registry
+	if h, _, err := net.SplitHostPort(registry); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && (ip.Unmap().IsLoopback() || ip.Unmap().IsUnspecified())
+}
 
 // might reports whether a registry may be this one.
 func (h hosts) might(registry string) bool {

@@ -32,6 +32,16 @@ func TestImmutableTagsNeedNoDigest(t *testing.T) {
 		want("v1", true, "")
 		want("latest", false, "tag-not-pinned")
 		want("v2", false, "signature-missing")
+		// What a node finds there need not be this server.
+		local := strings.TrimPrefix(r.url, "https://")
+		for _, name := range []string{local, "registry.example:80", "registry.example:443"} {
+			if a := r.ask("/validate", name+"/team/app:v1"); a.Allowed {
+				t.Errorf("%s: %+v", name, a)
+			}
+		}
+		if a := r.ask("/validate", "Registry.Example/team/app:v1"); !a.Allowed {
+			t.Errorf("another case: %+v", a)
+		}
 		if got := r.pin("registry.example/team/app:v1"); got != "registry.example/team/app:v1@"+digest {
 			t.Errorf("not pinned where it can be: %s", got)
 		}

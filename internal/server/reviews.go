@@ -135,7 +135,7 @@ func (r *reviews) flush(ctx context.Context) {
 			doc, read := docs[digest]
 			if !read { // and forgotten by the database since
 				if doc, _, err = docOfReview(firsts[digest]); err != nil {
-					return err
+					continue // what is not compared was too much
 				}
 			}
 			row := *rows[digest]

@@ -2,6 +2,8 @@ package server
 
 import (
 	"encoding/json"
+	"log/slog"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse"
+	"github.com/gatehouse-dev/gatehouse/internal/db"
 )
 
 // TestSameReviews: reviews with one key have one digest, and those of one Deployment
@@ -99,5 +102,47 @@ func TestSameReviews(t *testing.T) {
 	}
 	if _, ok := s.digest(key(one)); ok || len(s.young)+len(s.old) > 2*sameReviewsMax {
 		t.Errorf("known after all that: %v, %d", ok, len(s.young)+len(s.old))
+	}
+}
+
+// TestReviewsBesideOneTooLarge: a review that is the same as one that is not kept any more
+// but for parts that nobody compares, and too large to be read, costs the others nothing.
+func TestReviewsBesideOneTooLarge(t *testing.T) {
+	d, err := db.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "meta.db"), db.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	r := &reviews{db: d, age: time.Hour, log: slog.New(slog.DiscardHandler)}
+	add := func(name, status string) {
+		object := `{"kind":"Pod","metadata":{"name":"` + name + `"},"status":` + status + `}`
+		r.add(gatehouse.Request{Kind: gatehouse.ObjectKind{Version: "v1", Kind: "Pod"}, Name: name, Object: []byte(object), Now: time.Now(),
+			Review: []byte(`{"uid":"1","name":"` + name + `","object":` + object + `}`)}, gatehouse.Decision{})
+	}
+	kept := func() (n int) {
+		t.Helper()
+		err := d.Get(t.Context(), func(tx *db.Tx) error {
+			list, err := tx.Reviews(t.Context(), time.Time{}, time.Now().Add(24*time.Hour), "", 10)
+			n = len(list)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	add("a", "{}")
+	r.flush(t.Context())
+	if n := kept(); n != 1 {
+		t.Fatalf("%d are kept", n)
+	}
+	if err := r.prune(t.Context(), time.Now().Add(2*time.Hour)); err != nil || kept() != 0 {
+		t.Fatal(err, kept())
+	}
+	add("a", strings.Repeat("[", 200)+strings.Repeat("]", 200))
+	add("b", "{}")
+	r.flush(t.Context())
+	if n := kept(); n != 1 {
+		t.Errorf("%d are kept", n)
 	}
 }

@@ -71,7 +71,7 @@ func createRows(out string) (rows []row, err error) {
 			}
 			what := "what the webhooks add to the create of a Pod with an image by " + by + ", beside policy-controller, " + p
 			ratio := under(what, max(0, ours-bare)/(theirs-bare), createShare, "×")
-			if by == "tag" { // which two webhooks of ours are asked about: told, and no limit
+			if by == "tag" { // told, and no limit
 				ratio = row{what: "— " + strings.TrimPrefix(what, "what the webhooks add to the create of "), measured: ratio.measured}
 			}
 			rows = append(rows, ratio,

@@ -2,9 +2,13 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,10 +98,67 @@ func (c *guarded) wantAdmitted(what string, s e2e.Status) {
 	}
 }
 
+// startInjector starts a mutating webhook that adds a sidecar to the Pods that have a
+// label, as those of service meshes do.
+func startInjector(t *testing.T, image string) (url string, ca []byte) {
+	t.Helper()
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review struct {
+			Request struct {
+				UID    string
+				Object struct {
+					Metadata struct{ Labels map[string]string }
+					Spec     struct{ Containers []struct{ Name string } }
+				}
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		response := object{"uid": review.Request.UID, "allowed": true}
+		pod := review.Request.Object
+		has := slices.ContainsFunc(pod.Spec.Containers, func(c struct{ Name string }) bool { return c.Name == "sidecar" })
+		if pod.Metadata.Labels["inject"] != "" && !has {
+			response["patchType"] = "JSONPatch"
+			response["patch"] = fmt.Appendf(nil, `[{"op":"add","path":"/spec/containers/-","value":{"name":"sidecar","image":%q}}]`, image) // []byte is base64 in JSON
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(object{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+	}))
+	t.Cleanup(s.Close)
+	return s.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+}
+
 // TestClusterBypasses tries the ways round the webhooks that an API server offers.
 func TestClusterBypasses(t *testing.T) {
 	c := newGuarded(t)
 	pinned := c.signed + "@" + c.digest
+	url, ca := startInjector(t, c.signed)
+	t.Run("what another webhook adds later is pinned", func(t *testing.T) {
+		c.k.AddWebhook(t, e2e.Webhook{Name: "zz-injector", URL: url, CA: ca, Mutating: true}) // asked after ours
+		injected := func(pod object) object {
+			pod["metadata"].(object)["labels"] = object{"inject": "yes"}
+			return pod
+		}
+		var list []any
+		until(t, "a sidecar is added", func() bool {
+			s := c.k.Call(t, http.MethodPost, c.pods+"?dryRun=All", injected(e2e.Pod("beside", pinned)))
+			var pod object
+			if !s.OK() {
+				t.Fatalf("%d %s", s.Code, s.Message)
+			}
+			if err := json.Unmarshal(s.Body, &pod); err != nil {
+				t.Fatal(err)
+			}
+			list = containers(pod["spec"], "containers")
+			return len(list) == 2
+		})
+		if got := list[1].(object)["image"]; got != pinned {
+			t.Errorf("the sidecar of a Pod whose own image is named by digest is %v", got)
+		}
+		c.wantAdmitted("with a sidecar", c.k.Call(t, http.MethodPost, c.pods, injected(e2e.Pod("beside", pinned))))
+	})
 	t.Run("a tag is pinned", func(t *testing.T) {
 		c.wantAdmitted("by tag", c.k.CreatePod(t, "shop", e2e.Pod("web", c.signed)))
 		web := c.get(c.pods + "/web")

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/gatehouse-dev/gatehouse/internal/operator"
 	"github.com/gatehouse-dev/gatehouse/test/e2e"
 	"github.com/gatehouse-dev/gatehouse/test/tool"
 )
@@ -55,7 +54,7 @@ func BenchmarkPodCreate(b *testing.B) {
 		b.Fatal(err)
 	}
 	policy := g.WriteFile(b, "policy.yaml", e2e.KeyPolicy("signed", "**", key))
-	g.Start(b, "--policy", policy, "--anonymous-pull", "--sbom-referrers=false", "--access-log", "off")
+	g.Start(b, "--policy", policy, "--anonymous-pull", "--sbom-referrers=false", "--access-log", "off", "--admission-names", "gatehouse.gatehouse.svc")
 	byDigest, unsigned := pushImage(b, g, "bench/signed"), pushImage(b, g, "bench/unsigned")
 	g.Run(b, cosign, "sign", "--yes", "--key", "cosign.key", "--new-bundle-format=false", "--use-signing-config=false", "--tlog-upload=false", byDigest)
 	repo, _, _ := strings.Cut(byDigest, "@")
@@ -70,9 +69,12 @@ func BenchmarkPodCreate(b *testing.B) {
 		k.Namespace(b, space, labels)
 		k.Must(b, http.MethodPost, "/api/v1/namespaces/"+space+"/serviceaccounts", map[string]any{"metadata": map[string]any{"name": "default"}})
 	}
+	// Both are asked through a Service, and so by HTTP/1.1: the API server speaks HTTP/2 to
+	// URLs of its own machine alone. Without a cluster's network it leads to loopback by a name.
+	k.Must(b, http.MethodPost, "/api/v1/namespaces/gatehouse/services", localService("gatehouse"))
 	others := []string{"bare", "policy-controller", peerNamespace, "kube-system", "default"}
-	k.AddWebhook(b, e2e.Webhook{Name: "gatehouse", URL: g.AdmissionURL + "/validate", CA: g.AdmissionCA, Skip: others})
-	k.AddWebhook(b, e2e.Webhook{Name: "gatehouse", URL: g.AdmissionURL + "/mutate", CA: g.AdmissionCA, Mutating: true, Condition: operator.NamesTag, Skip: others})
+	k.AddWebhook(b, e2e.Webhook{Name: "gatehouse", URL: g.AdmissionURL + "/validate", Service: "gatehouse/gatehouse", CA: g.AdmissionCA, Skip: others})
+	k.AddWebhook(b, e2e.Webhook{Name: "gatehouse", URL: g.AdmissionURL + "/mutate", Service: "gatehouse/gatehouse", CA: g.AdmissionCA, Mutating: true, Skip: others})
 	startPolicyController(b, k, theirs, g.Dir, key)
 	for _, space := range spaces[1:] {
 		waitInForce(b, k, space, byDigest, unsigned)
@@ -168,10 +170,7 @@ func startPolicyController(t testing.TB, k *e2e.Kube, binary, dir string, key []
 		k.Must(t, http.MethodPost, space+"/configmaps", object)
 	}
 	k.Must(t, http.MethodPost, space+"/secrets", map[string]any{"metadata": named("webhook-certs")})
-	// Without a cluster's network a Service leads to loopback by a name.
-	k.Must(t, http.MethodPost, space+"/services", map[string]any{
-		"metadata": named("webhook"), "spec": map[string]any{"type": "ExternalName", "externalName": "localhost"},
-	})
+	k.Must(t, http.MethodPost, space+"/services", localService("webhook"))
 	peerKind(t, k, "ClusterImagePolicy", "clusterimagepolicies", "v1alpha1", "v1beta1")
 	peerKind(t, k, "TrustRoot", "trustroots", "v1alpha1")
 	pods := map[string]any{"matchLabels": map[string]string{"policy.sigstore.dev/include": "true"}}
@@ -204,6 +203,11 @@ func startPolicyController(t testing.TB, k *e2e.Kube, binary, dir string, key []
 		}
 	}
 	t.Fatalf("the policy is not taken: %d %s", s.Code, s.Message)
+}
+
+// localService is a Service that leads to loopback.
+func localService(name string) map[string]any {
+	return map[string]any{"metadata": map[string]any{"name": name}, "spec": map[string]any{"type": "ExternalName", "externalName": "localhost"}}
 }
 
 // peerKind makes the API server know a kind, whatever its objects hold.

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +17,11 @@ const webhookWait = 30 * time.Second
 type Webhook struct {
 	Name          string // of the configuration, "gatehouse"
 	URL           string // https://127.0.0.1:PORT/validate
+	Service       string // NAMESPACE/NAME that leads there; empty: none
 	Mutating      bool
 	Workloads     bool   // also what makes Pods
 	CA            []byte // PEM
 	FailurePolicy string // empty = Fail
-	Condition     string // in CEL; empty: none
 	// Skip are namespaces that the webhook does not see.
 	Skip []string
 }
@@ -32,9 +34,13 @@ func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 	if policy == "" {
 		policy = "Fail"
 	}
+	client := map[string]any{"url": w.URL, "caBundle": w.CA} // []byte is base64 in JSON
+	if w.Service != "" {
+		client = map[string]any{"service": w.service(t), "caBundle": w.CA}
+	}
 	hook := map[string]any{
 		"name":                    w.Name + ".e2e.gatehouse.dev",
-		"clientConfig":            map[string]any{"url": w.URL, "caBundle": w.CA}, // []byte is base64 in JSON
+		"clientConfig":            client,
 		"admissionReviewVersions": []string{"v1"},
 		"sideEffects":             "NoneOnDryRun",
 		"failurePolicy":           policy,
@@ -48,9 +54,6 @@ func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 	if w.Mutating {
 		kind, hook["reinvocationPolicy"] = "MutatingWebhookConfiguration", "IfNeeded"
 	}
-	if w.Condition != "" {
-		hook["matchConditions"] = []any{map[string]any{"name": "condition", "expression": w.Condition}}
-	}
 	if len(w.Skip) > 0 {
 		hook["namespaceSelector"] = map[string]any{"matchExpressions": []any{map[string]any{
 			"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": w.Skip,
@@ -60,6 +63,21 @@ func (k *Kube) AddWebhook(t testing.TB, w Webhook) {
 		"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
 		"metadata": map[string]any{"name": w.Name}, "webhooks": []any{hook},
 	})
+}
+
+// service is where the URL leads to, by the Service.
+func (w Webhook) service(t testing.TB) map[string]any {
+	t.Helper()
+	u, err := url.Parse(w.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	namespace, name, _ := strings.Cut(w.Service, "/")
+	return map[string]any{"namespace": namespace, "name": name, "port": port, "path": u.Path}
 }
 
 func rule(group string, resources ...string) map[string]any {

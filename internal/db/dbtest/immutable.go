@@ -96,10 +96,28 @@ func immutableStay(s *suite) {
 		want(s, "changes of v1", 1, len(history))
 		return err
 	})
+	remove := func(tag string) {
+		s.Helper()
+		s.write(func(tx *db.Tx) error { return tx.DeleteTag(s.Context(), actor, "team/app", tag, time.Hour) })
+	}
 	s.immutable("team")
 	fixed("v1", one.Digest, false)
+	remove("v1")
+	s.must(s.move(one, "v1"))
+	s.must(s.move(two, "v3"))
+	remove("v3")
+	s.must(s.move(one, "v3"))
+	s.immutable("team", "v*")
+	fixed("v1", one.Digest, true) // never another one
+	fixed("v3", one.Digest, false)
+	s.immutable("team")
 	s.must(s.move(two, "v1"))
-	s.write(func(tx *db.Tx) error { return tx.DeleteTag(s.Context(), actor, "team/app", "v1", time.Hour) })
+	s.immutable("team", "v*")
+	fixed("v1", two.Digest, false) // who pulled it before may have the other one
+	s.immutable("team")
+	s.must(s.move(one, "v1"))
+	s.immutable("team", "v*")
+	fixed("v1", one.Digest, false)
 }
 
 func immutableAttached(s *suite) {
