@@ -234,7 +234,8 @@ func TestImmutableTagsGiveUp(t *testing.T) {
 		_, err := tx.MoveTag(ctx, tester, to, tag, time.Hour)
 		return err
 	}
-	p.write(0, func(tx *db.Tx) error { return move(tx, one, "v1") })
+	other, another := p.manifest("team/other", "other"), p.manifest("team/other", "another")
+	p.write(0, func(tx *db.Tx) error { return errors.Join(move(tx, one, "v1"), move(tx, other, "v2")) })
 	p.write(0, func(tx *db.Tx) error {
 		if err := move(tx, two, "v1"); err != nil {
 			return err
@@ -246,7 +247,7 @@ func TestImmutableTagsGiveUp(t *testing.T) {
 		if gatehouse.CodeOf(err) != gatehouse.CodeUnavailable {
 			t.Errorf("beside a move that does not end: %v", err)
 		}
-		return p.d[1].Write(ctx, func(tx *db.Tx) error { return move(tx, one, "v2") })
+		return p.d[1].Write(ctx, func(tx *db.Tx) error { return move(tx, another, "v2") })
 	})
 }
 

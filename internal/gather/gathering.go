@@ -359,8 +359,7 @@ func problem(ctx context.Context, ref gatehouse.Ref, err error) *gatehouse.Error
 	return &gatehouse.Error{Code: gatehouse.CodeInternal, Message: "a check of " + ref.String() + " failed inside", Err: err}
 }
 
-// fill hands the facts to the images that they belong to.
-// fixed leaves time to say that it could not be found out.
+// fixed waits no longer than for other rows of our own: what is not known is not so.
 func (s *subject) fixed(ctx context.Context, tags Tags) bool {
 	ctx, cancel := context.WithTimeout(ctx, ownBudget)
 	defer cancel()
@@ -368,6 +367,7 @@ func (s *subject) fixed(ctx context.Context, tags Tags) bool {
 	return fixed && err == nil
 }
 
+// fill hands the facts to the images that they belong to.
 func (g *gathering) fill(req gatehouse.Request) gatehouse.Request {
 	images := slices.Clone(req.Images)
 	scanned := false

@@ -73,6 +73,7 @@ func (h hosts) anywhere(registry string) bool {
 
 // ofMachine reports whether a name means another server on each machine.
 func ofMachine(registry string) bool {
+	registry = gatehouse.SameRegistry(registry) // without other spellings of addresses
 	host := registry
 	if h, _, err := net.SplitHostPort(registry); err == nil {
 		host = h

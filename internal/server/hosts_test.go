@@ -54,9 +54,9 @@ func TestHosts(t *testing.T) {
 	for registry, want := range map[string]bool{
 		"registry.example": true, "Registry.Example": true, "[2001:db8::1]:5000": true, "[2001:DB8::1]:5000": true,
 		"registry.example:443": false, "registry.example:80": false, "127.0.0.1:5000": false, "localhost:5000": false, "LOCALHOST:5000": false,
-		"a.localhost": false, "127.1:5000": false, "[::1]:5000": false, "0.0.0.0:5000": false, "other.example": false,
+		"a.localhost": false, "127.1:5000": false, "2130706433:5000": false, "[::1]:5000": false, "0.0.0.0:5000": false, "other.example": false,
 	} {
-		given := []string{"registry.example", "[2001:db8::1]:5000", "localhost:5000", "a.localhost", "127.0.0.1:5000", "[::1]:5000", "0.0.0.0:5000"}
+		given := []string{"registry.example", "[2001:db8::1]:5000", "localhost:5000", "a.localhost", "127.0.0.1:5000", "[::1]:5000", "0.0.0.0:5000", "127.1:5000", "2130706433:5000"}
 		if got := server.HostsAnywhere(given, "127.0.0.1:5000", registry); got != want {
 			t.Errorf("%s means this server on every machine: %v", registry, got)
 		}

@@ -32,10 +32,14 @@ func TestImmutableTagsNeedNoDigest(t *testing.T) {
 		want("v1", true, "")
 		want("latest", false, "tag-not-pinned")
 		want("v2", false, "signature-missing")
-		// What a node finds there need not be this server.
-		local := strings.TrimPrefix(r.url, "https://")
+		// What a node finds there need not be this server. It is the tag that is refused.
+		r.must("PUT", "/api/v1/policies/signed.yaml", signedBy("signed", "**", k))
+		local := strings.TrimPrefix(r.url, "http://")
 		for _, name := range []string{local, "registry.example:80", "registry.example:443"} {
-			if a := r.ask("/validate", name+"/team/app:v1"); a.Allowed {
+			if a := r.ask("/validate", name+"/team/app@"+digest); !a.Allowed {
+				t.Errorf("%s by digest: %+v", name, a)
+			}
+			if a := r.ask("/validate", name+"/team/app:v1"); a.Allowed || !strings.Contains(a.Status.Message, "tag-not-pinned") {
 				t.Errorf("%s: %+v", name, a)
 			}
 		}
