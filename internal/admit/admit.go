@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"time"
@@ -216,11 +217,17 @@ func patiently(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return b, err
 }
 
-// body reads BodySizeMax bytes at most, into as much memory as most take.
+// body reads BodySizeMax bytes at most, into as much memory as most take. Of what is
+// larger it throws away as many again: a client that writes hears no answer once the
+// connection has been closed on it.
 func body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	const trusted = 64 << 10 // of what is announced
 	b := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), trusted)+bytes.MinRead))
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, BodySizeMax))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		_, _ = io.CopyN(io.Discard, r.Body, BodySizeMax)
+	}
 	return b.Bytes(), err
 }
 
