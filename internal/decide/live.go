@@ -95,6 +95,7 @@ func (s PolicySet) Pins(req gatehouse.Request) []int {
 		return nil
 	}
 	wanted := map[int]bool{}
+	req = s.Names.also(req)
 	for _, p := range s.Policies {
 		for _, i := range s.wants(p, req) {
 			wanted[i] = true

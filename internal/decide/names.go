@@ -45,19 +45,19 @@ type view struct {
 // images of ours that it does not pick by these, by the others, one after the other.
 // Indexes are those of req.Images.
 func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
-	req = n.also(req)
+	req = n.also(req) // which who asks several policies has done before
 	v := view{Request: req, picks: p.Picks(req)}
-	open := map[int][]string{} // hosts that are left to ask by
+	open := map[int][]string{} // names that are left to ask by
 	for i, f := range req.Images {
 		if len(f.Also) > 0 && !slices.Contains(v.picks, i) {
-			open[i] = n.others(f)
+			open[i] = f.Also
 		}
 	}
 	for len(open) > 0 {
 		asked := req
 		asked.Images = slices.Clone(req.Images)
-		for i, hosts := range open {
-			asked.Images[i].Written = renamed(req.Images[i], hosts[0])
+		for i, names := range open {
+			asked.Images[i].Written = names[0]
 		}
 		for _, i := range p.Picks(asked) {
 			if len(open[i]) == 0 {
@@ -69,8 +69,8 @@ func (n Names) view(p ImagePolicy, req gatehouse.Request) view {
 			v.other[i], v.Images[i].Written = true, asked.Images[i].Written
 			delete(open, i)
 		}
-		for i, hosts := range open {
-			if open[i] = hosts[1:]; len(hosts) == 1 {
+		for i, names := range open {
+			if open[i] = names[1:]; len(names) == 1 {
 				delete(open, i)
 			}
 		}

@@ -134,6 +134,7 @@ func (s PolicySet) Images(req gatehouse.Request) []gatehouse.ImageFacts {
 // update leaves alone. A policy that panics asks for nothing here; Decide denies for it.
 func (s PolicySet) Needs(req gatehouse.Request) []gatehouse.Need {
 	var needs []gatehouse.Need
+	req = s.Names.also(req)
 	for _, p := range s.Policies {
 		asked, err := s.needsOf(p, req)
 		if err == nil {

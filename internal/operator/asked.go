@@ -7,13 +7,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/operator/kube"
 )
 
-// workloadKinds are the kinds of workloads, by group.
-var workloadKinds = map[string][]string{
-	"":      {"Pod", "PodTemplate", "ReplicationController"},
-	"apps":  {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"},
-	"batch": {"Job", "CronJob"},
-}
-
 // namedKindsMax bounds the kinds that one constraint is told of.
 const namedKindsMax = 10
 
@@ -47,8 +40,8 @@ func (w *Webhook) unasked(o *kube.Object) (resources []string, some bool) {
 // asks reports whether the cluster asks us about a kind. Group "*" is any.
 func (w *Webhook) asks(group, kind string) bool {
 	fits := func(g string) bool { return group == "*" || g == "*" || g == group }
-	for g, kinds := range workloadKinds {
-		if fits(g) && slices.Contains(kinds, kind) {
+	for _, known := range workloads {
+		if fits(known.group) && slices.Contains(known.kinds, kind) {
 			return true
 		}
 	}
@@ -58,10 +51,7 @@ func (w *Webhook) asks(group, kind string) bool {
 		}
 	}
 	return slices.ContainsFunc(w.Resources, func(r string) bool {
-		g, resource, ok := strings.Cut(r, "/")
-		if !ok {
-			g, resource = "", r
-		}
+		g, resource := groupResource(r)
 		return fits(g) && (resource == "*" || resource == pluralOf(kind))
 	})
 }

@@ -124,15 +124,18 @@ func (w Webhook) namespaces(home string) (map[string]any, error) {
 	return map[string]any{"matchExpressions": append([]any{requirement(namespaceName, "NotIn", skip...)}, more...)}, nil
 }
 
-// workloads are the resources that run images, or hold templates of Pods.
+// workloads are the kinds that run images, or hold templates of Pods.
 var workloads = []struct {
-	group     string
-	resources []string
+	group string
+	kinds []string
 }{
-	{"", []string{"pods", "pods/ephemeralcontainers", "podtemplates", "replicationcontrollers"}},
-	{"apps", []string{"deployments", "statefulsets", "daemonsets", "replicasets"}},
-	{"batch", []string{"jobs", "cronjobs"}},
+	{"", []string{"Pod", "PodTemplate", "ReplicationController"}},
+	{"apps", []string{"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}},
+	{"batch", []string{"Job", "CronJob"}},
 }
+
+// podResources are those of Pods alone.
+var podResources = []string{"pods", "pods/ephemeralcontainers"}
 
 func rule(group string, scope string, versions []string, resources ...string) map[string]any {
 	return map[string]any{
@@ -143,12 +146,20 @@ func rule(group string, scope string, versions []string, resources ...string) ma
 
 // podRules are about Pods alone.
 func podRules() []any {
-	return []any{rule("", "Namespaced", []string{"v1"}, "pods", "pods/ephemeralcontainers")}
+	return []any{rule("", "Namespaced", []string{"v1"}, podResources...)}
 }
 
 func workloadRules() (rules []any) {
 	for _, w := range workloads {
-		rules = append(rules, rule(w.group, "Namespaced", []string{"v1"}, w.resources...))
+		var resources []string
+		for _, kind := range w.kinds {
+			if kind == "Pod" {
+				resources = append(resources, podResources...)
+				continue
+			}
+			resources = append(resources, pluralOf(kind))
+		}
+		rules = append(rules, rule(w.group, "Namespaced", []string{"v1"}, resources...))
 	}
 	return rules
 }
@@ -165,13 +176,19 @@ func policyRules(kinds []PolicyKind) (rules []any) {
 // moreRules are those of Resources.
 func (w Webhook) moreRules() (rules []any) {
 	for _, r := range w.Resources {
-		group, resource, ok := strings.Cut(r, "/")
-		if !ok {
-			group, resource = "", r
-		}
+		group, resource := groupResource(r)
 		rules = append(rules, rule(group, "*", []string{"*"}, resource))
 	}
 	return rules
+}
+
+// groupResource splits one of Resources: apps/deployments, or pods, which has no group.
+func groupResource(r string) (group, resource string) {
+	group, resource, ok := strings.Cut(r, "/")
+	if !ok {
+		return "", r
+	}
+	return group, resource
 }
 
 // quietObjects are what the cluster writes without end, and what would stop it: nobody

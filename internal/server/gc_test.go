@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -51,17 +50,8 @@ func TestGarbageAPI(t *testing.T) {
 		if code, answer := r.call(test.method, test.path, test.body); code != test.admin {
 			t.Errorf("%s %s by an administrator: %d, want %d: %s", test.method, test.path, code, test.admin, answer)
 		}
-		req, err := http.NewRequest(test.method, r.url+test.path, strings.NewReader(test.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := r.https.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != test.nobody {
-			t.Errorf("%s %s by nobody: %d, want %d", test.method, test.path, res.StatusCode, test.nobody)
+		if code := r.byNobody(test.method, test.path, test.body); code != test.nobody {
+			t.Errorf("%s %s by nobody: %d, want %d", test.method, test.path, code, test.nobody)
 		}
 	}
 }

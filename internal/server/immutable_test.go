@@ -93,17 +93,8 @@ func TestImmutableTagsSetting(t *testing.T) {
 		if code, _ := r.call("PUT", "/api/v1/projects/team%2Fapp/immutable-tags", `{"tags":[]}`); code != http.StatusBadRequest {
 			t.Errorf("of a repository: %d", code)
 		}
-		req, err := http.NewRequest("PUT", r.url+immutablePath, strings.NewReader(`{"tags":[]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := r.https.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != http.StatusUnauthorized {
-			t.Errorf("without a name: %d", res.StatusCode)
+		if code := r.byNobody("PUT", immutablePath, `{"tags":[]}`); code != http.StatusUnauthorized {
+			t.Errorf("without a name: %d", code)
 		}
 		type tags struct {
 			Project, UpdatedBy string

@@ -321,17 +321,8 @@ func TestPromotionsThatCannotBe(t *testing.T) {
 		t.Errorf("allowed: %d %+v", code, p)
 	}
 
-	req, err := http.NewRequest("POST", r.url+"/api/v1/promotions", strings.NewReader(`{"source":"dev/app:v1","destination":"prod/app:v1"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := r.https.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusUnauthorized {
-		t.Errorf("nobody may promote: %d", res.StatusCode)
+	if code := r.byNobody("POST", "/api/v1/promotions", `{"source":"dev/app:v1","destination":"prod/app:v1"}`); code != http.StatusUnauthorized {
+		t.Errorf("nobody may promote: %d", code)
 	}
 }
 

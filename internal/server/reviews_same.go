@@ -61,7 +61,7 @@ func (s *sameReviews) digest(key reviewKey) (gatehouse.Digest, bool) {
 	if !ok {
 		return "", false
 	}
-	return gatehouse.Digest("sha256:" + hex.EncodeToString(sum[:])), true
+	return gatehouse.NewDigest(gatehouse.SHA256, sum[:]), true
 }
 
 func (s *sameReviews) put(key reviewKey, digest gatehouse.Digest) {

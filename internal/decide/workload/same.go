@@ -9,11 +9,11 @@ import "bytes"
 // tenth of the time of reading them. ok is false where review is no JSON; not everything
 // that is none is found.
 func AppendGeneral(dst, review []byte) (_ []byte, ok bool) {
-	g := general{text: review, out: dst}
-	g.at = g.space(0)
-	at, ok := g.find(g.at, "object")
+	g := general{decoder: decoder{text: review}, out: dst}
+	at, ok := g.find(0, "object")
 	g.value(requestPart, ok && g.generated(at))
-	return g.out, !g.broken && g.space(g.at) == len(review)
+	g.space()
+	return g.out, !g.broken && g.at == len(review)
 }
 
 // part says what is left out of a JSON value.
@@ -63,15 +63,15 @@ func specPart() *part {
 // general copies JSON. What is none is broken or becomes something; it never leaves the
 // text.
 type general struct {
-	text, out []byte
-	at        int // what lies before it has been read
-	broken    bool
+	decoder
+	out    []byte
+	broken bool
 }
 
-// value copies the value at g.at but for what p says; nil: all of it.
+// value copies the value that is next but for what p says; nil: all of it.
 func (g *general) value(p *part, generated bool) {
+	c := g.next()
 	start := g.at
-	c := g.byte(start)
 	switch {
 	case p != nil && p.fields != nil && c == '{':
 		if p.left == leaveObject {
@@ -87,10 +87,10 @@ func (g *general) value(p *part, generated bool) {
 		})
 		g.out = append(g.out, ']')
 	case p != nil && p.left == leaveVolume && c == '"' && bytes.HasPrefix(g.text[start+1:], []byte(tokenVolume)):
-		g.at = g.end(start)
+		g.skip()
 		g.out = append(append(append(g.out, '"'), tokenVolume...), '"')
 	default:
-		g.at = g.end(start)
+		g.skip()
 		g.out = append(g.out, g.text[start:g.at]...)
 	}
 }
@@ -99,14 +99,14 @@ func (g *general) object(p *part, generated bool) {
 	g.out = append(g.out, '{')
 	first := true
 	g.inside('}', func() {
-		start, end := g.name()
-		inner := p.fields[string(g.text[start:end])]
+		name := g.name()
+		inner := p.fields[string(name)]
 		if inner != nil && (inner.left == leaveAlways || inner.left == leaveMade && generated) {
-			g.at = g.end(g.at)
+			g.skip()
 			return
 		}
 		g.comma(&first)
-		g.out = append(append(append(append(g.out, '"'), g.text[start:end]...), '"'), ':')
+		g.out = append(append(append(append(g.out, '"'), name...), '"'), ':')
 		g.value(inner, generated)
 	})
 	g.out = append(g.out, '}')
@@ -119,56 +119,51 @@ func (g *general) comma(first *bool) {
 	*first = false
 }
 
-// inside calls f at each value, or field, of the list or object at g.at.
+// inside calls f before each value, or field, of the list or object that is next.
 func (g *general) inside(closing byte, f func()) {
-	g.at = g.space(g.at + 1)
-	if g.byte(g.at) == closing {
-		g.at++
+	g.at++
+	if g.next() != closing {
+		for f(); g.next() == ','; f() {
+			g.at++
+		}
+	}
+	if g.next() != closing {
+		g.broken = true
 		return
 	}
-	for {
-		f()
-		g.at = g.space(g.at)
-		c := g.byte(g.at)
-		g.at = g.space(min(g.at+1, len(g.text)))
-		if c == closing {
-			return
-		}
-		if g.broken = g.broken || c != ','; g.broken {
-			return
-		}
-	}
+	g.at++
 }
 
-// name reads the name of a field as it is written, and what is around it. The value
-// follows at g.at.
-func (g *general) name() (start, end int) {
-	start, end = g.at+1, g.end(g.at)-1
-	if g.byte(g.at) != '"' || end < start {
+// name reads the name of a field as it is written, and the colon. Its value is next.
+func (g *general) name() []byte {
+	if g.next() != '"' {
 		g.broken = true
-		return g.at, g.at
+		return nil
 	}
-	colon := g.space(end + 1)
-	if g.byte(colon) != ':' {
+	start := g.at
+	g.skip()
+	name := g.text[start:g.at]
+	if g.next() != ':' || len(name) < 2 {
 		g.broken = true
-		return start, end
+		return nil
 	}
-	g.at = g.space(colon + 1)
-	return start, end
+	g.at++
+	return name[1 : len(name)-1]
 }
 
 // find finds the value of a field of the object at a place, if there is one.
 func (g *general) find(at int, name string) (value int, ok bool) {
-	if g.byte(at) != '{' {
+	in := &general{decoder: decoder{text: g.text, at: at}}
+	if in.next() != '{' {
 		return 0, false
 	}
-	in := &general{text: g.text, at: at}
 	in.inside('}', func() {
-		start, end := in.name()
-		if !ok && string(in.text[start:end]) == name {
+		here := string(in.name()) == name && !ok
+		in.next()
+		if here {
 			value, ok = in.at, true
 		}
-		in.at = in.end(in.at)
+		in.skip()
 	})
 	return value, ok
 }
@@ -180,36 +175,23 @@ func (g *general) generated(object int) bool {
 	if !ok {
 		return false
 	}
-	if at, ok := g.find(meta, "generateName"); ok && g.byte(at) == '"' && g.byte(at+1) != '"' {
+	if at, ok := g.find(meta, "generateName"); ok && bytes.HasPrefix(g.text[at:], []byte(`"`)) && !bytes.HasPrefix(g.text[at:], []byte(`""`)) {
 		return true
 	}
 	at, ok := g.find(meta, "ownerReferences")
-	return ok && g.byte(at) == '[' && g.byte(g.space(at+1)) != ']'
+	owners := decoder{text: g.text, at: at + 1}
+	return ok && bytes.HasPrefix(g.text[at:], []byte("[")) && owners.next() != ']'
 }
 
-// byte is the byte at a place, 0 behind the end.
-func (g *general) byte(at int) byte {
-	if at < len(g.text) {
-		return g.text[at]
-	}
-	return 0
-}
-
-func (g *general) space(at int) int {
-	for at < len(g.text) && (g.text[at] == ' ' || g.text[at] == '\t' || g.text[at] == '\n' || g.text[at] == '\r') {
-		at++
-	}
-	return at
-}
-
-// end is where the value at a place ends.
-func (g *general) end(at int) int {
-	for depth := 0; at < len(g.text); {
-		switch c := g.text[at]; c {
+// skip goes behind the value that is next.
+func (g *general) skip() {
+	g.space()
+	for depth := 0; g.at < len(g.text); {
+		switch c := g.text[g.at]; c {
 		case '"':
-			for at++; at < len(g.text) && g.text[at] != '"'; at++ {
-				if g.text[at] == '\\' {
-					at++
+			for g.at++; g.at < len(g.text) && g.text[g.at] != '"'; g.at++ {
+				if g.text[g.at] == '\\' {
+					g.at++
 				}
 			}
 		case '{', '[':
@@ -217,18 +199,18 @@ func (g *general) end(at int) int {
 		case '}', ']':
 			depth--
 		}
-		if at++; depth <= 0 && endsValue(g.byte(at)) {
-			return min(at, len(g.text))
+		if g.at++; depth <= 0 && (g.at >= len(g.text) || endsValue(g.text[g.at])) {
+			g.at = min(g.at, len(g.text))
+			return
 		}
 	}
-	g.broken = true
-	return len(g.text)
+	g.at, g.broken = len(g.text), true
 }
 
 // endsValue reports whether a byte is none of a value that came before it.
 func endsValue(c byte) bool {
 	switch c {
-	case ',', '}', ']', ':', ' ', '\t', '\n', '\r', 0:
+	case ',', '}', ']', ':', ' ', '\t', '\n', '\r':
 		return true
 	}
 	return false
